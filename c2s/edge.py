@@ -1,0 +1,447 @@
+"""The edge's half of delivery (docs/delivery.md): what this process holds for its sessions, without I/O.
+
+For each session: stanzas read and not yet confirmed by the owner (offered again whenever the owner changes), and a
+second copy of what was delivered and not yet acknowledged by the client. Streams call in; `send` puts envelopes on
+the bus; each session's `Sink` is told what to write.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Protocol
+
+from cluster.shards import ShardMap, shard_of
+from cluster.wire import (
+    ACKNOWLEDGED,
+    ANNOUNCE,
+    ANSWER,
+    ATTACH,
+    ATTACHED,
+    CALL,
+    CONFIRMED,
+    DELIVER,
+    DETACH,
+    MAP,
+    REFUSED,
+    REVOKED,
+    STATE,
+    SUBMIT,
+    WANT,
+    Announcement,
+    Envelope,
+    Epoch,
+    Incarnation,
+    SessionId,
+    Shard,
+)
+from xmpp.stanza import Stanza, from_wire
+
+HELD_STANZAS: Final = 64  # per session; then its socket is not read
+HELD_BYTES: Final = 262_144
+OVERHEAD_BYTES: Final = 200  # what a stanza weighs beside its inner bytes
+ACKNOWLEDGE_EVERY: Final = 50  # stanzas, or one tick
+OFFER_AGAIN_S: Final = 3.0  # the safety net of rule 5
+ASK_AGAIN_S: Final = 1.0
+
+
+class Sink(Protocol):
+    """What a session's stream does when the owner speaks."""
+
+    def deliver(self, stanza: Stanza) -> None:
+        """Write a stanza to the client (a missing `to` is the session's bare JID)."""
+
+    def revoked(self, condition: str) -> None:
+        """The session is over; close the stream with this stream error condition ("" = without an error)."""
+
+    def pause_reading(self) -> None:
+        """Too much is unconfirmed: read no more from this client."""
+
+    def resume_reading(self) -> None:
+        """Go on reading."""
+
+
+class EdgeSession:
+    """One session as this edge holds it. `n` counts what the client sent, `q` what it is sent."""
+
+    __slots__ = (
+        "acknowledged",
+        "bare",
+        "conf",
+        "gen",
+        "held",
+        "held_bytes",
+        "is_closing",
+        "is_paused",
+        "jid",
+        "last_id",
+        "n",
+        "offered_at",
+        "q",
+        "reason",
+        "resource",
+        "shard",
+        "sid",
+        "sink",
+        "state",
+        "told",
+        "unacknowledged",
+    )
+
+    def __init__(self, sid: SessionId, gen: int, bare: str, resource: str, shard: Shard, sink: Sink) -> None:
+        self.sid = sid
+        self.gen = gen
+        self.bare = bare
+        self.resource = resource
+        self.jid = f"{bare}/{resource}"
+        self.shard = shard
+        self.sink = sink
+        self.n = self.conf = self.q = self.acknowledged = self.told = 0
+        self.last_id: int | None = None
+        self.held: deque[tuple[int, Stanza]] = deque()
+        self.held_bytes = 0
+        self.offered_at = 0.0
+        self.unacknowledged: deque[tuple[int, int | None, Stanza]] = deque()
+        self.state: Any = None
+        self.is_paused = False
+        self.is_closing = False
+        self.reason = ""
+
+    def announcement(self) -> Announcement:
+        """What the session's next owner needs to know (rule 16)."""
+        return (
+            self.sid,
+            self.gen,
+            self.bare,
+            self.resource,
+            self.conf,
+            self.q,
+            self.acknowledged,
+            tuple(self.unacknowledged),
+            self.last_id,
+            self.state,
+        )
+
+
+class Attached(NamedTuple):
+    """A resource is bound, and this is its session."""
+
+    session: EdgeSession
+
+
+class Refused(NamedTuple):
+    """It is not; `condition` is a stanza error condition (RFC 6120, 7.6.2.1, 7.7.2)."""
+
+    condition: str
+    text: str
+
+
+class Answer(NamedTuple):
+    """What a router said to a call. Not `ok`: `value` is a condition."""
+
+    ok: bool
+    value: Any
+
+
+@dataclass(slots=True)
+class _Asked:
+    """An ATTACH or CALL without an answer yet; asked again of each new owner."""
+
+    shard: Shard
+    kind: int
+    arguments: tuple[Any, ...]
+    done: Callable[[Any], None]
+    deadline: float
+    asked_at: float
+    bare: str = ""
+    sink: Sink | None = None
+
+
+class Edge:
+    """All sessions of one c2s process."""
+
+    def __init__(
+        self,
+        send: Callable[[Incarnation, Envelope], bool],
+        new_request: Callable[[], str],
+        now: Callable[[], float],
+    ) -> None:
+        self._send_to = send
+        self._new_request = new_request
+        self._now = now  # monotonic seconds
+        self.map = ShardMap()
+        self.sessions: dict[SessionId, EdgeSession] = {}
+        self._by_shard: dict[Shard, dict[SessionId, EdgeSession]] = {}
+        self._asked: dict[str, _Asked] = {}
+        self._touched: set[EdgeSession] = set()  # with acknowledgements the owner has not been told of
+        self._handlers: dict[int, Callable[..., None]] = {
+            DELIVER: self._on_deliver,
+            CONFIRMED: self._on_confirmed,
+            REVOKED: self._on_revoked,
+            ATTACHED: self._on_attached,
+            REFUSED: self._on_refused,
+            STATE: self._on_state,
+            WANT: self._on_want,
+            ANSWER: self._on_answer,
+            MAP: self._on_map,
+        }
+
+    # --- what streams call
+
+    def attach(
+        self, bare: str, resource: str | None, facts: dict[str, Any], sink: Sink,
+        done: Callable[[Attached | Refused], None], timeout_s: float = 20.0,
+    ) -> str:  # fmt: skip
+        """Bind a resource (None: the server chooses one) for an authenticated account. `facts` tell the owner about
+        the stream ({"address", "tls", "mechanism"}). `done` is called once, unless cancelled."""
+        return self._ask(ATTACH, bare, (bare, resource, facts), done, timeout_s, sink)
+
+    def call(
+        self, bare: str, method: str, arguments: tuple[Any, ...], done: Callable[[Answer], None],
+        timeout_s: float = 10.0,
+    ) -> str:  # fmt: skip
+        """Ask the owner of `bare` something (router/calls.py has the methods). A call that nobody answers in time
+        ends as `Answer(False, "remote-server-timeout")`."""
+        return self._ask(CALL, bare, (method, arguments), done, timeout_s, None)
+
+    def cancel(self, request: str) -> None:
+        """The connection that asked is gone: no answer is wanted."""
+        self._asked.pop(request, None)
+
+    def submit(self, session: EdgeSession, stanza: Stanza) -> None:
+        """A stanza that the client sent, `from` stamped. It is held until the owner confirms it (rule 5)."""
+        session.n += 1
+        n = session.n
+        if n <= session.conf:
+            return  # rule 6: conf ran ahead of what was read here; nobody would confirm it again
+        if not session.held:
+            session.offered_at = self._now()
+        session.held.append((n, stanza))
+        session.held_bytes += len(stanza.inner) + OVERHEAD_BYTES
+        shard = session.shard
+        owner = self.map.owners[shard]
+        if owner is not None:
+            self._send_to(owner, (SUBMIT, shard, self.map.epochs[shard], session.sid, session.gen, n, stanza))
+        if len(session.held) >= HELD_STANZAS or session.held_bytes >= HELD_BYTES:
+            session.is_paused = True
+            session.sink.pause_reading()
+
+    def written(self, session: EdgeSession, q: int) -> None:
+        """The client has everything up to q: acknowledged it (0198), or else the kernel has taken it."""
+        unacknowledged = session.unacknowledged
+        while unacknowledged and unacknowledged[0][0] <= q:
+            unacknowledged.popleft()
+        if q > session.acknowledged:
+            session.acknowledged = q
+            if q - session.told >= ACKNOWLEDGE_EVERY:
+                self._tell_acknowledged(session)
+            else:
+                self._touched.add(session)
+
+    def detach(self, session: EdgeSession, reason: str) -> None:
+        """The stream has ended. The owner learns it once everything the client sent is confirmed; until its answer
+        the session stays here, so that a new owner hears of it too. The sink is told by `revoked("")`."""
+        if session.is_closing:
+            return
+        session.is_closing = True
+        session.reason = reason
+        if not session.held:
+            self._send_detach(session)
+
+    # --- what the bus calls
+
+    def receive(self, sender: Incarnation, kind: int, fields: tuple[Any, ...]) -> None:
+        """One envelope from a router, without its kind."""
+        handler = self._handlers.get(kind)
+        if handler is not None:
+            handler(sender, *fields)
+
+    def peer_up(self, incarnation: Incarnation) -> None:
+        """A link to a router (again): what it owns is announced and asked again; lost envelopes do not matter."""
+        for shard, owner in enumerate(self.map.owners):
+            if owner == incarnation:
+                self._announce(Shard(shard))
+        for request, asked in list(self._asked.items()):
+            if self.map.owners[asked.shard] == incarnation:
+                self._put(request, asked)
+
+    def tick(self) -> None:
+        """About once a second: acknowledgements, safety nets, deadlines."""
+        now = self._now()
+        for session in self._touched:
+            self._tell_acknowledged(session)
+        self._touched.clear()
+        for request, asked in list(self._asked.items()):
+            if now > asked.deadline:
+                del self._asked[request]
+                lost = "remote-server-timeout"
+                asked.done(Refused(lost, "") if asked.kind == ATTACH else Answer(False, lost))
+            elif now - asked.asked_at >= ASK_AGAIN_S:
+                self._put(request, asked)
+        for session in self.sessions.values():
+            if session.held and now - session.offered_at >= OFFER_AGAIN_S:
+                self._offer(session)
+            elif session.is_closing and not session.held:
+                self._send_detach(session)
+
+    # --- envelopes from routers
+
+    def _on_deliver(self, sender: Incarnation, targets: tuple[Any, ...], fields: tuple[Any, ...]) -> None:
+        stanza = from_wire(fields)
+        sessions = self.sessions
+        is_current = self.map.is_current
+        for shard, epoch, sid, gen, q, id_ in targets:
+            session = sessions.get(sid)
+            if session is None or session.gen != gen or not is_current(shard, epoch):
+                continue
+            if q == session.q + 1:  # rule 18
+                session.q = q
+                session.unacknowledged.append((q, id_, stanza))
+                if id_ is not None:
+                    session.last_id = id_
+                session.sink.deliver(stanza)
+            elif q > session.q:
+                self._announce(shard)
+
+    def _on_confirmed(
+        self, sender: Incarnation, shard: Shard, epoch: Epoch, sid: SessionId, gen: int, conf: int
+    ) -> None:
+        session = self.sessions.get(sid)
+        if session is None or session.gen != gen or not self.map.is_current(shard, epoch) or conf <= session.conf:
+            return
+        session.conf = conf
+        held = session.held
+        while held and held[0][0] <= conf:
+            session.held_bytes -= len(held.popleft()[1].inner) + OVERHEAD_BYTES
+        session.offered_at = self._now()
+        if session.is_paused and len(held) <= HELD_STANZAS // 2 and session.held_bytes <= HELD_BYTES // 2:
+            session.is_paused = False
+            session.sink.resume_reading()
+        if session.is_closing and not held:
+            self._send_detach(session)
+
+    def _on_revoked(
+        self, sender: Incarnation, shard: Shard, epoch: Epoch, sid: SessionId, gen: int, reason: str
+    ) -> None:
+        session = self.sessions.get(sid)
+        if session is None or session.gen >= gen or not self.map.is_current(shard, epoch):
+            return
+        self._forget(session)
+        session.sink.revoked("" if session.is_closing else reason)
+
+    def _on_attached(
+        self, sender: Incarnation, shard: Shard, epoch: Epoch, request: str, sid: SessionId, gen: int,
+        resource: str, conf: int, q: int, state: Any,
+    ) -> None:  # fmt: skip
+        if not self.map.is_current(shard, epoch):
+            return
+        asked = self._asked.pop(request, None)
+        known = self.sessions.get(sid)
+        if known is not None and known.gen >= gen:
+            return
+        if asked is None or asked.sink is None:
+            # The connection is gone (or this is a second answer after that): the owner shall not keep the session.
+            self._send_to(sender, (DETACH, shard, epoch, sid, gen, "connection-lost"))
+            return
+        session = EdgeSession(sid, gen, asked.bare, resource, shard, asked.sink)
+        session.n = session.conf = conf
+        session.q = session.acknowledged = session.told = q
+        session.state = state
+        self.sessions[sid] = session
+        self._by_shard.setdefault(shard, {})[sid] = session
+        asked.done(Attached(session))
+
+    def _on_refused(
+        self, sender: Incarnation, shard: Shard, epoch: Epoch, request: str, condition: str, text: str
+    ) -> None:
+        asked = self._asked.pop(request, None)
+        if asked is not None:
+            asked.done(Refused(condition, text))
+
+    def _on_state(self, sender: Incarnation, shard: Shard, epoch: Epoch, sid: SessionId, gen: int, state: Any) -> None:
+        session = self.sessions.get(sid)
+        if session is not None and session.gen == gen and self.map.is_current(shard, epoch):
+            session.state = state
+
+    def _on_want(self, sender: Incarnation, shard: Shard, epoch: Epoch) -> None:
+        if self.map.is_current(shard, epoch) and self.map.owners[shard] == sender:
+            self._announce(shard)
+
+    def _on_answer(self, sender: Incarnation, request: str, ok: bool, value: Any) -> None:
+        asked = self._asked.pop(request, None)
+        if asked is not None:
+            asked.done(Answer(ok, value))
+
+    def _on_map(self, sender: Incarnation, entries: tuple[tuple[Shard, Epoch, Incarnation], ...]) -> None:
+        changed = [shard for shard, epoch, owner in entries if self.map.update(shard, epoch, owner)]
+        for shard in changed:
+            self._announce(shard)
+        if changed and self._asked:
+            news = frozenset(changed)
+            for request, asked in list(self._asked.items()):
+                if asked.shard in news:
+                    self._put(request, asked)
+
+    # --- to routers
+
+    def _ask(
+        self, kind: int, bare: str, arguments: tuple[Any, ...], done: Callable[[Any], None], timeout_s: float,
+        sink: Sink | None,
+    ) -> str:  # fmt: skip
+        request = self._new_request()
+        now = self._now()
+        asked = _Asked(shard_of(bare), kind, arguments, done, now + timeout_s, now, bare, sink)
+        self._asked[request] = asked
+        self._put(request, asked)
+        return request
+
+    def _put(self, request: str, asked: _Asked) -> None:
+        asked.asked_at = self._now()
+        owner = self.map.owners[asked.shard]
+        if owner is not None:
+            epoch = self.map.epochs[asked.shard]
+            self._send_to(owner, (asked.kind, asked.shard, epoch, request, *asked.arguments))
+
+    def _announce(self, shard: Shard) -> None:
+        """Rule 16: every session of the shard, also when there is none; then what is held, again (rule 5)."""
+        owner = self.map.owners[shard]
+        if owner is None:
+            return
+        sessions = self._by_shard.get(shard, {})
+        announcements = [session.announcement() for session in sessions.values()]
+        self._send_to(owner, (ANNOUNCE, shard, self.map.epochs[shard], announcements))
+        for session in sessions.values():
+            session.told = session.acknowledged
+            self._offer(session)
+            if session.is_closing and not session.held:
+                self._send_detach(session)
+
+    def _offer(self, session: EdgeSession) -> None:
+        session.offered_at = self._now()
+        owner = self.map.owners[session.shard]
+        if owner is not None:
+            epoch = self.map.epochs[session.shard]
+            for n, stanza in session.held:
+                self._send_to(owner, (SUBMIT, session.shard, epoch, session.sid, session.gen, n, stanza))
+
+    def _tell_acknowledged(self, session: EdgeSession) -> None:
+        owner = self.map.owners[session.shard]
+        if owner is not None and session.acknowledged > session.told:
+            session.told = session.acknowledged
+            epoch = self.map.epochs[session.shard]
+            self._send_to(owner, (ACKNOWLEDGED, session.shard, epoch, session.sid, session.gen, session.acknowledged))
+
+    def _send_detach(self, session: EdgeSession) -> None:
+        owner = self.map.owners[session.shard]
+        if owner is not None:
+            epoch = self.map.epochs[session.shard]
+            self._send_to(owner, (DETACH, session.shard, epoch, session.sid, session.gen, session.reason))
+
+    def _forget(self, session: EdgeSession) -> None:
+        del self.sessions[session.sid]
+        in_shard = self._by_shard[session.shard]
+        del in_shard[session.sid]
+        if not in_shard:
+            del self._by_shard[session.shard]
+        self._touched.discard(session)

@@ -1,0 +1,51 @@
+"""What a client stream offers in <stream:features/> (RFC 6120, 4.3.2), before and after signing in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xmpp import ns
+from xmpp.xml import element
+
+
+def before_login(
+    *,
+    starttls: bool,
+    is_tls_required: bool,
+    mechanisms: Sequence[str],
+    bindings: Sequence[str],
+    may_register: bool,
+    limits: bytes,
+) -> bytes:
+    """Features of a stream on which nobody is signed in."""
+    offers = []
+    if starttls:
+        offers.append(element("starttls", ns.TLS, None, *([b"<required/>"] if is_tls_required else [])))
+    if mechanisms:
+        offers.append(
+            element("mechanisms", ns.SASL, None, *(element("mechanism", None, None, name) for name in mechanisms))
+        )
+        if bindings:  # XEP-0440: which channel-binding types the -PLUS mechanisms may use
+            types = (element("channel-binding", None, {"type": name}) for name in bindings)
+            offers.append(element("sasl-channel-binding", ns.SASL_CHANNEL_BINDING, None, *types))
+    if may_register:
+        offers.append(element("register", ns.REGISTER_FEATURE))
+    offers.append(limits)
+    return _features(offers)
+
+
+def after_login(of_domain: bytes, limits: bytes) -> bytes:
+    """Features of an authenticated stream: binding, the no-op session of RFC 3921, and what routers add (roster
+    versioning, pre-approval, entity capabilities)."""
+    session = element("session", ns.SESSION, None, b"<optional/>")
+    return _features([element("bind", ns.BIND), session, of_domain, limits])
+
+
+def stream_limits(max_bytes: int, idle_seconds: float | None) -> bytes:
+    """XEP-0478: the largest first-level element, and how long a stream may be silent."""
+    idle = [element("idle-seconds", None, None, str(int(idle_seconds)))] if idle_seconds is not None else []
+    return element("limits", ns.STREAM_LIMITS, None, element("max-bytes", None, None, str(max_bytes)), *idle)
+
+
+def _features(offers: Sequence[bytes]) -> bytes:
+    return b"<stream:features>%b</stream:features>" % b"".join(offers)

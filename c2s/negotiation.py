@@ -1,0 +1,43 @@
+"""The states of a client stream, and what the client may send in each, as one table (RFC 6120, 4.3).
+
+Whatever moves a stream from one state to another is in `c2s/stream.py`; whether it may is here.
+
+    HEADER -> PLAIN -> (TLS) -> HEADER -> SECURE -> AUTHENTICATING -> SECURE -> HEADER -> AUTHENTICATED -> BINDING -> BOUND
+    any -> CLOSING -> CLOSED
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from xmpp import ns
+
+
+class State(Enum):
+    """Where a stream is."""
+
+    HEADER = "waiting for a stream header"
+    UNAUTHENTICATED = "features sent, nobody signed in"
+    HANDSHAKE = "TLS is being negotiated"
+    AUTHENTICATING = "a SASL exchange is going on"
+    AUTHENTICATED = "signed in, no resource bound"
+    BINDING = "the owner is asked for a resource"
+    BOUND = "stanzas flow"
+    CLOSING = "everything read is being confirmed, then the stream ends"
+    CLOSED = "nothing is read or written any more"
+
+
+STARTTLS: Final = f"{ns.TLS} starttls"
+AUTH: Final = f"{ns.SASL} auth"
+RESPONSE: Final = f"{ns.SASL} response"
+ABORT: Final = f"{ns.SASL} abort"
+
+# First-level elements other than stanzas, by the state in which they mean something.
+ELEMENTS: Final[dict[State, frozenset[str]]] = {
+    State.UNAUTHENTICATED: frozenset({STARTTLS, AUTH}),
+    State.AUTHENTICATING: frozenset({RESPONSE, ABORT}),
+}
+
+# States in which the answer of a router is awaited: input waits, too.
+WAITING: Final = frozenset({State.HANDSHAKE, State.BINDING})

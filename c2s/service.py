@@ -1,0 +1,267 @@
+"""The c2s process: composes listeners, streams, the edge and the bus, and drains them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from c2s import features
+from c2s.edge import Answer, Edge
+from c2s.negotiation import State
+from c2s.stream import ClientStream, Facts, StreamSettings
+from c2s.tcp import Connection, Connections
+from c2s.tls import ServerTls
+from cluster import logs, metrics
+from cluster.admin import Check
+from cluster.bus import Bus
+from cluster.config import Config
+from cluster.membership import PeerDown, PeerEvent, PeerUp
+from cluster.process import CannotStart, Drain, Process
+from cluster.wire import Envelope, Incarnation, new_incarnation
+from xmpp.stream import Limits
+
+log = logs.get_logger()
+
+TICK_S: Final = 1.0
+MAP_YOUNG_S: Final = 30.0
+STANZA_ELEMENTS: Final = 5_000
+
+
+class C2SApplication:
+    """One c2s process. It holds no database credentials: what it needs to know it asks routers."""
+
+    role = "c2s"
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._incarnation = new_incarnation(config.node.name, secrets.randbits(64))
+        self._edge = Edge(self._send, lambda: secrets.token_urlsafe(9), time.monotonic)
+        self._facts = Facts()
+        self._settings = _stream_settings(config)
+        self._tls = _server_tls(config)
+        self._connections = Connections(self._edge, self._make_stream, self._tls, config.c2s.tls_handshake_timeout_s)
+        self._servers: list[asyncio.Server] = []
+        self._bus: Bus | None = None
+        self._routers: set[Incarnation] = set()
+        self._heard_at = 0.0
+        self._has_facts = False
+
+    def ready_checks(self) -> Mapping[str, Check]:
+        """Listeners bound, a router linked, every shard's owner known."""
+        return {
+            "listeners": lambda: None if self._servers else "not listening yet",
+            "routers": lambda: None if self._routers else "no link to a router; check bus.seeds",
+            "shard_map": self._check_map,
+            "facts": lambda: None if self._has_facts else "no router has told the stream features yet",
+        }
+
+    def _check_map(self) -> str | None:
+        unowned = sum(owner is None for owner in self._edge.map.owners)
+        if unowned:
+            return f"{unowned} of 1024 shards have no known owner"
+        if not self._routers and time.monotonic() - self._heard_at > MAP_YOUNG_S:
+            return "the shard map is older than 30 s"
+        return None
+
+    async def start(self, process: Process) -> None:
+        """Join the bus, then listen."""
+        config = self._config
+        self._bus = bus = Bus.from_config(
+            config, self.role, self._incarnation, self._receive, self._after_batch, self._on_peer
+        )
+        await bus.start()
+        for seed in bus.seeds(config):
+            bus.greet(seed)
+        process.essential("c2s_tick", self._tick())
+        await self._listen()
+        self._export()
+
+    async def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        c2s = self._config.c2s
+        for address in c2s.listen:
+            for port, is_direct_tls in ((c2s.port, False), (c2s.tls_port, True)):
+                try:
+                    server = await loop.create_server(
+                        lambda is_direct_tls=is_direct_tls: self._connections.protocol(is_direct_tls),  # type: ignore[misc]
+                        address,
+                        port,
+                        reuse_port=True,
+                        backlog=c2s.backlog,
+                        **self._tls_options(is_direct_tls),
+                    )
+                except OSError as problem:
+                    key = "c2s.tls_port" if is_direct_tls else "c2s.port"
+                    raise CannotStart(
+                        f"cannot listen on {address} port {port}: {problem}. Change {key} or c2s.listen, "
+                        "or end what uses the port"
+                    ) from problem
+                self._servers.append(server)
+        log.info("listening", addresses=list(c2s.listen), port=c2s.port, tls_port=c2s.tls_port)
+
+    def _tls_options(self, is_direct_tls: bool) -> dict[str, Any]:
+        if not is_direct_tls:
+            return {}
+        return {"ssl": self._tls.context, "ssl_handshake_timeout": self._config.c2s.tls_handshake_timeout_s}
+
+    # --- drain and stop
+
+    async def drain(self, drain: Drain) -> None:
+        """Close the listeners, then the streams: in random order, spread evenly over the window."""
+        for server in self._servers:
+            server.close()
+        connections = list(self._connections.all)
+        random.shuffle(connections)
+        window = min(self._config.drain.window_s, drain.remaining_s())
+        started = time.monotonic()
+        for index, connection in enumerate(connections):
+            due = started + min(window, drain.remaining_s()) * index / max(1, len(connections))
+            if (wait := due - time.monotonic()) > 0:
+                await asyncio.sleep(wait)
+            if connection.stream is not None:
+                connection.stream.shut_down()
+                self._connections.flush()
+        while self._edge.sessions or self._connections.all:
+            await asyncio.sleep(0.05)  # the owners confirm what was held; the drain's own time bounds this
+
+    async def stop(self) -> None:
+        """Leave the bus."""
+        for server in self._servers:
+            server.close()
+        for connection in list(self._connections.all):
+            connection.abort()
+        if self._bus is not None:
+            await self._bus.stop()
+
+    # --- bus
+
+    def _send(self, to: Incarnation, envelope: Envelope) -> bool:
+        return self._bus is not None and self._bus.send(to, envelope)
+
+    def _receive(self, sender: Incarnation, envelopes: tuple[Envelope, ...]) -> None:
+        self._heard_at = time.monotonic()
+        receive = self._edge.receive
+        for envelope in envelopes:
+            receive(sender, envelope[0], envelope[1:])
+
+    def _after_batch(self) -> None:
+        self._connections.flush()
+
+    def _on_peer(self, event: PeerEvent) -> None:
+        if isinstance(event, PeerUp) and event.role == "router":
+            self._routers.add(event.incarnation)
+            self._edge.peer_up(event.incarnation)
+        elif isinstance(event, PeerDown):
+            self._routers.discard(event.incarnation)
+
+    # --- time
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._edge.tick()
+            if not self._has_facts and all(self._edge.map.owners):
+                self._ask_facts()
+            for connection in list(self._connections.all):
+                connection.check_written()
+                if connection.stream is not None:
+                    connection.stream.check_time()
+            self._connections.flush()
+
+    def _ask_facts(self) -> None:
+        domain = self._config.server.domains[0]
+
+        def done(answer: Answer) -> None:
+            if answer.ok:
+                self._facts.features = dict(answer.value)
+                self._has_facts = True
+
+        self._edge.call(domain, "stream_features", (), done, timeout_s=TICK_S)
+
+    # --- streams
+
+    def _make_stream(self, connection: Connection) -> ClientStream:
+        return ClientStream(
+            connection, self._edge, self._settings, self._facts, lambda: secrets.token_urlsafe(12), time.monotonic
+        )
+
+    def _export(self) -> None:
+        connections = self._connections.all
+
+        def in_state(transport: str, wanted: str) -> float:
+            return sum(
+                connection.transport_name == transport and _phase(connection) == wanted for connection in connections
+            )
+
+        metrics.sampled_gauge(
+            "stentor_c2s_connections",
+            "Client connections by what they are doing",
+            ("transport", "state"),
+            {
+                (transport, state): (lambda transport=transport, state=state: in_state(transport, state))  # type: ignore[misc]
+                for transport in ("tcp", "starttls", "tls")
+                for state in ("handshake", "auth", "bound")
+            },
+        )
+        sessions = self._edge.sessions
+        metrics.sampled_gauge("stentor_c2s_sessions", "Bound sessions", (), {(): lambda: len(sessions)})
+        metrics.sampled_gauge(
+            "stentor_c2s_unacknowledged_stanzas",
+            "Stanzas written to clients and not yet acknowledged",
+            (),
+            {(): lambda: sum(len(session.unacknowledged) for session in sessions.values())},
+        )
+        metrics.sampled_gauge(
+            "stentor_c2s_output_queue_bytes",
+            "Bytes written to clients that the kernel has not taken",
+            (),
+            {(): lambda: sum(connection.queued_bytes for connection in connections)},
+        )
+
+
+def _phase(connection: Connection) -> str:
+    stream = connection.stream
+    if stream is None or stream.state in (State.HEADER, State.HANDSHAKE):
+        return "handshake"
+    return "bound" if stream.session is not None else "auth"
+
+
+def _stream_settings(config: Config) -> StreamSettings:
+    c2s = config.c2s
+    before = Limits(stanza_bytes=min(c2s.stanza_bytes, 16_384), depth=16, attributes=c2s.attributes, elements=200)
+    after = Limits(stanza_bytes=c2s.stanza_bytes, depth=c2s.depth, attributes=c2s.attributes, elements=STANZA_ELEMENTS)
+    return StreamSettings(
+        domains=frozenset(config.server.domains),
+        is_tls_required=config.tls.c2s == "required",
+        has_starttls=True,
+        before_login=before,
+        after_login=after,
+        before_login_bytes=c2s.pre_auth_bytes,
+        sasl_tries=c2s.sasl_tries,
+        login_timeout_s=c2s.login_timeout_s,
+        idle_timeout_s=c2s.idle_timeout_s,
+        keepalive_s=c2s.keepalive_s,
+        may_register=config.registration.mode == "open",
+        limits_before_login=features.stream_limits(before.stanza_bytes, None),
+        limits_after_login=features.stream_limits(after.stanza_bytes, c2s.idle_timeout_s),
+    )
+
+
+def _server_tls(config: Config) -> ServerTls:
+    tls = config.tls
+    pairs = {domain: (pair.certificate, pair.key) for domain, pair in tls.certificates.items()}
+    if tls.certificate is not None and tls.key is not None:
+        for domain in config.server.domains:
+            pairs.setdefault(domain, (tls.certificate, tls.key))
+    if not pairs:
+        raise CannotStart("no certificate is configured. Set tls.certificate and tls.key, or tls.certificates")
+    return ServerTls(pairs, alpn=("xmpp-client",))
+
+
+def application(config: Config) -> C2SApplication:
+    """The application that `stentor c2s` runs."""
+    return C2SApplication(config)

@@ -1,0 +1,579 @@
+"""A client's XML stream (RFC 6120) from header to close: bytes and answers in, bytes and requests out. No sockets.
+
+It negotiates TLS, SASL and a resource, then hands each stanza, `from` stamped, to the edge. After the resource is
+bound it originates no stanza and drops none: every reply, errors included, is the owner's (docs/delivery.md, rule 21).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from c2s import features
+from c2s.edge import Answer, Attached, Edge, EdgeSession, Refused
+from c2s.login import Login
+from c2s.metrics import stats
+from c2s.negotiation import ABORT, AUTH, ELEMENTS, RESPONSE, STARTTLS, State
+from xmpp import errors, ns
+from xmpp.errors import JidError, StanzaError, StreamError
+from xmpp.jid import JID, prepare
+from xmpp.stanza import BAD_TO, IQ, Stanza, encode, error, is_answerable, result
+from xmpp.stream import (
+    CLOSE_STREAM,
+    Element,
+    Event,
+    Limits,
+    StreamClose,
+    StreamOpen,
+    StreamParser,
+    Violation,
+    open_stream,
+)
+from xmpp.xml import element, text_of
+
+log = structlog.get_logger(__name__)
+
+CLOSE_WITHIN_S: Final = 5.0  # how long a client that has closed its stream waits for what it sent to be confirmed
+
+
+class Transport(Protocol):
+    """What carries a stream: TCP now, WebSocket and BOSH alike."""
+
+    transport_name: str
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes."""
+
+    def start_tls(self) -> None:
+        """Begin the TLS handshake; `tls_established` follows."""
+
+    def close(self) -> None:
+        """Write what is queued, then end the connection."""
+
+    def abort(self) -> None:
+        """End the connection at once."""
+
+    def pause_reading(self) -> None:
+        """Read no more for now."""
+
+    def resume_reading(self) -> None:
+        """Read again."""
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether TLS is in force."""
+
+    @property
+    def address(self) -> str:
+        """The client's address."""
+
+    def channel_bindings(self) -> dict[str, bytes]:
+        """Channel binding data by type."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """What every client stream of a process keeps to."""
+
+    domains: frozenset[str]
+    is_tls_required: bool
+    has_starttls: bool
+    before_login: Limits
+    after_login: Limits
+    before_login_bytes: int
+    sasl_tries: int
+    login_timeout_s: float
+    idle_timeout_s: float
+    keepalive_s: float
+    may_register: bool
+    limits_before_login: bytes  # XEP-0478, ready to send
+    limits_after_login: bytes
+
+
+class Facts:
+    """What routers have told this process: ready stream features by domain."""
+
+    __slots__ = ("features",)
+
+    def __init__(self) -> None:
+        self.features: Mapping[str, bytes] = {}
+
+
+class ClientStream:
+    """One client's stream. Also the sink of its session."""
+
+    __slots__ = (
+        "_backlog", "_bare", "_before_login", "_domain", "_edge", "_facts", "_is_closed", "_is_held", "_lang", "_last_in",
+        "_last_out", "_log", "_login", "_new_id", "_now", "_opened_at", "_parser", "_queue", "_request", "_settings",
+        "_state", "_transport", "_tries", "session",
+    )  # fmt: skip
+
+    def __init__(
+        self, transport: Transport, edge: Edge, settings: StreamSettings, facts: Facts, new_id: Callable[[], str],
+        now: Callable[[], float],
+    ) -> None:  # fmt: skip
+        self._transport = transport
+        self._edge = edge
+        self._settings = settings
+        self._facts = facts
+        self._new_id = new_id
+        self._now = now  # monotonic seconds
+        self._parser = StreamParser(ns.CLIENT, settings.before_login)
+        self._state = State.HEADER
+        self._queue: deque[Event] = deque()  # read, and waiting for an answer before it can be handled
+        self._is_held = False  # an answer is awaited
+        self._before_login = 0  # bytes read before authentication
+        self._domain = ""
+        self._bare = ""
+        self._lang: str | None = None
+        self._login: Login | None = None
+        self._tries = 0
+        self._request: str | None = None
+        self._opened_at = self._last_in = self._last_out = now()
+        self.session: EdgeSession | None = None
+        self._is_closed = False
+        self._log = log.bind()
+        stats.opened(transport.transport_name)
+
+    @property
+    def state(self) -> State:
+        """Where the stream is."""
+        return self._state
+
+    # --- the transport's side
+
+    def receive_data(self, data: bytes) -> None:
+        """Bytes from the client, however cut."""
+        if self._is_closed:
+            return
+        self._last_in = self._now()
+        stats.bytes_in += len(data)
+        if self._bare == "":
+            self._before_login += len(data)
+            if self._before_login > self._settings.before_login_bytes:
+                self.fail(errors.StreamPolicyViolation("Too much data before authentication."))
+                return
+        self._handle_all(self._parser.feed(data))
+
+    def receive_eof(self) -> None:
+        """The client has half-closed its connection: as if it had closed the stream."""
+        if not self._is_closed:
+            self._end("client-eof")
+            self._transport.close()
+
+    def connection_lost(self) -> None:
+        """The connection is gone."""
+        if not self._is_closed:
+            self._end("connection-lost")
+
+    def tls_established(self) -> None:
+        """The STARTTLS handshake is done: the client opens a new stream (RFC 6120, 5.4.3.3). What it sent in clear
+        behind <starttls/> is thrown away: it was not protected."""
+        self._parser.restart(drop=True)
+        self._queue.clear()
+        self._is_held = False
+        self._state = State.HEADER
+
+    def check_time(self) -> None:
+        """About once a second: time-outs, keepalive, sleep of an idle parser."""
+        now = self._now()
+        settings = self._settings
+        if self._state is not State.BOUND:
+            if self._state is State.CLOSING:
+                if now - self._last_in > CLOSE_WITHIN_S:
+                    self._finish_close()
+            elif now - self._opened_at > settings.login_timeout_s:
+                self.fail(errors.ConnectionTimeout("No resource was bound in time."))
+            return
+        if now - self._last_in > settings.idle_timeout_s:
+            self.fail(errors.ConnectionTimeout("Nothing was received for too long."))
+        elif now - max(self._last_out, self._last_in) > settings.keepalive_s:
+            self._last_out = now
+            self._transport.write(b" ")  # RFC 6120, 4.6.1: whitespace keepalive
+        elif now - self._last_in > 60.0:
+            self._parser.hibernate()
+
+    # --- events
+
+    def _handle_all(self, events: list[Event]) -> None:
+        if self._state is State.BOUND and not self._queue:
+            for event in events:  # the hot path: nothing but stanzas
+                if event.__class__ is Stanza:
+                    self._submit(event)  # type: ignore[arg-type]  # narrowed by class
+                else:
+                    self._handle(event)
+                if self._is_closed:
+                    return
+            return
+        self._queue.extend(events)
+        self._run_queue()
+
+    def _run_queue(self) -> None:
+        queue = self._queue
+        while queue and not self._is_held and not self._is_closed:
+            self._handle(queue.popleft())
+
+    def _hold(self) -> None:
+        """Handle nothing more until an answer is there."""
+        self._is_held = True
+
+    def _release(self) -> None:
+        self._is_held = False
+        self._run_queue()
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Stanza():
+                self._on_stanza(event)
+            case StreamOpen():
+                self._on_open(event)
+            case Element():
+                self._on_element(event)
+            case StreamClose():
+                self._on_close()
+            case Violation():
+                self.fail(event.error)
+
+    def _on_open(self, event: StreamOpen) -> None:
+        """RFC 6120, 4.7: the header is checked, ours goes out, then the features."""
+        fault = self._header_fault(event)
+        self._lang = event.lang
+        from_ = self._domain or next(iter(self._settings.domains))
+        header = open_stream(
+            namespace=ns.CLIENT, from_=from_, id=self._new_id(), to=self._header_from(event), lang="en"
+        )
+        self._transport.write(header)
+        if fault is not None:
+            self._fail_after_header(fault)
+            return
+        if self._bare:
+            self._state = State.AUTHENTICATED
+        else:
+            self._state = State.UNAUTHENTICATED
+        self._transport.write(self._features())
+
+    def _header_fault(self, event: StreamOpen) -> StreamError | None:
+        if not event.to:
+            # RFC 6120, 4.7.2: a client has to say whom it wants; with one domain there is no doubt.
+            if len(self._settings.domains) > 1:
+                return errors.HostUnknown("The stream header has no 'to'.")
+            domain = next(iter(self._settings.domains))
+        else:
+            try:
+                domain = prepare(event.to)
+            except JidError:
+                return errors.ImproperAddressing("The 'to' of the stream header is not a domain.")
+            if domain not in self._settings.domains:
+                return errors.HostUnknown("This domain is not served here.")
+        if self._bare and domain != self._domain:
+            return errors.HostUnknown("The domain changed during the negotiation.")
+        self._domain = domain
+        if event.version is not None and not _is_version_1(event.version):
+            return errors.UnsupportedVersion()
+        if event.version is None:
+            return errors.UnsupportedVersion("XMPP 1.0 is needed (RFC 6120).")
+        return None
+
+    @staticmethod
+    def _header_from(event: StreamOpen) -> str | None:
+        try:
+            return prepare(event.from_) if event.from_ else None
+        except JidError:
+            return None
+
+    def _features(self) -> bytes:
+        settings, transport = self._settings, self._transport
+        if self._bare:
+            return features.after_login(self._facts.features.get(self._domain, b""), settings.limits_after_login)
+        may_login = transport.is_secure or not settings.is_tls_required
+        mechanisms: list[str] = []
+        if may_login:
+            mechanisms = Login.offered(transport.is_secure, transport.channel_bindings())
+        return features.before_login(
+            starttls=settings.has_starttls and not transport.is_secure,
+            is_tls_required=settings.is_tls_required,
+            mechanisms=mechanisms,
+            bindings=tuple(transport.channel_bindings()) if transport.is_secure else (),
+            may_register=may_login and settings.may_register,
+            limits=settings.limits_before_login,
+        )
+
+    def _on_element(self, event: Element) -> None:
+        if event.name not in ELEMENTS.get(self._state, frozenset()):
+            if self._bare == "" and not event.name.startswith((ns.TLS, ns.SASL)):
+                self.fail(errors.StreamNotAuthorized("Sign in first."))
+            else:
+                self.fail(errors.UnsupportedStanzaType("This element is not expected here."))
+            return
+        if event.name == STARTTLS:
+            self._on_starttls()
+        elif event.name == AUTH:
+            self._on_auth(event)
+        elif event.name == RESPONSE:
+            assert self._login is not None
+            self._login.respond(event.text)
+        elif event.name == ABORT:
+            assert self._login is not None
+            self._login.abort()
+
+    def _on_starttls(self) -> None:
+        if self._transport.is_secure or not self._settings.has_starttls:
+            # RFC 6120, 5.4.2.2: failure, then the stream and the connection end.
+            self._transport.write(element("failure", ns.TLS) + CLOSE_STREAM)
+            self._end("starttls-refused")
+            self._transport.close()
+            return
+        self._state = State.HANDSHAKE
+        self._hold()
+        self._transport.write(element("proceed", ns.TLS))
+        self._transport.start_tls()
+
+    # --- signing in (c2s/login.py drives the exchange)
+
+    def _on_auth(self, event: Element) -> None:
+        transport = self._transport
+        if not transport.is_secure and self._settings.is_tls_required:
+            self.auth_failed(errors.EncryptionRequired())
+            return
+        self._state = State.AUTHENTICATING
+        self._login = Login(self, self._edge, self._domain, transport.is_secure, transport.channel_bindings())
+        self._login.begin(event.attributes.get("mechanism", ""), event.text)
+
+    def auth_challenge(self, data: bytes) -> None:
+        """The exchange goes on; the client answers."""
+        self._transport.write(element("challenge", ns.SASL, None, data))
+        self._release()
+
+    def auth_waits(self) -> None:
+        """A router is asked; input waits."""
+        self._hold()
+
+    def auth_failed(self, fault: errors.SaslError) -> None:
+        """RFC 6120, 6.4.5: failure; the client may try again, a few times."""
+        if self._is_closed:
+            return
+        self._login = None
+        self._state = State.UNAUTHENTICATED
+        self._transport.write(fault.to_bytes())
+        if not isinstance(fault, errors.TemporaryAuthFailure | errors.Aborted):
+            self._tries += 1
+        if self._tries >= self._settings.sasl_tries:
+            self.fail(errors.StreamPolicyViolation("Too many failed attempts to sign in."))
+            return
+        self._release()
+
+    def auth_succeeded(self, username: str, data: bytes | None) -> None:
+        """RFC 6120, 6.4.6: success, and the client opens a new stream."""
+        if self._is_closed:
+            return
+        self._login = None
+        self._bare = f"{username}@{self._domain}"
+        self._transport.write(element("success", ns.SASL, None, *((data,) if data is not None else ())))
+        self._parser.limits = self._settings.after_login
+        self._state = State.HEADER
+        rest = self._parser.restart()
+        self._queue.extend(rest)
+        self._release()
+
+    # --- stanzas before a resource is bound
+
+    def _on_stanza(self, stanza: Stanza) -> None:
+        if self._state is State.BOUND:
+            self._submit(stanza)
+        elif self._state is State.AUTHENTICATED and stanza.kind == IQ and stanza.payload == f"{ns.BIND} bind":
+            self._on_bind(stanza)
+        elif (
+            self._state is State.UNAUTHENTICATED
+            and stanza.kind == IQ
+            and stanza.payload == f"{ns.REGISTER} query"
+            and self._settings.may_register
+            and (self._transport.is_secure or not self._settings.is_tls_required)
+        ):
+            self._on_register(stanza)
+        elif self._state is State.HEADER:
+            self.fail(errors.NotWellFormed("A stanza before the stream header."))
+        else:
+            # RFC 6120, 4.9.3.12: stanzas before authentication (or binding) are completed.
+            self.fail(errors.StreamNotAuthorized())
+
+    def _on_bind(self, stanza: Stanza) -> None:
+        if stanza.type != "set" or not stanza.id:
+            self._reply_error(stanza, errors.BadRequest())
+            return
+        bind = stanza.child(ns.BIND, "bind")
+        assert bind is not None
+        wanted = text_of(bind.find(f"{{{ns.BIND}}}resource")) or None
+        if wanted is not None:
+            try:
+                wanted = JID.parse(f"{self._bare}/{wanted}").resource
+            except JidError as problem:
+                self._reply_error(stanza, errors.BadRequest(str(problem)))  # RFC 6120, 7.7.2.1
+                return
+        self._state = State.BINDING
+        self._hold()
+        facts = {"address": self._transport.address, "transport": self._transport.transport_name}
+        self._request = self._edge.attach(self._bare, wanted, facts, self, lambda answer: self._bound(stanza, answer))
+
+    def _bound(self, request: Stanza, answer: Attached | Refused) -> None:
+        self._request = None
+        if isinstance(answer, Refused):
+            self._state = State.AUTHENTICATED
+            self._reply_error(request, errors.stanza_error(answer.condition, answer.text or None))
+            self._release()
+            return
+        session = self.session = answer.session
+        self._state = State.BOUND
+        self._log = self._log.bind(sid=session.sid)
+        self._log.info("stream_bound", transport=self._transport.transport_name)
+        jid = element("jid", None, None, session.jid)
+        self._transport.write(encode(result(request, element("bind", ns.BIND, None, jid))))
+        self._release()
+
+    def _on_register(self, stanza: Stanza) -> None:
+        self._hold()
+        query = stanza.child(ns.REGISTER, "query")
+        assert query is not None
+        given = {str(child.tag).rpartition("}")[2]: text_of(child) for child in query}
+
+        def done(answer: Answer) -> None:
+            if self._is_closed:
+                return
+            if answer.ok:
+                self._transport.write(encode(result(stanza._replace(to=None, from_=None), answer.value)))
+            else:
+                self._reply_error(stanza, errors.stanza_error(*answer.value))
+            self._release()
+
+        arguments = (self._domain, stanza.type, given, self._transport.address)
+        self._request = self._edge.call(self._domain, "register", arguments, done)
+
+    def _reply_error(self, stanza: Stanza, fault: StanzaError) -> None:
+        if is_answerable(stanza):
+            self._transport.write(encode(error(stanza._replace(to=None, from_=None), fault)))
+
+    # --- stanzas of a bound session
+
+    def _submit(self, stanza: Stanza) -> None:
+        """Stamp `from` and `xml:lang`, prepare `to`, hand over (RFC 6120, 8.1)."""
+        session = self.session
+        assert session is not None
+        kind, type_, to, from_, id_, lang, flags, payload, extra, inner = stanza
+        jid = session.jid
+        if from_ is not None and from_ != jid and not self._is_mine(from_):
+            self.fail(errors.InvalidFrom())  # RFC 6120, 8.1.2.1
+            return
+        if to is not None:
+            try:
+                to = prepare(to)
+            except JidError:
+                to, flags = None, flags | BAD_TO  # the owner answers jid-malformed
+        if lang is None and kind != IQ:
+            lang = self._lang  # RFC 6120, 8.1.5
+        stats.stanzas_in[kind] += 1
+        self._edge.submit(session, Stanza(kind, type_, to, jid, id_, lang, flags, payload, extra, inner))
+
+    def _is_mine(self, from_: str) -> bool:
+        assert self.session is not None
+        try:
+            return prepare(from_) in (self.session.jid, self._bare)
+        except JidError:
+            return False
+
+    # --- the sink of the session (c2s/edge.py)
+
+    def deliver(self, stanza: Stanza) -> None:
+        """Write a stanza to the client."""
+        self._last_out = self._now()
+        stats.stanzas_out[stanza.kind] += 1
+        self._transport.write(encode(stanza, self._bare))
+
+    def revoked(self, condition: str) -> None:
+        """The session is over: the owner says so, or has heard that the stream ended."""
+        self.session = None
+        if self._state is State.CLOSING:
+            self._finish_close()
+        elif not self._is_closed:
+            if condition:
+                self.fail(errors.stream_error(condition))
+            else:
+                self._transport.write(CLOSE_STREAM)
+                self._end("revoked")
+                self._transport.close()
+
+    def pause_reading(self) -> None:
+        """Too much is unconfirmed."""
+        stats.paused_readers += 1
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on."""
+        stats.paused_readers -= 1
+        self._transport.resume_reading()
+
+    # --- ends
+
+    def _on_close(self) -> None:
+        """The client closes its stream; ours closes when everything it sent is confirmed (docs/delivery.md)."""
+        session = self.session
+        if session is None or self._state is not State.BOUND:
+            self._transport.write(CLOSE_STREAM)
+            self._end("client")
+            self._transport.close()
+            return
+        self._state = State.CLOSING
+        self._edge.detach(session, "client")
+
+    def _finish_close(self) -> None:
+        self._transport.write(CLOSE_STREAM)
+        self._end("client")
+        self._transport.close()
+
+    def shut_down(self) -> None:
+        """The process drains: tell the client to come back elsewhere (RFC 6120, 4.9.3.20)."""
+        self.fail(errors.SystemShutdown())
+
+    def fail(self, fault: StreamError) -> None:
+        """Close the stream with an error (RFC 6120, 4.9.1.1), opening it first where that has not happened yet."""
+        if self._is_closed:
+            return
+        if self._state is State.HEADER and not self._bare and self._domain == "":
+            from_ = next(iter(self._settings.domains))
+            self._transport.write(open_stream(namespace=ns.CLIENT, from_=from_, id=self._new_id(), lang="en"))
+        self._fail_after_header(fault)
+
+    def _fail_after_header(self, fault: StreamError) -> None:
+        stats.stream_error(fault.condition)
+        if self._state is not State.HANDSHAKE:
+            self._transport.write(fault.to_bytes() + CLOSE_STREAM)
+        self._end(fault.condition)
+        self._transport.close()
+
+    def _end(self, reason: str) -> None:
+        """Nothing is read or written any more; the owner is told if there is a session."""
+        self._is_closed = True
+        was_bound = self._state in (State.BOUND, State.CLOSING)
+        self._state = State.CLOSED
+        self._queue.clear()
+        self._parser.close()
+        if self._request is not None:
+            self._edge.cancel(self._request)
+        if self._login is not None:
+            self._login.cancel()
+        session = self.session
+        if session is not None and not session.is_closing:
+            if session.is_paused:
+                stats.paused_readers -= 1
+            self._edge.detach(session, reason)
+        stats.closed(reason)
+        if was_bound:
+            self._log.info("stream_closed", reason=reason, seconds=round(self._now() - self._opened_at, 3))
+
+
+def _is_version_1(version: str) -> bool:
+    """RFC 6120, 4.7.5: major and minor as separate integers; a minor version is no obstacle."""
+    major, _, minor = version.partition(".")
+    return major.isdigit() and minor.isdigit() and int(major) == 1

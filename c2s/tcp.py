@@ -1,0 +1,240 @@
+"""Client connections over TCP: I/O only, no protocol decisions (those are in `c2s/stream.py`).
+
+One `Connection` per socket, STARTTLS or direct TLS. It is a `BufferedProtocol`: all plain sockets share one receive
+buffer, all TLS sockets another, because a read is consumed before the next begins. Writes of one batch are joined
+and made once, by `Connections.flush`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+from prometheus_client import Histogram
+
+from c2s.channel_binding import bindings
+from c2s.edge import Edge
+from c2s.stream import ClientStream
+from c2s.tls import ServerTls
+from cluster.metrics import LATENCY_BUCKETS
+
+log = structlog.get_logger(__name__)
+
+RECEIVE_BYTES: Final = 65_536
+WRITE_HIGH_BYTES: Final = 1_048_576  # a client that lets so much pile up is not written to until it reads
+
+tls_handshake_seconds = Histogram(
+    "stentor_c2s_tls_handshake_seconds", "Time of a TLS handshake with a client", ["result"], buckets=LATENCY_BUCKETS
+)
+_handshake_ok = tls_handshake_seconds.labels("ok")
+_handshake_failed = tls_handshake_seconds.labels("failed")
+
+StreamFactory = Callable[["Connection"], ClientStream]
+
+
+class Connections:
+    """The connections of one process, and what they share."""
+
+    def __init__(self, edge: Edge, make_stream: StreamFactory, tls: ServerTls, handshake_timeout_s: float) -> None:
+        self.edge = edge
+        self.make_stream = make_stream
+        self.tls = tls
+        self.handshake_timeout_s = handshake_timeout_s
+        self.plain_buffer = memoryview(bytearray(RECEIVE_BYTES))
+        self.tls_buffer = memoryview(bytearray(RECEIVE_BYTES))
+        self.all: set[Connection] = set()
+        self.dirty: set[Connection] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def flush(self) -> None:
+        """Write what streams have queued: each connection once. Called after every batch of input."""
+        if self.dirty:
+            dirty, self.dirty = self.dirty, set()
+            for connection in dirty:
+                connection.flush()
+
+    def protocol(self, is_direct_tls: bool) -> Connection:
+        """A protocol for a connection that is about to be accepted."""
+        return Connection(self, is_direct_tls)
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One client's socket, as transport of its stream."""
+
+    __slots__ = (
+        "_buffer", "_connections", "_is_direct_tls", "_is_lost", "_out", "_q_written", "_started_at", "_transport",
+        "stream", "transport_name",
+    )  # fmt: skip
+
+    def __init__(self, connections: Connections, is_direct_tls: bool) -> None:
+        self._connections = connections
+        self._is_direct_tls = is_direct_tls
+        self._buffer = connections.tls_buffer if is_direct_tls else connections.plain_buffer
+        self._transport: asyncio.Transport | None = None
+        self._out: list[bytes] = []
+        self._q_written = 0
+        self._is_lost = False
+        self._started_at = 0.0
+        self.transport_name = "tls" if is_direct_tls else "tcp"
+        self.stream: ClientStream | None = None
+
+    # --- asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A new connection, or the same one after its STARTTLS handshake."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+        if self.stream is not None:
+            return
+        connection: socket.socket | None = transport.get_extra_info("socket")
+        if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._connections.all.add(self)
+        self.stream = self._connections.make_stream(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """The buffer shared by all connections of this kind."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes have arrived."""
+        assert self.stream is not None
+        self.stream.receive_data(bytes(self._buffer[:nbytes]))
+        self._connections.flush()
+
+    def eof_received(self) -> bool:
+        """The client sends no more."""
+        assert self.stream is not None
+        self.stream.receive_eof()
+        self._connections.flush()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        self._is_lost = True
+        self._connections.all.discard(self)
+        self._connections.dirty.discard(self)
+        if self.stream is not None:
+            self.stream.connection_lost()
+            self.stream = None
+        self._transport = None
+
+    def pause_writing(self) -> None:
+        """The client reads slower than we write; its owner bounds what may pile up."""
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self._note_written()
+
+    # --- the stream's side (c2s/stream.py, Transport)
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes; they leave with the next flush."""
+        self._out.append(data)
+        self._connections.dirty.add(self)
+
+    def flush(self) -> None:
+        """One write for everything queued."""
+        transport = self._transport
+        if transport is None or not self._out:
+            return
+        self._note_written()
+        transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
+        self._out.clear()
+        session = self.stream.session if self.stream is not None else None
+        if session is not None:
+            self._q_written = session.q
+
+    def check_written(self) -> None:
+        """About once a second: whether the kernel has taken what was written."""
+        if self.stream is not None and self.stream.session is not None:
+            self._note_written()
+
+    def _note_written(self) -> None:
+        """Without stream management, what the kernel took counts as acknowledged (docs/delivery.md)."""
+        stream, transport = self.stream, self._transport
+        if stream is None or stream.session is None or transport is None:
+            return
+        if self._q_written > stream.session.acknowledged and transport.get_write_buffer_size() == 0:
+            self._connections.edge.written(stream.session, self._q_written)
+
+    def start_tls(self) -> None:
+        """Begin the STARTTLS handshake, behind everything queued."""
+        self.flush()
+        task = asyncio.get_running_loop().create_task(self._handshake())
+        self._connections.tasks.add(task)
+        task.add_done_callback(self._connections.tasks.discard)
+
+    async def _handshake(self) -> None:
+        loop = asyncio.get_running_loop()
+        shared, plain = self._connections, self._transport
+        assert plain is not None
+        self._buffer = shared.tls_buffer
+        started = loop.time()
+        try:
+            transport = await loop.start_tls(
+                plain, self, shared.tls.context, server_side=True, ssl_handshake_timeout=shared.handshake_timeout_s
+            )
+        except (OSError, ssl.SSLError, TimeoutError) as problem:
+            _handshake_failed.observe(loop.time() - started)
+            log.debug("tls_handshake_failed", problem=str(problem))
+            plain.abort()
+            return
+        _handshake_ok.observe(loop.time() - started)
+        if transport is None or self._is_lost or self.stream is None:
+            return
+        self._transport = transport
+        self.transport_name = "starttls"
+        self.stream.tls_established()
+        shared.flush()
+
+    def close(self) -> None:
+        """Write what is queued, then end the connection."""
+        self.flush()
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._out.clear()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def pause_reading(self) -> None:
+        """Read no more from this client for now."""
+        if self._transport is not None and self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if self._transport is not None and not self._transport.is_reading() and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    @property
+    def queued_bytes(self) -> int:
+        """What was written and the kernel has not taken."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether TLS is in force."""
+        return self._transport is not None and self._transport.get_extra_info("ssl_object") is not None
+
+    @property
+    def address(self) -> str:
+        """The client's address, for logs and limits."""
+        peer: Any = self._transport.get_extra_info("peername") if self._transport is not None else None
+        return str(peer[0]) if peer else ""
+
+    def channel_bindings(self) -> dict[str, bytes]:
+        """Channel binding data by type (RFC 9266, RFC 5929); empty without TLS."""
+        ssl_object = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        if ssl_object is None:
+            return {}
+        return bindings(ssl_object, self._connections.tls.certificate_of(ssl_object))

@@ -1,0 +1,431 @@
+"""The configuration: one TOML file, every key also as STENTOR_SECTION__KEY, unknown keys are errors.
+
+Here are the sections with their defaults, units and ranges. How they are read, and how a problem is told, is in
+`load` at the end. Nothing here opens a port, a certificate or a database.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import socket
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+ENV_PREFIX: Final = "STENTOR_"
+SECRET: Final[dict[str, Any]] = {"secret": True}  # never shown: not in errors, not by `stentor check config`
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+NodeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+Secret = Annotated[str, Field(repr=False, json_schema_extra=SECRET)]
+
+
+def _default_node_name() -> str:
+    return socket.gethostname()
+
+
+class Section(BaseModel):
+    """One table of the file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Node(Section):
+    """This process."""
+
+    name: NodeName = Field(default_factory=_default_node_name, description="its name, unique in the cluster")
+    advertise: str = Field(default="127.0.0.1", description="the address at which other processes reach this one's bus")
+    runtime_dir: Path = Field(
+        default=Path("/run/stentor"), description="folder of mode 0700 for the sockets of ipc://; short"
+    )
+
+
+class Server(Section):
+    """What the cluster serves."""
+
+    domains: tuple[str, ...] = Field(default=("localhost",), min_length=1, description="the XMPP domains served here")
+    admins: tuple[str, ...] = Field(default=(), description="bare JIDs of the accounts that administer the cluster")
+    show_os: bool = Field(
+        default=False, description="whether a version query (XEP-0092) also names the operating system"
+    )
+
+
+class Certificate(Section):
+    """A certificate chain and its key, both PEM."""
+
+    certificate: Path = Field(description="certificate chain, PEM")
+    key: Path = Field(description="private key, PEM")
+
+
+class Tls(Section):
+    """Encryption towards clients."""
+
+    c2s: Literal["required", "optional"] = Field(
+        default="required", description="optional: clients may log in without encryption"
+    )
+    certificate: Path | None = Field(
+        default=None, description="certificate chain (PEM) for domains without one of their own"
+    )
+    key: Path | None = Field(default=None, description="private key (PEM) that belongs to tls.certificate")
+    certificates: dict[str, Certificate] = Field(default={}, description="domain -> {certificate, key}")
+
+
+class C2S(Section):
+    """Client connections (RFC 6120). The limits are advertised by XEP-0478 where it has a word for them."""
+
+    listen: tuple[str, ...] = Field(
+        default=("0.0.0.0", "::"), min_length=1, description="addresses to listen on, IPv4 and IPv6"
+    )
+    port: Port = Field(default=5222, description="port for STARTTLS")
+    tls_port: Port = Field(default=5223, description="port for direct TLS (XEP-0368)")
+    login_timeout_s: Seconds = Field(default=30.0, description="time from connection to bound resource")
+    tls_handshake_timeout_s: Seconds = Field(default=10.0, description="time for one TLS handshake")
+    idle_timeout_s: Seconds = Field(default=1_800.0, description="a stream that sent nothing for so long is closed")
+    keepalive_s: Seconds = Field(default=120.0, description="a space is sent after so much silence (RFC 6120, 4.6.1)")
+    stanza_bytes: int = Field(
+        default=262_144, ge=10_000, le=16_777_216, description="greatest stanza (RFC 6120, 13.12)"
+    )
+    pre_auth_bytes: int = Field(
+        default=65_536, ge=10_000, le=1_048_576, description="greatest input before authentication"
+    )
+    depth: int = Field(default=64, ge=8, le=1_000, description="deepest nesting of elements in a stanza")
+    attributes: int = Field(default=64, ge=16, le=1_000, description="most attributes of one element")
+    sasl_tries: int = Field(
+        default=3, ge=2, le=10, description="failed logins after which a stream is closed (RFC 6120, 6.4.5)"
+    )
+    backlog: int = Field(default=1_024, ge=16, le=65_535, description="connections that may wait to be accepted")
+
+
+class Resume(Section):
+    """Stream resumption (XEP-0198)."""
+
+    timeout_s: int = Field(
+        default=600, ge=0, le=86_400, description="how long a session outlives its connection, seconds"
+    )
+
+
+class PublicKeys(Section):
+    """CurveZMQ public keys (40 characters, Z85), one per role."""
+
+    router: str = Field(default="", description="key of the routers")
+    c2s: str = Field(default="", description="key of the c2s processes")
+    s2s: str = Field(default="", description="key of the s2s processes")
+
+
+class Bus(Section):
+    """Between the processes."""
+
+    transport: Literal["tcp", "ipc"] = Field(
+        default="tcp", description="ipc: sockets in node.runtime_dir, one host only"
+    )
+    listen: str = Field(default="0.0.0.0", description="address that the bus listens on, for tcp")
+    port: Port = Field(default=7400, description="port of the bus, for tcp")
+    seeds: tuple[str, ...] = Field(
+        default=(), description="where to find routers: HOST:PORT for tcp, node names for ipc"
+    )
+    secret_key: Secret = Field(
+        default="", description="CurveZMQ secret key of this process's role, Z85; needed for tcp"
+    )
+    public_keys: PublicKeys = Field(default=PublicKeys(), description="CurveZMQ public keys of all roles")
+    heartbeat_s: Seconds = Field(default=0.5, description="a link that is silent for so long sends a sign of life")
+    dead_after_s: Seconds = Field(default=2.0, description="a peer that is silent for so long is believed dead")
+
+
+class Database(Section):
+    """PostgreSQL. Only routers and `stentor db` read this."""
+
+    url: Secret = Field(default="", description="postgresql://USER:PASSWORD@HOST:PORT/NAME")
+    pool_min: int = Field(default=2, ge=1, le=100, description="connections kept open")
+    pool_max: int = Field(default=8, ge=1, le=100, description="most connections of one router")
+    connect_timeout_s: Seconds = Field(default=5.0, description="time to open a connection")
+    statement_timeout_s: Seconds = Field(default=10.0, description="time for one statement")
+    lock_timeout_s: Seconds = Field(default=5.0, description="time to wait for a lock")
+
+
+class Admin(Section):
+    """The admin port of each process (/metrics, /healthz, /readyz) and the routers' administration API."""
+
+    host: str = Field(default="127.0.0.1", description="address of both")
+    port: Port = Field(default=9100, description="port of /metrics, /healthz, /readyz")
+    api_port: Port = Field(default=5281, description="port of /api/v1, routers only")
+    token: Secret = Field(default="", description="bearer token of /api/v1; without one it is not served")
+
+
+class Limits(Section):
+    """What one account or process may use."""
+
+    enabled: bool = Field(default=True, description="false: no rate limits (load tests); sizes below stay in force")
+    sessions: int = Field(default=50_000, ge=1, description="sessions of one c2s process")
+    sessions_per_account: int = Field(default=20, ge=1, le=1_000, description="the oldest gets conflict")
+    roster: int = Field(default=5_000, ge=1, description="contacts in one roster")
+    blocks: int = Field(default=1_000, ge=1, description="entries in one block list (XEP-0191)")
+    private_bytes: int = Field(default=262_144, ge=1_024, description="private XML of one account (XEP-0049), bytes")
+    vcard_bytes: int = Field(default=131_072, ge=1_024, description="one vCard (XEP-0054), bytes")
+    directed_presences: int = Field(default=1_000, ge=1, description="entities one session sent directed presence to")
+
+
+RESERVED_NAMES: Final = (
+    "abuse", "admin", "administrator", "hostmaster", "noc", "noreply", "operator", "postmaster", "root", "security",
+    "server", "support", "system", "webmaster", "www", "xmpp",
+)  # fmt: skip
+
+
+class Registration(Section):
+    """Accounts made by clients (XEP-0077)."""
+
+    mode: Literal["closed", "open", "invite"] = Field(default="closed", description="who may register")
+    reserved_names: tuple[str, ...] = Field(default=RESERVED_NAMES, description="localparts nobody may register")
+
+
+class Archive(Section):
+    """The message archive (XEP-0313)."""
+
+    default: Literal["always", "roster", "never"] = Field(
+        default="always", description="for accounts that chose nothing"
+    )
+
+
+class Drain(Section):
+    """What happens after SIGTERM."""
+
+    window_s: Seconds = Field(default=60.0, description="c2s: streams are closed evenly over this time")
+    grace_s: Seconds = Field(default=120.0, description="when the process would be killed; it gives up a little before")
+
+
+class Run(Section):
+    """How many processes `stentor run` keeps on this machine."""
+
+    c2s: int = Field(default=2, ge=1, le=100, description="c2s processes; they share the public ports")
+    router: int = Field(default=2, ge=1, le=100, description="routers")
+
+
+class Log(Section):
+    """Log lines on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="the least that is written")
+    format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="auto: console on a terminal, else json"
+    )
+
+
+class Config(BaseSettings):
+    """All settings of one process, frozen. Made by `load` alone."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter="__", validate_default=False
+    )
+
+    node: Node = Field(default_factory=Node)
+    server: Server = Field(default_factory=Server)
+    tls: Tls = Field(default_factory=Tls)
+    c2s: C2S = Field(default_factory=C2S)
+    resume: Resume = Field(default_factory=Resume)
+    bus: Bus = Field(default_factory=Bus)
+    database: Database = Field(default_factory=Database)
+    admin: Admin = Field(default_factory=Admin)
+    limits: Limits = Field(default_factory=Limits)
+    registration: Registration = Field(default_factory=Registration)
+    archive: Archive = Field(default_factory=Archive)
+    drain: Drain = Field(default_factory=Drain)
+    run: Run = Field(default_factory=Run)
+    log: Log = Field(default_factory=Log)
+
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def source_of(self, key: str) -> str:
+        """Where the value of `section.key` came from: a file, a variable, `--set`, or "default"."""
+        return self._sources.get(key, "default")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` hands over: it reads file and environment itself, so that it can name the source."""
+        return (init_settings,)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with the configuration."""
+
+    source: str  # the file, the variable or --set
+    key: str  # section.key, or "" where no key is to blame
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        key = f": {self.key}" if self.key else ""
+        return f"{self.source}{key}: {self.message}. {self.remedy}"
+
+
+class ConfigError(Exception):
+    """Everything that is wrong with the configuration, at once. The text is for the operator; exit with 2."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def load(path: Path | str | None = None, overrides: Sequence[str] = (), env: Mapping[str, str] | None = None) -> Config:
+    """Read the file (if any), then the environment over it, then `section.key=value` overrides; key by key.
+
+    `env` is the process's environment unless given. Raises ConfigError with every problem found.
+    """
+    problems: list[Problem] = []
+    sources: dict[str, str] = {}
+    file = _read_file(Path(path), sources, problems) if path is not None else {}
+    variables = _named_values(os.environ if env is None else env, overrides, sources, problems)
+    over = EnvSettingsSource(Config)
+    over.env_vars = variables
+    try:
+        config = Config(**_merged(file, over()))
+    except ValidationError as error:
+        problems.extend(_explained(detail, sources) for detail in error.errors())
+        raise ConfigError(problems) from None
+    if problems:
+        raise ConfigError(problems)
+    config._sources.update(sources)
+    return config
+
+
+def keys() -> dict[str, Any]:
+    """Every key there is, `section.key`, with pydantic's description of the field."""
+    found: dict[str, Any] = {}
+    for section, field in Config.model_fields.items():
+        model = field.annotation
+        assert isinstance(model, type)
+        assert issubclass(model, Section)
+        found |= {f"{section}.{name}": info for name, info in model.model_fields.items()}
+    return found
+
+
+def to_toml(config: Config) -> str:
+    """The configuration as a file that `load` reads back to the same values; secrets included."""
+    lines = []
+    for section, values in config.model_dump(mode="json", exclude_none=True).items():
+        lines += [f"[{section}]", *(f"{key} = {_toml_value(value)}" for key, value in values.items()), ""]
+    return "\n".join(lines)
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_toml_value(key)} = {_toml_value(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def is_secret(key: str) -> bool:
+    """Whether the value of this key must not be shown."""
+    extra = getattr(keys().get(key), "json_schema_extra", None)
+    return bool(extra and extra.get("secret"))
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for section, values in over.items():
+        below = merged.get(section)
+        merged[section] = {**below, **values} if isinstance(below, dict) else values
+    return merged
+
+
+def _read_file(path: Path, sources: dict[str, str], problems: list[Problem]) -> dict[str, Any]:
+    try:
+        found = TomlConfigSettingsSource(Config, path)() if path.exists() else None
+    except tomllib.TOMLDecodeError as error:
+        problems.append(Problem(str(path), "", f"is not TOML: {error}", "Correct the line named"))
+        raise ConfigError(problems) from None
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(Problem(str(path), "", f"cannot be read: {error}", "Check its owner, mode and encoding"))
+        raise ConfigError(problems) from None
+    if found is None:
+        problems.append(Problem(str(path), "", "does not exist", "Name an existing file with --config"))
+        raise ConfigError(problems)
+    for section, values in found.items():
+        sources[section] = str(path)
+        if isinstance(values, dict):
+            sources.update({f"{section}.{key}": str(path) for key in values})
+    return found
+
+
+def _named_values(
+    env: Mapping[str, str], overrides: Sequence[str], sources: dict[str, str], problems: list[Problem]
+) -> dict[str, str | None]:
+    """Environment and overrides as the variables that pydantic-settings knows; what is not right goes to problems."""
+    known = keys()
+    given: list[tuple[str, str, str]] = []
+    for name, value in sorted(env.items()):
+        if name.startswith(ENV_PREFIX):
+            key = name.removeprefix(ENV_PREFIX).lower().replace("__", ".", 1)
+            given.append((key, value, f"environment variable {name}"))
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            problems.append(Problem("--set", override, "has no value", "Write --set section.key=value"))
+        else:
+            given.append((key.strip(), value, "--set"))
+    variables: dict[str, str | None] = {}
+    for key, value, source in given:
+        if key not in known:
+            problems.append(Problem(source, key, "is no setting", _suggestion(key, known)))
+        elif _is_complex(known[key].annotation) and not _is_json(value):
+            problems.append(Problem(source, key, "is not JSON", 'Write lists as ["a", "b"], tables as {"a": "b"}'))
+        else:
+            sources[key] = source
+            variables[f"{ENV_PREFIX}{key.replace('.', '__')}".lower()] = value
+    return variables
+
+
+def _is_complex(annotation: object) -> bool:
+    origin = getattr(annotation, "__origin__", annotation)
+    return origin in (tuple, dict) or (isinstance(annotation, type) and issubclass(annotation, Section))
+
+
+def _is_json(value: str) -> bool:
+    try:
+        json.loads(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _suggestion(key: str, candidates: Iterable[str]) -> str:
+    close = difflib.get_close_matches(key, list(candidates), n=1, cutoff=0.6)
+    return f"Did you mean {close[0]}?" if close else "Remove it; `stentor check config` lists the settings"
+
+
+def _explained(detail: Any, sources: Mapping[str, str]) -> Problem:
+    """One of pydantic's errors, in the operator's words."""
+    location = [str(part) for part in detail["loc"]]
+    key = ".".join(location)
+    setting = ".".join(location[:2])
+    source = sources.get(setting) or sources.get(location[0], "configuration")
+    if detail["type"] == "extra_forbidden":
+        candidates: Iterable[str] = keys() if len(location) > 1 else Config.model_fields
+        return Problem(
+            source, key, "is no setting" if len(location) > 1 else "is no section", _suggestion(key, candidates)
+        )
+    message = detail["msg"][:1].lower() + detail["msg"][1:]
+    if not is_secret(setting) and isinstance(detail["input"], str | int | float):
+        message += f", not {detail['input']!r}"
+    field = keys().get(setting)
+    return Problem(source, key, message, f"It is: {field.description}" if field else "Write it as a table, [section]")

@@ -1,0 +1,118 @@
+"""The wire format: what one process says to another, as positional msgpack arrays (docs/delivery.md names the rules).
+
+A *frame* carries a batch of *envelopes* over one link:
+
+    [wire version, sender incarnation, link generation, receiver incarnation, seq, ack, [envelope, ...]]
+
+An envelope is a tuple whose first item is its kind. Receivers pass `envelope[1:ARITY[kind]]` to a handler of that
+kind, so that a newer neighbour may append fields. Everything here is a value; links and sockets are elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NewType
+
+import msgpack
+
+WIRE_VERSION: Final = 1
+SUPPORTED_VERSIONS: Final = frozenset({1})
+
+Incarnation = NewType("Incarnation", str)  # one run of one process: "NODE#16 hex digits"
+Shard = NewType("Shard", int)
+Epoch = NewType("Epoch", int)
+SessionId = NewType("SessionId", int)  # 63 random bits, unique in the cluster; also the origin of what a session sends
+LogId = NewType("LogId", int)
+
+Envelope = tuple[Any, ...]
+
+# --- greetings: outside the link's sequence (seq 0), repeated until answered
+HELLO: Final = 1  # role, node, address, versions: who I am, and where my bus listens
+WELCOME: Final = 2  # the same, as the answer to HELLO
+NODES: Final = 3  # [(incarnation, role, address), ...]: the routers there are (router -> c2s, s2s)
+GOODBYE: Final = 4  # reason: this process ends now; its links are closed
+
+# --- c2s (and s2s) -> router
+SUBMIT: Final = 10  # shard, epoch, sid, gen, n, stanza
+ACKNOWLEDGED: Final = 11  # shard, epoch, sid, gen, q: the client has everything up to q
+ATTACH: Final = 12  # shard, epoch, request, bare, resource or None, edge facts
+DETACH: Final = 13  # shard, epoch, sid, gen, reason: the stream has ended for good
+ANNOUNCE: Final = 14  # shard, epoch, [announcement, ...]: every session of mine in this shard
+CALL: Final = 15  # shard, epoch, request, method, arguments: see router/calls.py
+
+# --- router -> c2s (and s2s)
+DELIVER: Final = 30  # [(shard, epoch, sid, gen, q, id), ...], stanza: one copy for all of a process
+CONFIRMED: Final = 31  # shard, epoch, sid, gen, conf: everything up to conf is safe
+REVOKED: Final = 32  # shard, epoch, sid, gen, reason: attachments below gen are over
+ATTACHED: Final = 33  # shard, epoch, request, sid, gen, resource, conf, q, state
+REFUSED: Final = 34  # shard, epoch, request, condition, text: answer to ATTACH
+STATE: Final = 35  # shard, epoch, sid, gen, state: opaque, to be kept for the next owner
+WANT: Final = 36  # shard, epoch: announce this shard's sessions
+ANSWER: Final = 37  # request, ok, value: answer to CALL; not ok: value is a condition
+MAP: Final = 38  # [(shard, epoch, owner), ...]
+
+# --- router -> router
+FORWARD: Final = 50  # shard, epoch, origin, n, retry, [(to, prev), ...], [stanza, ...]
+CONFIRM: Final = 51  # origin, to, n: everything of this origin to this recipient up to n is accepted
+AGAIN: Final = 52  # origin, to: there is a gap; offer the queue again from its front
+
+ARITY: Final = {
+    HELLO: 5, WELCOME: 5, NODES: 2, GOODBYE: 2,
+    SUBMIT: 7, ACKNOWLEDGED: 6, ATTACH: 7, DETACH: 6, ANNOUNCE: 4, CALL: 6,
+    DELIVER: 3, CONFIRMED: 6, REVOKED: 6, ATTACHED: 10, REFUSED: 6, STATE: 6, WANT: 3, ANSWER: 4, MAP: 2,
+    FORWARD: 8, CONFIRM: 4, AGAIN: 3,
+}  # fmt: skip
+
+FROM_EDGE: Final = frozenset({SUBMIT, ACKNOWLEDGED, ATTACH, DETACH, ANNOUNCE, CALL})
+FROM_ROUTER: Final = frozenset(
+    {DELIVER, CONFIRMED, REVOKED, ATTACHED, REFUSED, STATE, WANT, ANSWER, MAP, NODES, FORWARD, CONFIRM, AGAIN}
+)
+GREETINGS: Final = frozenset({HELLO, WELCOME, GOODBYE})
+# A captured c2s cannot act as a router: each role may send only these kinds.
+MAY_SEND: Final = {
+    "c2s": FROM_EDGE | GREETINGS,
+    "s2s": FROM_EDGE | GREETINGS,
+    "router": FROM_ROUTER | GREETINGS,
+}
+
+# One session in an ANNOUNCE: sid, gen, bare, resource, conf, q, acknowledged,
+# [(q, id, stanza), ...] unacknowledged, last id, state
+Announcement = tuple[Any, ...]
+
+
+class WireError(ValueError):
+    """A frame that cannot be read: another version, truncated, or not a frame at all."""
+
+
+def new_incarnation(node: str, random_bits: int) -> Incarnation:
+    """The name of one run of the process called `node`."""
+    return Incarnation(f"{node}#{random_bits:016x}")
+
+
+def node_of(incarnation: Incarnation) -> str:
+    """The node name of an incarnation."""
+    return incarnation.rpartition("#")[0]
+
+
+_packer = msgpack.Packer(autoreset=True)
+
+
+def pack_frame(
+    sender: Incarnation, generation: int, receiver: Incarnation | str, seq: int, ack: int, envelopes: Sequence[Envelope]
+) -> bytes:
+    """One frame as bytes. `seq` is 0 in a frame that carries no envelopes, or greetings only."""
+    packed: bytes = _packer.pack((WIRE_VERSION, sender, generation, receiver, seq, ack, envelopes))
+    return packed
+
+
+def unpack_frame(data: bytes | memoryview) -> tuple[int, Incarnation, int, str, int, int, tuple[Envelope, ...]]:
+    """The seven items of a frame; raises WireError. Nested arrays come as tuples."""
+    try:
+        frame = msgpack.unpackb(data, use_list=False)
+    except Exception as problem:  # msgpack raises a dozen kinds, some of them bare ValueError
+        raise WireError(f"undecodable frame: {problem}") from problem
+    if not isinstance(frame, tuple) or len(frame) < 7 or not isinstance(frame[6], tuple):
+        raise WireError("not a frame")
+    if frame[0] not in SUPPORTED_VERSIONS:
+        raise WireError(f"wire version {frame[0]!r} is not spoken here")
+    return frame[:7]  # type: ignore[return-value]  # shape checked above; items are checked by their handlers

@@ -1,0 +1,24 @@
+"""The settings that turns read, as one frozen value made from the configuration (`cluster/config.py`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Policy for entities. Sizes are bytes, counts are per account unless named otherwise."""
+
+    domains: frozenset[str] = field(default_factory=lambda: frozenset({"localhost"}))
+    registration_mode: Literal["closed", "open", "invite"] = "closed"
+    reserved_names: frozenset[str] = frozenset()
+    roster_contacts: int = 5_000
+    blocks: int = 1_000
+    private_bytes: int = 262_144
+    vcard_bytes: int = 131_072
+    sessions: int = 20
+    directed_presences: int = 1_000
+    started_at: float = 0.0  # Unix seconds, for XEP-0012 of the domain
+    software_version: str = ""
+    show_os: bool = False

@@ -1,0 +1,159 @@
+"""A turn: one input to one entity, and what was decided about it.
+
+Features read the entity and write here; nothing leaves the process while a turn runs. The owner (`router/owner.py`)
+commits the turn's writes in a fenced transaction and only then releases its effects, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Concatenate, NamedTuple, ParamSpec
+
+from psycopg import AsyncConnection
+from xmpp.errors import StanzaError
+
+from router.entity import Entity, Session
+from router.settings import Settings
+from xmpp import stanza as stanzas
+from xmpp.stanza import Stanza
+
+P = ParamSpec("P")
+Connection = AsyncConnection[Any]
+Statement = Callable[..., Awaitable[Any]]
+Then = Callable[["Turn", Any], None]
+
+
+class Write(NamedTuple):
+    """A repository function to run inside the batch's transaction, after the fence."""
+
+    statement: Statement
+    arguments: tuple[Any, ...]
+
+
+class Request(NamedTuple):
+    """Something that takes time, answered in a later turn of the same entity. `statement` is a repository function
+    (given a connection) or, where `is_computation`, a blocking function for a thread."""
+
+    statement: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    then: Then
+    is_computation: bool
+
+
+class Turn:
+    """What one input does. `session` is the submitting session of an outgoing turn, None otherwise."""
+
+    __slots__ = (
+        "closing",
+        "deliveries",
+        "entity",
+        "n",
+        "now",
+        "origin",
+        "requests",
+        "sends",
+        "session",
+        "settings",
+        "stanza",
+        "touched",
+        "writes",
+    )
+
+    def __init__(
+        self,
+        entity: Entity,
+        session: Session | None,
+        stanza: Stanza | None,
+        settings: Settings,
+        now: float,
+        origin: int,
+        n: int,
+    ) -> None:
+        self.entity = entity
+        self.session = session
+        self.stanza = stanza  # the input; None for events
+        self.settings = settings
+        self.now = now  # Unix seconds
+        self.origin = origin  # whose number n is: the session's sid, or the sender's
+        self.n = n
+        self.deliveries: list[tuple[Session, Stanza]] = []
+        self.sends: list[tuple[Stanza, tuple[str, ...]]] = []
+        self.writes: list[Write] = []
+        self.requests: list[Request] = []
+        self.touched: list[Session] = []
+        self.closing: list[tuple[Session, str]] = []
+
+    # --- what features call
+
+    def deliver(self, session: Session, stanza: Stanza) -> None:
+        """Give a stanza to one session of this entity. A missing `to` is written as the account's bare JID."""
+        self.deliveries.append((session, stanza))
+
+    def send(self, stanza: Stanza) -> None:
+        """Route a stanza to `stanza.to`, from this entity. It arrives there as an incoming turn, also when that is
+        this same entity."""
+        assert stanza.to is not None
+        self.sends.append((stanza, (stanza.to.partition("/")[0],)))
+
+    def broadcast(self, stanza: Stanza, recipients: Iterable[str]) -> None:
+        """Route one stanza without `to` to many bare JIDs; each sees its own bare JID as `to`."""
+        bares = tuple(recipients)
+        if bares:
+            self.sends.append((stanza, bares))
+
+    def answer(self, request: Stanza, inner: bytes = b"") -> None:
+        """The IQ result for a request, to whoever asked."""
+        self._reply(stanzas.result(request, inner))
+
+    def fail(self, stanza: Stanza, fault: StanzaError) -> None:
+        """The error for a stanza, to its sender; nothing where none may be sent (RFC 6120, 8.3.1)."""
+        if stanzas.is_answerable(stanza):
+            self._reply(stanzas.error(stanza, fault))
+
+    def write(
+        self, statement: Callable[Concatenate[Connection, P], Awaitable[Any]], *args: P.args, **kw: P.kwargs
+    ) -> None:
+        """Run a repository function durably: effects of this turn leave only after it has committed."""
+        assert not kw, "writes are positional"
+        self.writes.append(Write(statement, args))
+
+    def fetch(
+        self,
+        statement: Callable[Concatenate[Connection, P], Awaitable[Any]],
+        then: Then,
+        *args: P.args,
+        **kw: P.kwargs,
+    ) -> None:
+        """Read from the database; `then(turn, value)` runs as a later turn of this entity. The input stays
+        unconfirmed until then. A database that is away is waited for; features never see it."""
+        assert not kw, "fetches are positional"
+        self.requests.append(Request(statement, args, then, False))
+
+    def compute(self, function: Callable[P, Any], then: Then, *args: P.args, **kw: P.kwargs) -> None:
+        """Run a blocking function in a thread (password hashing); `then(turn, value)` as for `fetch`."""
+        assert not kw, "computations are positional"
+        self.requests.append(Request(function, args, then, True))
+
+    def touch(self, session: Session) -> None:
+        """The session's presence, priority or marks have changed: hand the new state to its c2s."""
+        if session not in self.touched:
+            self.touched.append(session)
+
+    def close(self, session: Session, condition: str) -> None:
+        """End a session of this entity with this stream error condition (RFC 6120, 4.9.3)."""
+        self.closing.append((session, condition))
+
+    def drop_effects(self) -> None:
+        """Take back everything decided so far: the stanza is refused."""
+        self.deliveries.clear()
+        self.sends.clear()
+        self.writes.clear()
+        self.requests.clear()
+        self.closing.clear()
+
+    def _reply(self, reply: Stanza) -> None:
+        session = self.session
+        if session is not None and (reply.to is None or reply.to == session.jid):
+            self.deliveries.append((session, reply))
+        elif reply.to is not None:
+            self.send(reply)

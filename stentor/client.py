@@ -1,0 +1,114 @@
+"""The administration API from the commands' side: where it is, and how to call it (docs/admin-api.md)."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final, ParamSpec, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
+
+import click
+
+from stentor.failure import Failed, load_config
+
+TIMEOUT_S: Final = 30.0
+DEFAULT_DATA: Final = "dev-data"
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Refused(Failed):
+    """The router said no; `status` is the HTTP status."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """A router's administration API."""
+
+    url: str
+    token: str
+
+    def call(self, method: str, path: str, body: Any = None, query: dict[str, str] | None = None) -> Any:
+        """One call below /api/v1; returns the JSON answer. Raises Refused, or Failed where nobody answers."""
+        parts = urlsplit(self.url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        connection = kind(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
+        target = f"{parts.path.rstrip('/')}/api/v1{path}" + (f"?{urlencode(query)}" if query else "")
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        try:
+            connection.request(method, target, None if body is None else json.dumps(body), headers)
+            response = connection.getresponse()
+            answer = json.loads(response.read() or b"{}")
+        except (OSError, http.client.HTTPException) as error:
+            raise Failed(
+                f"{self.url} does not answer: {error or type(error).__name__}. Is a router running there?"
+            ) from None
+        except ValueError:
+            raise Failed(f"{self.url} did not answer in JSON. Is it the administration API of a router?") from None
+        finally:
+            connection.close()
+        if response.status >= 400:
+            said = [str(answer.get(key) or "") for key in ("error", "remedy")]
+            raise Refused(". ".join(text for text in said if text), response.status)
+        return answer
+
+
+def segment(text: str) -> str:
+    """A JID as one segment of a path."""
+    return quote(text, safe="@")
+
+
+def connects(command: Callable[..., R]) -> Callable[..., R]:
+    """Give a command the options that find a cluster; it is called with `api` first."""
+
+    @click.option("--data", metavar="DIR", help="Folder of a running `stentor dev` [default: dev-data]")
+    @click.option("--config", "config_file", metavar="FILE", help="Configuration file of a router")
+    @click.option("--admin-url", metavar="URL", help="Administration API, as in http://127.0.0.1:5281")
+    @click.option("--token", metavar="TOKEN", help="Token of the administration API; with --admin-url")
+    @wraps(command)
+    def found(
+        *arguments: Any,
+        data: str | None,
+        config_file: str | None,
+        admin_url: str | None,
+        token: str | None,
+        **options: Any,
+    ) -> R:
+        return command(find(data, config_file, admin_url, token), *arguments, **options)
+
+    return found
+
+
+def find(data: str | None, config_file: str | None, admin_url: str | None, token: str | None) -> Api:
+    """The API that the options name; without any, the one of the dev cluster in ./dev-data."""
+    if sum(option is not None for option in (data, config_file, admin_url)) > 1:
+        raise click.UsageError("Give one of --data, --config and --admin-url.")
+    if admin_url is not None:
+        if not token:
+            raise click.UsageError("--admin-url needs --token.")
+        return Api(admin_url, token)
+    if config_file is not None:
+        config = load_config(config_file)
+        if not config.admin.token:
+            raise Failed(f"{config_file}: admin.token is not set, so the administration API is not served", 2)
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.admin.host, config.admin.host)
+        return Api(f"http://{host}:{config.admin.api_port}", config.admin.token)
+    path = Path(data or DEFAULT_DATA) / "run.json"
+    try:
+        facts = json.loads(path.read_text())
+        return Api(f"http://127.0.0.1:{facts['ports']['admin']}", facts["admin_token"])
+    except FileNotFoundError:
+        raise Failed(
+            f"{path} does not exist. Start `stentor dev`, or name a cluster with --data, --config or --admin-url"
+        ) from None
+    except (OSError, ValueError, KeyError) as error:
+        raise Failed(f"{path} cannot be read: {error}") from None

@@ -1,0 +1,52 @@
+"""Every namespace the server knows, once: RFCs first, then XEPs in order of their numbers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# RFC 6120, 6121
+STREAMS: Final = "http://etherx.jabber.org/streams"
+CLIENT: Final = "jabber:client"
+SERVER: Final = "jabber:server"
+TLS: Final = "urn:ietf:params:xml:ns:xmpp-tls"
+SASL: Final = "urn:ietf:params:xml:ns:xmpp-sasl"
+BIND: Final = "urn:ietf:params:xml:ns:xmpp-bind"
+SESSION: Final = "urn:ietf:params:xml:ns:xmpp-session"  # RFC 3921, 3
+STANZAS: Final = "urn:ietf:params:xml:ns:xmpp-stanzas"
+STREAM_ERRORS: Final = "urn:ietf:params:xml:ns:xmpp-streams"
+ROSTER: Final = "jabber:iq:roster"
+ROSTERVER_FEATURE: Final = "urn:xmpp:features:rosterver"
+SUBSCRIPTION_PREAPPROVAL_FEATURE: Final = "urn:xmpp:features:pre-approval"
+XML: Final = "http://www.w3.org/XML/1998/namespace"
+
+# XEPs
+DATA_FORMS: Final = "jabber:x:data"  # 0004
+LAST: Final = "jabber:iq:last"  # 0012
+DISCO_INFO: Final = "http://jabber.org/protocol/disco#info"  # 0030
+DISCO_ITEMS: Final = "http://jabber.org/protocol/disco#items"
+MUC: Final = "http://jabber.org/protocol/muc"  # 0045
+MUC_USER: Final = "http://jabber.org/protocol/muc#user"
+PRIVATE: Final = "jabber:iq:private"  # 0049
+VCARD: Final = "vcard-temp"  # 0054
+REGISTER: Final = "jabber:iq:register"  # 0077
+REGISTER_FEATURE: Final = "http://jabber.org/features/iq-register"
+CHAT_STATES: Final = "http://jabber.org/protocol/chatstates"  # 0085
+VERSION: Final = "jabber:iq:version"  # 0092
+CAPS: Final = "http://jabber.org/protocol/caps"  # 0115
+VCARD_UPDATE: Final = "vcard-temp:x:update"  # 0153
+RECEIPTS: Final = "urn:xmpp:receipts"  # 0184
+BLOCKING: Final = "urn:xmpp:blocking"  # 0191
+BLOCKING_ERRORS: Final = "urn:xmpp:blocking:errors"
+SM: Final = "urn:xmpp:sm:3"  # 0198
+PING: Final = "urn:xmpp:ping"  # 0199
+TIME: Final = "urn:xmpp:time"  # 0202
+DELAY: Final = "urn:xmpp:delay"  # 0203
+SOFTWARE_INFO: Final = "urn:xmpp:dataforms:softwareinfo"  # 0232
+CARBONS: Final = "urn:xmpp:carbons:2"  # 0280
+FORWARD: Final = "urn:xmpp:forward:0"  # 0297
+MARKERS: Final = "urn:xmpp:chat-markers:0"  # 0333
+HINTS: Final = "urn:xmpp:hints"  # 0334
+CSI: Final = "urn:xmpp:csi:0"  # 0352
+SID: Final = "urn:xmpp:sid:0"  # 0359
+SASL_CHANNEL_BINDING: Final = "urn:xmpp:sasl-cb:0"  # 0440
+STREAM_LIMITS: Final = "urn:xmpp:stream-limits:0"  # 0478

@@ -1,0 +1,86 @@
+"""Building and reading small pieces of XML with plain functions.
+
+Written pieces are bytes, made by string work alone; lxml is used only to read the inside of one stanza, on demand.
+Streams are never given to lxml (see `xmpp/stream.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from lxml import etree
+
+_ATTRIBUTE_SPECIAL = re.compile(r'[&<>"\t\n\r]')
+_ATTRIBUTE_ESCAPES = {
+    "&": "&amp;",
+    "<": "&lt;",
+    ">": "&gt;",
+    '"': "&quot;",
+    "\t": "&#9;",
+    "\n": "&#10;",
+    "\r": "&#13;",
+}
+_TEXT_SPECIAL = re.compile(r"[&<>\r]")
+
+# One parser for the inside of stanzas: no entities, no DTD, no network (RFC 6120, 11.1).
+_PARSER = etree.XMLParser(
+    resolve_entities=False, no_network=True, load_dtd=False, remove_comments=False, huge_tree=False, collect_ids=False
+)
+
+
+def escape_attribute(value: str) -> str:
+    """Escape a value for a double-quoted attribute; tab, newline and carriage return would otherwise be normalised."""
+    if _ATTRIBUTE_SPECIAL.search(value) is None:
+        return value
+    return _ATTRIBUTE_SPECIAL.sub(lambda match: _ATTRIBUTE_ESCAPES[match[0]], value)
+
+
+def escape_text(value: str) -> str:
+    """Escape character data; `>` too, because `]]>` may not appear in it (XML 1.0, 2.4)."""
+    if _TEXT_SPECIAL.search(value) is None:
+        return value
+    return _TEXT_SPECIAL.sub(lambda match: _ATTRIBUTE_ESCAPES[match[0]], value)
+
+
+def element(
+    name: str,
+    xmlns: str | None = None,
+    attributes: Mapping[str, str | None] | None = None,
+    *children: bytes | str,
+) -> bytes:
+    """Serialise one element. Children that are `bytes` are XML already; a `str` is text and is escaped.
+
+    Attributes whose value is None are left out.
+    """
+    parts = [f"<{name}"]
+    if xmlns is not None:
+        parts.append(f' xmlns="{escape_attribute(xmlns)}"')
+    if attributes:
+        for key, value in attributes.items():
+            if value is not None:
+                parts.append(f' {key}="{escape_attribute(value)}"')
+    start = "".join(parts).encode()
+    inner = b"".join(child if isinstance(child, bytes) else escape_text(child).encode() for child in children)
+    if not inner:
+        return start + b"/>"
+    return b"%b>%b</%b>" % (start, inner, name.encode())
+
+
+def parse_children(inner: bytes, default_namespace: str = "jabber:client") -> list[etree._Element]:
+    """Parse the inside of a stanza into its child elements.
+
+    `inner` comes from a stream parser that has already held it to the limits of restricted XML.
+    """
+    root = etree.fromstring(b'<stanza xmlns="%b">%b</stanza>' % (default_namespace.encode(), inner), _PARSER)
+    return [child for child in root if isinstance(child.tag, str)]
+
+
+def serialise(node: etree._Element) -> bytes:
+    """The bytes of one parsed element, with the namespace declarations it needs to stand alone; no tail text."""
+    return etree.tostring(node, with_tail=False)
+
+
+def text_of(node: etree._Element | None) -> str:
+    """The text of an element, "" where there is none."""
+    return (node.text or "") if node is not None else ""
