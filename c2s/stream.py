@@ -6,7 +6,6 @@ bound it originates no stanza and drops none: every reply, errors included, is t
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -15,7 +14,7 @@ import structlog
 
 from c2s import features
 from c2s.edge import Answer, Attached, Edge, EdgeSession, Refused
-from c2s.login import Login
+from c2s.login import Login, offered
 from c2s.metrics import stats
 from c2s.negotiation import ABORT, AUTH, ELEMENTS, RESPONSE, STARTTLS, State
 from xmpp import errors, ns
@@ -107,8 +106,8 @@ class ClientStream:
     """One client's stream. Also the sink of its session."""
 
     __slots__ = (
-        "_backlog", "_bare", "_before_login", "_domain", "_edge", "_facts", "_is_closed", "_is_held", "_lang", "_last_in",
-        "_last_out", "_log", "_login", "_new_id", "_now", "_opened_at", "_parser", "_queue", "_request", "_settings",
+        "_bare", "_before_login", "_domain", "_edge", "_facts", "_is_closed", "_is_held", "_lang", "_last_in",
+        "_last_out", "_log", "_login", "_new_id", "_now", "_opened_at", "_parser", "_request", "_settings",
         "_state", "_transport", "_tries", "session",
     )  # fmt: skip
 
@@ -124,7 +123,6 @@ class ClientStream:
         self._now = now  # monotonic seconds
         self._parser = StreamParser(ns.CLIENT, settings.before_login)
         self._state = State.HEADER
-        self._queue: deque[Event] = deque()  # read, and waiting for an answer before it can be handled
         self._is_held = False  # an answer is awaited
         self._before_login = 0  # bytes read before authentication
         self._domain = ""
@@ -152,12 +150,19 @@ class ClientStream:
             return
         self._last_in = self._now()
         stats.bytes_in += len(data)
-        if self._bare == "":
+        if self._state is State.BOUND:
+            self._handle_all(self._parser.feed(data))
+            return
+        self._parser.push(data)
+        if not self._bare:
             self._before_login += len(data)
             if self._before_login > self._settings.before_login_bytes:
                 self.fail(errors.StreamPolicyViolation("Too much data before authentication."))
                 return
-        self._handle_all(self._parser.feed(data))
+        if self._is_held:
+            self._transport.pause_reading()  # until the answer is there
+        else:
+            self._negotiate()
 
     def receive_eof(self) -> None:
         """The client has half-closed its connection: as if it had closed the stream."""
@@ -174,7 +179,6 @@ class ClientStream:
         """The STARTTLS handshake is done: the client opens a new stream (RFC 6120, 5.4.3.3). What it sent in clear
         behind <starttls/> is thrown away: it was not protected."""
         self._parser.restart(drop=True)
-        self._queue.clear()
         self._is_held = False
         self._state = State.HEADER
 
@@ -200,30 +204,31 @@ class ClientStream:
     # --- events
 
     def _handle_all(self, events: list[Event]) -> None:
-        if self._state is State.BOUND and not self._queue:
-            for event in events:  # the hot path: nothing but stanzas
-                if event.__class__ is Stanza:
-                    self._submit(event)  # type: ignore[arg-type]  # narrowed by class
-                else:
-                    self._handle(event)
-                if self._is_closed:
-                    return
-            return
-        self._queue.extend(events)
-        self._run_queue()
+        for event in events:
+            if event.__class__ is Stanza:
+                self._submit(event)  # type: ignore[arg-type]  # narrowed by its class
+            else:
+                self._handle(event)
+            if self._is_closed:
+                return
 
-    def _run_queue(self) -> None:
-        queue = self._queue
-        while queue and not self._is_held and not self._is_closed:
-            self._handle(queue.popleft())
+    def _negotiate(self) -> None:
+        """One event at a time: each may change what the next one means."""
+        while not self._is_held and not self._is_closed:
+            event = self._parser.next_event()
+            if event is None:
+                return
+            self._handle(event)
 
     def _hold(self) -> None:
         """Handle nothing more until an answer is there."""
         self._is_held = True
 
     def _release(self) -> None:
-        self._is_held = False
-        self._run_queue()
+        if self._is_held and not self._is_closed:
+            self._is_held = False
+            self._transport.resume_reading()
+            self._negotiate()
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -292,7 +297,7 @@ class ClientStream:
         may_login = transport.is_secure or not settings.is_tls_required
         mechanisms: list[str] = []
         if may_login:
-            mechanisms = Login.offered(transport.is_secure, transport.channel_bindings())
+            mechanisms = offered(transport.is_secure, transport.channel_bindings())
         return features.before_login(
             starttls=settings.has_starttls and not transport.is_secure,
             is_tls_required=settings.is_tls_required,
@@ -340,11 +345,15 @@ class ClientStream:
             self.auth_failed(errors.EncryptionRequired())
             return
         self._state = State.AUTHENTICATING
-        self._login = Login(self, self._edge, self._domain, transport.is_secure, transport.channel_bindings())
+        self._login = Login(
+            self, self._edge, self._domain, transport.is_secure, transport.channel_bindings(), self._now
+        )
         self._login.begin(event.attributes.get("mechanism", ""), event.text)
 
     def auth_challenge(self, data: bytes) -> None:
         """The exchange goes on; the client answers."""
+        if self._is_closed:
+            return
         self._transport.write(element("challenge", ns.SASL, None, data))
         self._release()
 
@@ -375,8 +384,7 @@ class ClientStream:
         self._transport.write(element("success", ns.SASL, None, *((data,) if data is not None else ())))
         self._parser.limits = self._settings.after_login
         self._state = State.HEADER
-        rest = self._parser.restart()
-        self._queue.extend(rest)
+        self._parser.restart()
         self._release()
 
     # --- stanzas before a resource is bound
@@ -431,7 +439,9 @@ class ClientStream:
         self._log.info("stream_bound", transport=self._transport.transport_name)
         jid = element("jid", None, None, session.jid)
         self._transport.write(encode(result(request, element("bind", ns.BIND, None, jid))))
-        self._release()
+        self._is_held = False
+        self._transport.resume_reading()
+        self._handle_all(self._parser.flow())
 
     def _on_register(self, stanza: Stanza) -> None:
         self._hold()
@@ -449,7 +459,14 @@ class ClientStream:
             self._release()
 
         arguments = (self._domain, stanza.type, given, self._transport.address)
-        self._request = self._edge.call(self._domain, "register", arguments, done)
+        self._request = self._edge.call(self._account_to_be(given), "register", arguments, done)
+
+    def _account_to_be(self, given: Mapping[str, str]) -> str:
+        """Whose owner decides: the new account's; of a name that is none, any router says so."""
+        try:
+            return str(JID.of(given.get("username", ""), self._domain))
+        except JidError:
+            return self._domain
 
     def _reply_error(self, stanza: Stanza, fault: StanzaError) -> None:
         if is_answerable(stanza):
@@ -557,7 +574,6 @@ class ClientStream:
         self._is_closed = True
         was_bound = self._state in (State.BOUND, State.CLOSING)
         self._state = State.CLOSED
-        self._queue.clear()
         self._parser.close()
         if self._request is not None:
             self._edge.cancel(self._request)

@@ -52,11 +52,11 @@ class AdminServer:
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
         self._registry = registry
-        app = web.Application()
-        app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/healthz", _probe(health))
-        app.router.add_get("/readyz", _probe(ready))
-        self._listener = _Listener(app, host, port, reuse_port=False)
+        self.app = web.Application()
+        self.app.router.add_get("/metrics", self._metrics)
+        self.app.router.add_get("/healthz", _probe(health))
+        self.app.router.add_get("/readyz", _probe(ready))
+        self._listener = _Listener(self.app, host, port, reuse_port=False)
 
     async def start(self) -> None:
         """Listen; raises OSError where the port is taken."""
@@ -116,10 +116,10 @@ class ApiServer:
         if not token:
             raise ValueError("the administration API needs a token")
         self._expected = f"Bearer {token}".encode()
-        app = web.Application(middlewares=[self._guard], client_max_size=BODY_BYTES)
+        self.app = web.Application(middlewares=[self._guard], client_max_size=BODY_BYTES)
         for method, path, handler in routes:
-            app.router.add_route(method, f"/api/v1{path}", _json_handler(handler))
-        self._listener = _Listener(app, host, port, reuse_port=True)
+            self.app.router.add_route(method, f"/api/v1{path}", _json_handler(handler))
+        self._listener = _Listener(self.app, host, port, reuse_port=True)
 
     async def start(self) -> None:
         """Listen; raises OSError where the port is taken."""

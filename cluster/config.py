@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -82,6 +82,12 @@ class Tls(Section):
     )
     key: Path | None = Field(default=None, description="private key (PEM) that belongs to tls.certificate")
     certificates: dict[str, Certificate] = Field(default={}, description="domain -> {certificate, key}")
+
+    @model_validator(mode="after")
+    def _is_a_pair(self) -> Tls:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("one of certificate and key is missing")
+        return self
 
 
 class C2S(Section):
@@ -428,4 +434,7 @@ def _explained(detail: Any, sources: Mapping[str, str]) -> Problem:
     if not is_secret(setting) and isinstance(detail["input"], str | int | float):
         message += f", not {detail['input']!r}"
     field = keys().get(setting)
-    return Problem(source, key, message, f"It is: {field.description}" if field else "Write it as a table, [section]")
+    if field is not None:
+        return Problem(source, key, message, f"It is: {field.description}")
+    remedy = "Set both or neither" if detail["type"] == "value_error" else "Write it as a table, [section]"
+    return Problem(source, key, message.removeprefix("value error, "), remedy)

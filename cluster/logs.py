@@ -19,8 +19,29 @@ Logger = FilteringBoundLogger
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 KEYS: Final = {
+    "addresses": "where a process listens",
+    "check": "name of a readiness or health check",
+    "count": "how many, of what the event names",
+    "exit_code": "of a process",
+    "key": "the setting to look at, section.key",
+    "library": "whose line it is, where a library wrote it",
+    "method": "HTTP method, or the name of a call between processes",
+    "node": "the process that writes; in every line",
+    "path": "HTTP path",
+    "port": "TCP port for STARTTLS",
+    "problem": "what went wrong, as the error's own text",
+    "process": "the process that the line is about",
     "reason": "why, in a word or a sentence",
-    "problem": "what went wrong, as text of the error",
+    "role": "c2s, s2s or router",
+    "seconds": "how long",
+    "sessions": "how many sessions",
+    "shards": "how many shards",
+    "sid": "id of a stream or session",
+    "task": "name of a task",
+    "tls_port": "TCP port for direct TLS",
+    "to": "the process that gets something",
+    "transport": "tcp, starttls or tls",
+    "version": "of the software",
 }
 
 messages = metrics.counter("stentor_log_messages_total", "Log lines written", {"level": list(LEVELS)})

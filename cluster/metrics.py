@@ -13,7 +13,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import prometheus_client
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -28,6 +28,7 @@ SIZE_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 Labels = Mapping[str, Sequence[str]]  # label name -> every value it can have
 Reader = Callable[[], float]
+Combination = TypeVar("Combination", bound=tuple[str, ...])
 
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client leaves it unannotated
 
@@ -66,11 +67,11 @@ def _combinations(labels: Labels | None) -> Iterator[tuple[str, ...]]:
     return product(*labels.values()) if labels else iter(())
 
 
-class _Sampled(Collector):
+class _Sampled(Collector, Generic[Combination]):
     """One metric family whose values are read at scrape time."""
 
     def __init__(
-        self, make: Callable[[], CounterMetricFamily | GaugeMetricFamily], values: Mapping[tuple[str, ...], Reader]
+        self, make: Callable[[], CounterMetricFamily | GaugeMetricFamily], values: Mapping[Combination, Reader]
     ):
         self._make = make
         self._values = values
@@ -86,7 +87,7 @@ def sampled_counter(
     name: str,
     help_text: str,
     labels: Sequence[str],
-    values: Mapping[tuple[str, ...], Reader],
+    values: Mapping[Combination, Reader],
     registry: CollectorRegistry = REGISTRY,
 ) -> None:
     """A counter kept elsewhere: `values` maps each combination of label values (`()` if none) to its reader."""
@@ -97,7 +98,7 @@ def sampled_gauge(
     name: str,
     help_text: str,
     labels: Sequence[str],
-    values: Mapping[tuple[str, ...], Reader],
+    values: Mapping[Combination, Reader],
     registry: CollectorRegistry = REGISTRY,
 ) -> None:
     """A gauge kept elsewhere; see `sampled_counter`."""

@@ -59,7 +59,7 @@ class Drain:
 
 
 class Application(Protocol):
-    """What a role does. `drain` and `stop` are called once each, also when `start` did not finish."""
+    """What a role does. `stop` is always called, once; `drain` before it, if `start` had finished."""
 
     role: str
 
@@ -123,7 +123,7 @@ class Process:
         self._ending.set()
 
     async def run(self) -> int:
-        """From start to end; returns the exit code."""
+        """From start to end, with signal handlers and the admin port; returns the exit code."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_log_loop_error)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -137,7 +137,7 @@ class Process:
             log.error("start_failed", problem=f"admin port: {error}", key="admin.port")
             return 1
         try:
-            return await self._live()
+            return await self.live()
         finally:
             await server.stop()
 
@@ -166,7 +166,8 @@ class Process:
         silent_s = self._clock.monotonic() - self._turned_at
         return f"the event loop did not turn for {silent_s:.1f} s" if silent_s > STALLED_S else None
 
-    async def _live(self) -> int:
+    async def live(self) -> int:
+        """`run` without signals and admin port."""
         self.essential("loop_lag", self._measure_lag())
         log.info("process_starting", role=self._app.role, version=metrics.software_version())
         started = await self._start()

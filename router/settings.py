@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Literal
+
+from cluster.config import Config
+from cluster.metrics import software_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +26,22 @@ class Settings:
     started_at: float = 0.0  # Unix seconds, for XEP-0012 of the domain
     software_version: str = ""
     show_os: bool = False
+
+
+def from_config(config: Config) -> Settings:
+    """The part of the configuration that turns read."""
+    limits = config.limits
+    return Settings(
+        domains=frozenset(config.server.domains),
+        registration_mode=config.registration.mode,
+        reserved_names=frozenset(config.registration.reserved_names),
+        roster_contacts=limits.roster,
+        blocks=limits.blocks,
+        private_bytes=limits.private_bytes,
+        vcard_bytes=limits.vcard_bytes,
+        sessions=limits.sessions_per_account,
+        directed_presences=limits.directed_presences,
+        started_at=time.time(),
+        software_version=software_version(),
+        show_os=config.server.show_os,
+    )

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -117,7 +118,9 @@ async def _develop(options: Options, config: Config, stopper: Stopper) -> None:
         remedy = "Stop what uses it, or shift all ports with --port-offset"
         require_free_ports(config.c2s.listen, [config.c2s.port, config.c2s.tls_port], remedy)
         require_free_ports([config.admin.host], admin_ports, remedy)
-        env = _environment() | one_host_settings(runtime_directory(data), processes)
+        runtime = runtime_directory(data)
+        env = _environment() | one_host_settings(runtime, processes)
+        stack.callback(shutil.rmtree, runtime, ignore_errors=True)
         config = await _with_database(options, config, data, stack)
         config = _with_certificate(options, config, data)
         config_file = data / "stentor.toml"
@@ -174,9 +177,12 @@ async def _with_database(options: Options, config: Config, data: Path, stack: As
 def _with_certificate(options: Options, config: Config, data: Path) -> Config:
     if config.tls.certificate is not None or config.tls.certificates:
         return config
-    from cluster.certificates import self_signed
+    from cluster.certificates import CertificateError, self_signed
 
-    certificate, key = self_signed(config.server.domains, data / "tls")
+    try:
+        certificate, key = self_signed(config.server.domains, data / "tls")
+    except CertificateError as error:
+        raise Failed(str(error)) from None
     return _updated(config, "tls", certificate=certificate, key=key)
 
 
@@ -217,7 +223,8 @@ def _how_to_connect(options: Options, config: Config, data: Path, processes: lis
     yield f"  clients      {host} port {ports.port} ({encryption}), port {ports.tls_port} (direct TLS)"
     for jid, password in options.users:
         yield f"  user         {jid}, password {password}"
-    yield f"  certificate  {config.tls.certificate or 'as configured'}; clients must be told to accept a self-signed one"
+    certificate = config.tls.certificate or "as configured"
+    yield f"  certificate  {certificate}; if self-signed, clients must be told to accept it"
     yield f"  commands     stentor user list --data {shown}"
     yield f"  logs         {shown}/logs/"
     if options.users:

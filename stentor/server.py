@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import os
 import signal
@@ -80,8 +79,6 @@ def require_free_ports(addresses: Iterable[str], ports: Iterable[int], remedy: s
                     probe.bind((address, port))
                     probe.listen()
                 except OSError as error:
-                    if family == socket.AF_INET6 and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                        continue  # a machine without IPv6: c2s skips the address and says so
                     raise Failed(f"{address} port {port}: {os.strerror(error.errno or 0)}. {remedy}") from None
 
 
@@ -103,7 +100,7 @@ async def serve(config: Config, config_file: Path) -> int:
     logs.configure(config.log.level, config.log.format, "supervisor")
     processes = members({"c2s": config.run.c2s, "router": config.run.router}, config.admin.port)
     admin_ports = [config.admin.api_port, *(member.admin_port for member in processes)]
-    remedy = "Stop what uses it, or set another port in the configuration"
+    remedy = "Stop what uses it, or set another port or address in the configuration"
     require_free_ports(config.c2s.listen, [config.c2s.port, config.c2s.tls_port], remedy)
     require_free_ports([config.admin.host], admin_ports, remedy)
     env = {**os.environ, **one_host_settings(config.node.runtime_dir, processes)}

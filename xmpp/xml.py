@@ -84,3 +84,40 @@ def serialise(node: etree._Element) -> bytes:
 def text_of(node: etree._Element | None) -> str:
     """The text of an element, "" where there is none."""
     return (node.text or "") if node is not None else ""
+
+
+def parse_document(document: bytes) -> etree._Element:
+    """Parse bytes that a stream parser has accepted, with the declarations that surround them."""
+    return etree.fromstring(document, _PARSER)
+
+
+def canonical(node: etree._Element, default_namespace: str) -> bytes:
+    """The content of an element written so that it means the same wherever `default_namespace` is the default:
+    every namespace declared where it is used, none for the default itself."""
+    parts = [escape_text(node.text or "").encode()]
+    for child in node:
+        parts.append(_canonical_element(child, default_namespace))
+        parts.append(escape_text(child.tail or "").encode())
+    return b"".join(parts)
+
+
+def _canonical_element(node: etree._Element, default_namespace: str) -> bytes:
+    name = etree.QName(node)
+    namespace = name.namespace or ""
+    head = f"<{name.localname}"
+    if namespace != default_namespace:
+        head += f' xmlns="{escape_attribute(namespace)}"'
+    for index, (key, value) in enumerate(node.attrib.items()):
+        attribute = etree.QName(str(key))
+        plain: str | None = attribute.namespace or None
+        if plain is None:
+            head += f' {attribute.localname}="{escape_attribute(str(value))}"'
+        elif plain == "http://www.w3.org/XML/1998/namespace":
+            head += f' xml:{attribute.localname}="{escape_attribute(str(value))}"'
+        else:
+            head += f' xmlns:n{index}="{escape_attribute(plain)}"'
+            head += f' n{index}:{attribute.localname}="{escape_attribute(str(value))}"'
+    inner = canonical(node, namespace)
+    if not inner:
+        return head.encode() + b"/>"
+    return b"%b>%b</%b>" % (head.encode(), inner, name.localname.encode())

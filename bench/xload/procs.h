@@ -2,10 +2,25 @@
 #ifndef PROCS_H
 #define PROCS_H
 #define MAXP 256
-typedef struct { int pid; char comm[20]; double cpu; long rss_kb, pss_kb; } proc;
-typedef struct { proc p[MAXP]; int n; double cpu; long rss_kb, pss_kb; } sample;
+
+typedef struct {
+  int pid;
+  char comm[20];
+  double cpu;
+  long rss_kb, pss_kb;
+} proc;
+
+typedef struct {
+  proc p[MAXP];
+  int n;
+  double cpu;
+  long rss_kb, pss_kb;
+} sample;
+
 /* what to watch: single processes, and roots of process trees */
-typedef struct { int pids[MAXP], np, roots[16], nr; } watch;
+typedef struct {
+  int pids[MAXP], np, roots[16], nr;
+} watch;
 
 int add_list(int *a, int n, int max, const char *v); /* "12,34" appended to a; the new length */
 void take(sample *s, watch *w, int with_pss);

@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 enum { SASL_PLAIN, SASL_SCRAM_SHA_1, SASL_SCRAM_SHA_256, SASL_SCRAM_SHA_512 };
+
 extern const char *sasl_names[4];
 
 typedef struct scram scram;

@@ -1,10 +1,11 @@
 /* xload - XMPP client load generator (one thread, epoll, fixed memory per session). See README.md beside this file.
  *
- * main.c     options, the phases of a run        conn.c   sockets, TLS, output buffers, the event loop
- * parse.c    bytes -> stanzas                    login.c  stream, SASL, bind, XEP-0198 enable
- * stanza.c   what a received stanza does         traffic.c  flows, message numbers, loss and order
- * resume.c   XEP-0198 resumption                 scram.c  SCRAM client side
- * procs.c    CPU and memory of processes         report.c JSON and text output                                   */
+ * main.c     the phases of a run              options.c  the command line
+ * conn.c     sockets, TLS, the event loop     parse.c    bytes -> stanzas
+ * login.c    stream, SASL, bind, XEP-0198     stanza.c   what a received stanza does
+ * traffic.c  flows, message numbers, loss     resume.c   XEP-0198 resumption
+ * scram.c    SCRAM, client side               procs.c    CPU and memory of processes
+ * report.c   JSON and text output */
 #ifndef XLOAD_H
 #define XLOAD_H
 #define _GNU_SOURCE
@@ -25,10 +26,13 @@
 
 /* ------------------------------------------------------------------ options */
 enum { M_IDLE, M_CHAT, M_MUC, M_PRES, M_REG };
+
 enum { DROP_FIN, DROP_RST, DROP_HANG };
+
 typedef struct {
   int mode, n, starttls, direct, sm, smr, reg, sasl; /* sasl: a SASL_ value of scram.h */
-  int body, window, conc, bidi, full, srcips, json, roster, noping, rooms, senders, contacts, setup, offset, quiet, nodecl, trace;
+  int body, window, conc, bidi, full, srcips, json, roster, noping, rooms, senders, contacts, setup, offset, quiet,
+      nodecl, trace;
   int smresume, drop_how;
   double rate, dur, warm, drain, hold, settle, max, logto;
   double drop_rate, resume_delay, resume_timeout; /* per second, seconds, seconds */
@@ -36,32 +40,52 @@ typedef struct {
   struct sockaddr_in target[MAX_TARGETS];
   int ntargets;
 } options;
+
 extern options opt;
 extern const char *mode_names[5];
+void parse_options(int argc, char **argv, watch *w_srv, watch *w_aux); /* ends the program on a mistake */
 
 /* ------------------------------------------------------------------ sessions */
 /* S_CUT: had a session that may be resumed, has no connection just now */
 enum { S_NEW, S_CUT, S_CONN, S_TLS, S_FEAT, S_STLS, S_REG, S_AUTH, S_BIND, S_SM, S_RESUME, S_WAIT, S_READY, S_DEAD };
-enum { K_OTHER, K_MESSAGE, K_PRESENCE, K_IQ, K_FEATURES, K_ERROR, K_SUCCESS, K_FAILURE, K_PROCEED, K_ENABLED, K_FAILED, K_R, K_A, K_CHALLENGE, K_RESUMED };
-#define F_SELF 1     /* MUC status 110 */
-#define F_NEWROOM 2  /* MUC status 201 */
+
+enum {
+  K_OTHER,
+  K_MESSAGE,
+  K_PRESENCE,
+  K_IQ,
+  K_FEATURES,
+  K_ERROR,
+  K_SUCCESS,
+  K_FAILURE,
+  K_PROCEED,
+  K_ENABLED,
+  K_FAILED,
+  K_R,
+  K_A,
+  K_CHALLENGE,
+  K_RESUMED
+};
+
+#define F_SELF 1    /* MUC status 110 */
+#define F_NEWROOM 2 /* MUC status 201 */
 #define F_HAVEBODY 4
-#define F_HAVEH 8    /* attribute h was there */
-#define F_RESUME 16  /* <enabled resume='true'/> */
+#define F_HAVEH 8   /* attribute h was there */
+#define F_RESUME 16 /* <enabled resume='true'/> */
 
 /* XEP-0198 resumption: every stanza sent and not yet acknowledged, in order, as [2 bytes length][bytes] */
 typedef struct {
-  char id[160];          /* the previd of <resume/> */
-  char *q;               /* queue: q[off..len), sent up to cur */
+  char id[160]; /* the previd of <resume/> */
+  char *q;      /* queue: q[off..len), sent up to cur */
   uint32_t off, cur, len, cap;
-  uint32_t n, ncur;      /* stanzas in the queue; of these sent on this connection */
-  char *left;            /* a failed resumption's queue, to be sent anew on the new session */
+  uint32_t n, ncur; /* stanzas in the queue; of these sent on this connection */
+  char *left;       /* a failed resumption's queue, to be sent anew on the new session */
   uint32_t left_len;
   uint64_t t_cut, t_due; /* when the connection went; when to connect again (while S_CUT) */
   int old_fd;            /* --drop-how hang: the connection left behind */
   uint16_t tries;
-  uint8_t active;        /* between a cut and its end */
-  uint8_t full;          /* the queue had no room: refill the flow when it has */
+  uint8_t active; /* between a cut and its end */
+  uint8_t full;   /* the queue had no room: refill the flow when it has */
 } resm;
 
 typedef struct {
@@ -75,13 +99,13 @@ typedef struct {
   /* output */
   uint32_t ooff, olen;
   uint32_t sm_in, sm_unreq, sm_acked;
-  uint64_t t0;           /* login start */
-  uint64_t avail_ns;     /* presence mode: when last came online */
-  uint64_t ordhash, rx;  /* muc: order hash and count of room messages */
-  uint32_t subs;         /* presence setup: 'subscribed' seen */
+  uint64_t t0;          /* login start */
+  uint64_t avail_ns;    /* presence mode: when last came online */
+  uint64_t ordhash, rx; /* muc: order hash and count of room messages */
+  uint32_t subs;        /* presence setup: 'subscribed' seen */
   char *o;
-  scram *sc;             /* only while SCRAM runs */
-  resm *r;               /* only with --sm-resume */
+  scram *sc; /* only while SCRAM runs */
+  resm *r;   /* only with --sm-resume */
 #ifndef NOTLS
   SSL *ssl;
 #endif
@@ -118,13 +142,16 @@ extern volatile sig_atomic_t sig_stop;
 uint64_t now_ns(void); /* monotonic */
 __attribute__((noreturn, format(printf, 1, 2))) void die(const char *f, ...);
 __attribute__((format(printf, 1, 2))) void note_err(const char *f, ...); /* the first one is kept for the report */
-static inline int uidx(sess *s) { return (int)(s - S) + opt.offset; }
+
+static inline int uidx(sess *s) {
+  return (int)(s - S) + opt.offset;
+}
 
 /* conn.c */
 void conn_init(void);
-void start_sess(sess *s); /* connects; the login follows from events */
-void close_conn(sess *s); /* drops the connection without a word to the server */
-void keep_conn(sess *s);  /* leaves the connection open, unread and without owner, in s->r->old_fd */
+void start_sess(sess *s);                 /* connects; the login follows from events */
+void close_conn(sess *s);                 /* drops the connection without a word to the server */
+void keep_conn(sess *s);                  /* leaves the connection open, unread and without owner, in s->r->old_fd */
 void kill_sess(sess *s, const char *why); /* this session is over, and counted as dead */
 void lost(sess *s, const char *why);      /* the connection is gone: resume if that is possible, else as kill_sess */
 int room_for(sess *s, size_t n);
@@ -140,12 +167,19 @@ void tls_start(sess *s);
 
 /* parse.c */
 void feed(sess *s, const char *p, size_t len);
-static inline void parser_reset(sess *s) { s->ps = 0; s->depth = 0; s->capbody = 0; s->cap = 0; }
+
+static inline void parser_reset(sess *s) {
+  s->ps = 0;
+  s->depth = 0;
+  s->capbody = 0;
+  s->cap = 0;
+}
 
 /* login.c */
 void new_stream(sess *s);
-void login_step(sess *s);   /* <features/>, <challenge/>, <success/>, <enabled/>, <resumed/> ... and the iqs of the login */
-int login_iq(sess *s);      /* 1 = the iq belonged to the login */
+void login_step(
+    sess *s);          /* <features/>, <challenge/>, <success/>, <enabled/>, <resumed/> ... and the iqs of the login */
+int login_iq(sess *s); /* 1 = the iq belonged to the login */
 
 /* stanza.c */
 void stanza(sess *s);
@@ -163,23 +197,25 @@ int resume_queue(sess *s, const char *b, size_t n); /* put_stanza with a queue; 
 void resume_pump(sess *s);                          /* queue -> output buffer, as far as there is room */
 void resume_ack(sess *s, uint32_t h);
 int resume_possible(sess *s);
-void resume_cut(sess *s);                           /* connection gone: connect again later, and resume */
+void resume_cut(sess *s); /* connection gone: connect again later, and resume */
 void resume_request(sess *s);
 void resume_done(sess *s);
-void resume_refused(sess *s);                       /* <failed/>: bind anew */
-void resume_after_login(sess *s);                   /* after a refused resumption: send the old queue anew */
-void resume_ended(sess *s);                         /* whole again, resumed or new, or dead */
-void resume_turn(uint64_t now);                     /* cuts that are due, reconnections that are due, timeouts */
+void resume_refused(sess *s);                      /* <failed/>: bind anew */
+void resume_after_login(sess *s);                  /* after a refused resumption: send the old queue anew */
+void resume_ended(sess *s);                        /* whole again, resumed or new, or dead */
+void resume_turn(uint64_t now);                    /* cuts that are due, reconnections that are due, timeouts */
 uint64_t resume_wait(uint64_t now, uint64_t wait); /* how long the loop may sleep, at most wait */
-void resume_drops(int on);                          /* start and stop cutting at --drop-rate */
+void resume_drops(int on);                         /* start and stop cutting at --drop-rate */
 
 /* report.c */
 typedef struct {
   sample start, loggedin, end, win0, win1;
 } phases; /* samples at the start, after the login, at the end; around the measured window */
+
 typedef struct {
   int login_ok, login_failed, usable;
   double login_s, login_cpu, login_aux_cpu, login_my_cpu, win_s, scpu, acpu, mycpu, other, spin;
 } figures;
+
 int report(figures *g, phases *srv, phases *aux); /* exit status */
 #endif

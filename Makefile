@@ -1,0 +1,55 @@
+# One word each: install, run, check, test. Everything lives in .venv; nothing outside this folder is touched, except
+# that `make test` as root installs the Debian packages that it needs.
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+STAMP := .venv/.installed
+ALL_TESTS := $(wildcard tests/integration tests/peers tests/sim tests/faults)
+
+.PHONY: install run check test faults bench lock peers
+
+install: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml Makefile
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
+		{ rm -rf .venv; echo "python3-venv is missing: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+# A cluster with two users; Ctrl-C ends it.
+run: install
+	$(BIN)/stentor dev --user alice@localhost:alice --user bob@localhost:bob
+
+# Under half a minute: format, lint, types, unit tests.
+check: install
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/unit
+
+# Everything.
+test: check peers
+	$(BIN)/pytest -q $(ALL_TESTS)
+
+# Kill, pause and partition things.
+faults: install
+	$(BIN)/pytest -q tests/faults
+
+# CPU per message and memory per session; see bench/README.md.
+bench: install
+	$(MAKE) --quiet -C bench/xload
+	$(BIN)/python bench/run.py
+
+# The third-party programs that tests talk to.
+peers:
+	@command -v go-sendxmpp >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends go-sendxmpp >/dev/null; } || \
+		echo "go-sendxmpp is missing, its tests are skipped: apt-get install go-sendxmpp" >&2
+
+# After a change of the dependencies in pyproject.toml. Add --upgrade by UV_FLAGS to take newer versions.
+lock: install
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group test --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --quiet $(UV_FLAGS) -o requirements.lock

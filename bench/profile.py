@@ -1,0 +1,125 @@
+"""Where the CPU goes: samples every process of a cluster with py-spy while the chat load runs.
+
+    python -m bench.profile [--run-json FILE] [--py-spy FILE] [--duration S] [--out FOLDER]
+
+Prints the functions with the most samples of their own, by role; writes the stacks (collapsed, one file a process).
+py-spy is no dependency of the project: without it this says how to get it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from bench import generator, target
+from bench.generator import GeneratorError
+from bench.measure import PAIRS, WINDOW
+from bench.target import Process, Target, TargetError
+
+RATE: Final = 200  # samples a second
+SPARE_S: Final = 60.0
+REMEDY: Final = """\
+bench: py-spy is not here. It need not be in the project's environment:
+    python3 -m venv build/py-spy && build/py-spy/bin/pip install py-spy
+    python -m bench.profile --py-spy build/py-spy/bin/py-spy
+"""
+
+
+@contextmanager
+def _load(found: Target, duration_s: float) -> Iterator[None]:
+    """The chat load of bench.measure, for at least `duration_s` after its logins."""
+    generator.register(found, 2 * PAIRS)
+    times = ["--window", str(WINDOW), "--warmup", "0", "--duration", f"{duration_s + 2 * SPARE_S:g}"]
+    process = subprocess.Popen(
+        generator.command(found, "chat", 2 * PAIRS, *times, max_time_s=600), stdout=subprocess.DEVNULL
+    )
+    try:
+        target.wait_busy(found)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _sample(py_spy: str, process: Process, duration_s: float, out: Path) -> subprocess.Popen[str]:
+    options = ["--pid", str(process.pid), "--duration", f"{duration_s:.0f}", "--rate", str(RATE), "--format", "raw"]
+    return subprocess.Popen(
+        [py_spy, "record", *options, "--output", str(out / f"{process.node}.txt")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _own_samples(file: Path) -> Counter[str]:
+    """Samples by the function at the top of the stack, from py-spy's raw format: `frame;frame;frame count`."""
+    own: Counter[str] = Counter()
+    for line in file.read_text().splitlines():
+        stack, _, count = line.rpartition(" ")
+        own[stack.rpartition(";")[2].rpartition(":")[0] + ")"] += int(count)
+    return own
+
+
+def _print(role: str, own: Counter[str], top: int) -> None:
+    total = own.total()
+    print(f"\n{role}: {total} samples")
+    for function, count in own.most_common(top):
+        print(f"  {100 * count / total:5.1f} %  {function}")
+
+
+def _profile(found: Target, py_spy: str, duration_s: float, out: Path, top: int) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    with _load(found, duration_s):
+        samplers = {process: _sample(py_spy, process, duration_s, out) for process in found.processes}
+        for process, sampler in samplers.items():
+            said, _ = sampler.communicate(timeout=duration_s + SPARE_S)
+            if sampler.returncode:
+                raise TargetError(f"py-spy could not sample {process.node}: {said.strip()}")
+    by_role: dict[str, Counter[str]] = {}
+    for process in found.processes:
+        by_role.setdefault(process.role, Counter()).update(_own_samples(out / f"{process.node}.txt"))
+    for role, own in by_role.items():
+        _print(role, own, top)
+    print(f"\nstacks in {out}")
+
+
+def main() -> int:
+    """0 = profiled, 1 = not possible, 2 = py-spy is missing."""
+    parser = argparse.ArgumentParser(prog="python -m bench.profile", description=__doc__.partition("\n")[0])
+    parser.add_argument("--run-json", type=Path, metavar="FILE", help="profile this running cluster, start none")
+    parser.add_argument("--py-spy", default="py-spy", metavar="FILE", help="the program (found on PATH)")
+    parser.add_argument("--duration", type=float, default=10.0, metavar="S", help="seconds (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("build/profile"), metavar="FOLDER", help="%(default)s")
+    parser.add_argument("--top", type=int, default=25, metavar="N", help="functions shown (%(default)s)")
+    parser.add_argument("--port-offset", type=int, default=20000, metavar="K", help="ports of a started cluster")
+    asked = parser.parse_args()
+    py_spy = shutil.which(asked.py_spy)
+    if py_spy is None:
+        print(REMEDY, end="", file=sys.stderr)
+        return 2
+    try:
+        generator.build()
+        if asked.run_json:
+            _profile(target.read(asked.run_json), py_spy, asked.duration, asked.out, asked.top)
+            return 0
+        with (
+            tempfile.TemporaryDirectory(prefix="stentor-bench-") as folder,
+            target.started(Path(folder), c2s=2, router=2, port_offset=asked.port_offset) as found,
+        ):
+            _profile(found, py_spy, asked.duration, asked.out, asked.top)
+    except (GeneratorError, TargetError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""What edges may ask a router (CALL): credentials checks, registration, stream features.
+
+The proof of a SCRAM exchange is checked here, against keys that never leave the routers; PBKDF2, which PLAIN and new
+passwords need, runs in a few threads, never on the event loop. A database that is away is `temporary-auth-failure`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from cluster import logs
+from cluster.wire import ANSWER, Incarnation
+from router.owner import Effects
+from router.registration import Registration
+from storage import accounts
+from storage.pool import is_away
+from storage.store import Store
+from xmpp import scram
+from xmpp.errors import StanzaError
+from xmpp.scram import Credentials
+
+log = logs.get_logger()
+
+THREADS: Final = 2  # for PBKDF2: more than cores would only slow the loop
+THREAD_QUEUE: Final = 200  # then an attempt is told to come back later
+PLAIN_HASH: Final = "SHA-1"  # of the hashes kept for an account, the one cheapest to derive
+CACHE_S: Final = 30.0
+CACHE_SIZE: Final = 10_000
+
+
+class CallError(Exception):
+    """The answer to a call is this condition."""
+
+    def __init__(self, condition: str) -> None:
+        super().__init__(condition)
+        self.condition = condition
+
+
+class Passwords:
+    """Key derivation in threads, bounded."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(THREADS, "pbkdf2")
+        self._waiting = 0
+
+    async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a blocking function; raises CallError where too many wait already."""
+        if self._waiting >= THREAD_QUEUE:
+            raise CallError("temporary-auth-failure")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+        finally:
+            self._waiting -= 1
+
+    async def derive(self, password: str) -> tuple[Credentials, ...]:
+        """New credentials for a password, one for each hash. Raises UnusablePassword."""
+        derived: tuple[Credentials, ...] = await self.run(derive_all, password)
+        return derived
+
+    def stop(self) -> None:
+        """Let the threads end."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def derive_all(password: str) -> tuple[Credentials, ...]:
+    """Credentials of each hash, each with a salt of its own. Blocks for tens of milliseconds."""
+    return tuple(scram.derive(password, name, secrets.token_bytes(scram.SALT_BYTES)) for name in scram.HASHES)
+
+
+class Calls:
+    """Answers CALL envelopes. `secret` makes the salts of accounts that do not exist."""
+
+    def __init__(
+        self,
+        store: Store,
+        effects: Effects,
+        passwords: Passwords,
+        registration: Registration,
+        stream_features: Mapping[str, bytes],
+        secret: bytes,
+    ) -> None:
+        self._store = store
+        self._effects = effects
+        self._passwords = passwords
+        self._registration = registration
+        self._stream_features = stream_features
+        self._secret = secret
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._cache: dict[str, tuple[float, dict[str, Credentials]]] = {}
+        self._methods: dict[str, Callable[..., Awaitable[Any]]] = {
+            "auth.salt": self._salt,
+            "auth.proof": self._proof,
+            "auth.password": self._password,
+            "register": self._registration.answer,
+            "stream_features": self._features,
+        }
+
+    def forget(self, bare: str) -> None:
+        """The account's credentials have changed."""
+        self._cache.pop(bare, None)
+
+    def receive(self, sender: Incarnation, request: str, method: str, arguments: tuple[Any, ...]) -> None:
+        """One CALL for a shard that is owned here."""
+        task = asyncio.get_running_loop().create_task(self._run(sender, request, method, arguments))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, sender: Incarnation, request: str, method: str, arguments: tuple[Any, ...]) -> None:
+        ok, value = False, "feature-not-implemented"
+        run = self._methods.get(method)
+        try:
+            if run is not None:
+                ok, value = True, await run(*arguments)
+        except CallError as problem:
+            value = problem.condition
+        except StanzaError as fault:
+            value = (fault.condition, fault.text)  # type: ignore[assignment]  # registration's errors have a text
+        except Exception as problem:
+            value = "temporary-auth-failure"
+            if not is_away(problem):
+                log.error("call_failed", method=method, exc_info=problem)
+        self._effects.send(sender, (ANSWER, request, ok, value))
+
+    # --- methods
+
+    async def _features(self) -> dict[str, bytes]:
+        return dict(self._stream_features)
+
+    async def _credentials(self, bare: str) -> dict[str, Credentials]:
+        now = self._effects.monotonic()
+        cached = self._cache.get(bare)
+        if cached is not None and cached[0] > now:
+            return cached[1]
+        found = await self._store.run(accounts.credentials, bare)
+        if len(self._cache) >= CACHE_SIZE:
+            self._cache.clear()
+        self._cache[bare] = (now + CACHE_S, found)
+        return found
+
+    async def _salt(self, bare: str, hash: str) -> tuple[bytes, int]:
+        known = (await self._credentials(bare)).get(hash) or scram.fake_credentials(self._secret, bare, hash)
+        return known.salt, known.iterations
+
+    async def _proof(self, bare: str, hash: str, auth_message: bytes, proof: bytes) -> bytes | None:
+        known = (await self._credentials(bare)).get(hash) or scram.fake_credentials(self._secret, bare, hash)
+        return scram.verify_proof(known, auth_message, proof)
+
+    async def _password(self, bare: str, password: str) -> bool:
+        # The same hash for real and for fake accounts, so that the time tells nothing.
+        known = (await self._credentials(bare)).get(PLAIN_HASH) or scram.fake_credentials(
+            self._secret, bare, PLAIN_HASH
+        )
+        return bool(await self._passwords.run(scram.check_password, known, password))

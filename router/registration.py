@@ -1,0 +1,115 @@
+"""New accounts and new passwords: one way for clients before they sign in (XEP-0077) and for the administration API.
+
+Both go through the account's owner, as a turn: nobody changes an account behind its owner's back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from router.entity import Entity
+from router.features import account
+from router.owner import Owner
+from router.settings import Settings
+from router.turn import Turn
+from storage import accounts
+from xmpp.errors import Conflict, NotAcceptable, NotAllowed, ResourceConstraint
+from xmpp.jid import JID
+from xmpp.scram import Credentials, UnusablePassword
+
+WAIT_S: Final = 10.0
+
+Derive = Callable[[str], Any]
+
+
+class Registration:
+    """Creates and changes accounts of shards owned here."""
+
+    def __init__(self, owner: Owner, settings: Settings, derive: Derive, changed: Callable[[str], None]) -> None:
+        self._owner = owner
+        self._settings = settings
+        self._derive = derive
+        self._changed = changed  # the account's cached credentials are void
+
+    async def answer(self, domain: str, type: str, given: Mapping[str, str], address: str) -> bytes:
+        """An in-band registration request of an unauthenticated stream (XEP-0077, 3.1). Raises StanzaError."""
+        if self._settings.registration_mode != "open":
+            raise NotAllowed("Accounts are not made this way here.")
+        if type == "get":
+            return account.registration_form(self._settings, domain)
+        jid = account.check_new_account(self._settings, domain, given.get("username", ""), given.get("password", ""))
+        await self.create(jid.bare, given["password"])
+        return b""
+
+    async def create(self, bare: str, password: str) -> None:
+        """Make an account. Raises Conflict where it exists, NotAcceptable for an unusable password."""
+        credentials = await self._credentials(password)
+
+        def run(turn: Turn) -> None:
+            entity = turn.entity
+            if entity.exists:
+                raise Conflict("An account of this name exists.")
+            turn.write(accounts.create, bare, entity.shard, credentials)
+
+        await self.command(bare, run, self._owner.reload)  # the new account's key is the database's to give
+
+    async def set_password(self, bare: str, password: str) -> bool:
+        """Give an account a new password; False where there is no such account."""
+        credentials = await self._credentials(password)
+        found = False
+
+        def run(turn: Turn) -> None:
+            nonlocal found
+            found = turn.entity.exists
+            if turn.entity.key is not None:
+                turn.write(accounts.set_credentials, turn.entity.key, credentials)
+
+        await self.command(bare, run)
+        return found
+
+    async def _credentials(self, password: str) -> tuple[Credentials, ...]:
+        try:
+            derived: tuple[Credentials, ...] = await self._derive(password)
+        except UnusablePassword as problem:
+            raise NotAcceptable(str(problem) or "This password cannot be used.") from problem
+        return derived
+
+    async def command(
+        self, bare: str, run: Callable[[Turn], None], then: Callable[[Entity], None] | None = None
+    ) -> None:
+        """Run a function as a turn of an entity owned here and wait until it is durable; `then` is called in that
+        moment. What `run` raises is raised here. Raises ResourceConstraint (wait) where the shard is not here or the database is away."""
+        owner = self._owner
+        entity = owner.entity(str(JID.parse(bare)))
+        if entity is None:
+            raise ResourceConstraint("The owner of the account has just changed. Try again.")
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def released() -> None:
+            self._changed(bare)
+            if then is not None:
+                then(entity)
+            if not done.done():
+                done.set_result(None)
+
+        def act() -> None:
+            owner.act(entity, lambda turn: _run_guarded(turn, run, done), released)
+
+        owner.begin()
+        owner.when_loaded(entity, act)
+        owner.end()
+        try:
+            await asyncio.wait_for(done, WAIT_S)
+        except TimeoutError as problem:
+            raise ResourceConstraint("The database is away. Try again.") from problem
+
+
+def _run_guarded(turn: Turn, run: Callable[[Turn], None], done: asyncio.Future[None]) -> None:
+    try:
+        run(turn)
+    except Exception as problem:
+        turn.drop_effects()
+        if not done.done():
+            done.set_exception(problem)

@@ -1,0 +1,351 @@
+"""The router process: composes the owner's cores with PostgreSQL and the bus, and hands its shards over on a drain."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from cluster import logs
+from cluster.admin import ApiServer, Check
+from cluster.bus import Bus
+from cluster.config import Config
+from cluster.membership import PeerDown, PeerEvent, PeerUp
+from cluster.process import CannotStart, Drain, Process
+from cluster.shards import ShardMap
+from cluster.wire import (
+    ACKNOWLEDGED, AGAIN, ANNOUNCE, ATTACH, CALL, CONFIRM, DETACH, FORWARD, MAP, SUBMIT, WIRE_VERSION,
+    Envelope, Epoch, Incarnation, Shard, new_incarnation,
+)  # fmt: skip
+from router import api
+from router.batch import Batch
+from router.calls import Calls, Passwords
+from router.directory import Directory
+from router.features import ALL
+from router.features.disco import server_caps
+from router.metrics import export
+from router.owner import Loaded, Owner
+from router.ownership import Ownership
+from router.pipeline import Pipeline
+from router.registration import Registration
+from router.settings import Settings, from_config
+from router.turn import Request
+from storage import accounts, migrate, nodes
+from storage.pool import StorageError, is_away
+from storage.store import Store
+from xmpp import ns
+from xmpp.xml import element
+
+log = logs.get_logger()
+
+TICK_S: Final = 1.0
+BATCH_APART_S: Final = 0.002  # two transactions start at least so far apart
+RETRY_S: Final = 0.1  # first pause before a batch of unknown outcome is sent again; grows
+RETRY_MOST_S: Final = 2.0
+
+_FOR_OWNER: Final = frozenset({SUBMIT, FORWARD, CONFIRM, AGAIN})
+_FOR_DIRECTORY: Final = frozenset({ATTACH, DETACH, ANNOUNCE, ACKNOWLEDGED})
+
+
+class RouterApplication:
+    """One router process. Also the owner's `Effects`."""
+
+    role = "router"
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._incarnation = new_incarnation(config.node.name, secrets.randbits(64))
+        self._settings: Settings = from_config(config)
+        self._map = ShardMap()
+        self._pipeline = Pipeline(ALL, self._settings.domains)
+        self._owner = Owner(self._incarnation, self._pipeline, self._settings, self, self._map)
+        self._directory = Directory(self._owner, lambda: secrets.token_urlsafe(9))
+        self._passwords = Passwords()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._bus: Bus | None = None
+        self._store: Store | None = None
+        self._calls: Calls | None = None
+        self._ownership: Ownership | None = None
+        self._api: ApiServer | None = None
+        self._batch_started_at = 0.0
+
+    # --- life
+
+    def ready_checks(self) -> Mapping[str, Check]:
+        """Registered, shards loaded, a database round trip within 10 s."""
+        return {"database": self._check_database, "shards": self._check_shards, "api": self._check_api}
+
+    def _check_database(self) -> str | None:
+        ownership = self._ownership
+        if ownership is None or not ownership.is_registered:
+            return "not registered in the database yet"
+        silent_s = time.monotonic() - ownership.database_at
+        return f"no answer from the database for {silent_s:.0f} s" if silent_s > 10 else None
+
+    def _check_shards(self) -> str | None:
+        if self._ownership is None or (not self._ownership.owned and not self._ownership.has_others()):
+            return "owns no shard yet"
+        unowned = sum(owner is None for owner in self._map.owners)
+        return f"{unowned} of 1024 shards have no known owner" if unowned else None
+
+    def _check_api(self) -> str | None:
+        return None if self._api is not None or not self._config.admin.token else "the API does not listen yet"
+
+    async def start(self, process: Process) -> None:
+        """Wait for the database, join the bus, take shards, serve the API."""
+        self._loop = asyncio.get_running_loop()
+        config = self._config
+        self._store = store = await self._open_store()
+        secret = await store.run(accounts.secret, "fake-salts")
+        self._bus = bus = Bus.from_config(
+            config, self.role, self._incarnation, self._receive, self._owner_end, self._on_peer
+        )
+        await bus.start()
+        me = nodes.NodeRow.of(
+            name=config.node.name, incarnation=self._incarnation, role=self.role, address=bus.address, wire=WIRE_VERSION
+        )
+        self._ownership = Ownership(me, store, self._owner, self._directory, bus, self._around)
+        registration = Registration(self._owner, self._settings, self._passwords.derive, self._forget_credentials)
+        self._calls = Calls(store, self, self._passwords, registration, self._stream_features(), secret)
+        await store.listen("stentor", self._ownership.wake)
+        process.essential("ownership", self._ownership.run())
+        process.essential("router_tick", self._tick())
+        if config.admin.token:
+            routes = api.routes(api.Context(self._owner, self._directory, store, registration, self._map, self._around))
+            server = ApiServer(config.admin.host, config.admin.api_port, config.admin.token, routes)
+            try:
+                await server.start()
+            except OSError as problem:
+                raise CannotStart(f"admin.api_port {config.admin.api_port}: {problem}. Choose another") from problem
+            self._api = server
+        export(self._owner, self._ownership)
+
+    async def _open_store(self) -> Store:
+        """A router starts before its database does, and waits; what waiting cannot mend ends the start."""
+        url = self._config.database.url
+        if not url:
+            raise CannotStart("database.url is not set. Set it, or STENTOR_DATABASE__URL")
+        pause = 0.2
+        while True:
+            try:
+                store = await Store.open(self._config.database, self._config.node.name)
+                await migrate.check(store)
+                return store
+            except StorageError as problem:
+                raise CannotStart(str(problem)) from problem
+            except Exception as problem:
+                if not is_away(problem):
+                    raise
+                log.warning("database_away", problem=str(problem).splitlines()[0] if str(problem) else "")
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, RETRY_MOST_S)
+
+    async def drain(self, drain: Drain) -> None:
+        """Hand every shard over, then wait for the last batch."""
+        assert self._ownership is not None
+        await self._ownership.leave()
+        while len(self._owner.queue) and drain.remaining_s() > 0:
+            await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        """Leave the cluster."""
+        if self._ownership is not None:
+            await self._ownership.farewell()
+        if self._api is not None:
+            await self._api.stop()
+        if self._bus is not None:
+            await self._bus.stop()
+        self._passwords.stop()
+        for task in self._tasks:
+            task.cancel()
+        if self._store is not None:
+            await self._store.close()
+
+    def _stream_features(self) -> dict[str, bytes]:
+        """What routers add to the features of an authenticated stream, by domain."""
+        ver = element("ver", ns.ROSTERVER_FEATURE)
+        approval = element("sub", ns.SUBSCRIPTION_PREAPPROVAL_FEATURE)
+        caps = server_caps(ALL, self._settings)
+        return {domain: ver + approval + caps for domain in self._settings.domains}
+
+    # --- input
+
+    def _receive(self, sender: Incarnation, envelopes: tuple[Envelope, ...]) -> None:
+        owner = self._owner
+        owner.begin()
+        for envelope in envelopes:
+            kind = envelope[0]
+            if kind in _FOR_OWNER:
+                owner.receive(sender, kind, envelope[1:])
+            elif kind in _FOR_DIRECTORY:
+                self._directory.receive(sender, kind, envelope[1:])
+            elif kind == CALL:
+                self._on_call(sender, *envelope[1:])
+            elif kind == MAP:
+                self._on_map(envelope[1])
+
+    def _owner_end(self) -> None:
+        self._owner.end()
+
+    def _around(self, act: Callable[[], None]) -> None:
+        """Run a function as one batch of input."""
+        self._owner.begin()
+        try:
+            act()
+        finally:
+            self._owner.end()
+
+    def _on_call(
+        self, sender: Incarnation, shard: Shard, epoch: Epoch, request: str, method: str, arguments: tuple[Any, ...]
+    ) -> None:
+        if self._calls is not None and self._owner.tenures[shard] == epoch:
+            self._calls.receive(sender, request, method, arguments)
+
+    def _on_map(self, entries: tuple[tuple[Shard, Epoch, Incarnation], ...]) -> None:
+        changed = []
+        for shard, epoch, owner in entries:
+            if self._map.update(shard, epoch, owner):
+                changed.append(shard)
+                held = self._owner.tenures[shard]
+                if held is not None and held < epoch:
+                    self._directory.dropped(self._owner.drop(shard))
+        if changed:
+            self._owner.outbox.owners_changed(changed)
+
+    def _on_peer(self, event: PeerEvent) -> None:
+        def act() -> None:
+            peer = event.incarnation
+            if isinstance(event, PeerUp):
+                if event.role != "router":
+                    self._directory.edge_up(peer)
+                if self._ownership is not None:
+                    self._ownership.peer_up(peer)
+                if event.role == "router":
+                    theirs = [Shard(s) for s, owner in enumerate(self._map.owners) if owner == peer]
+                    self._owner.outbox.owners_changed(theirs)
+            elif isinstance(event, PeerDown):
+                if event.role != "router":
+                    self._directory.edge_down(peer)
+                elif self._ownership is not None:
+                    self._ownership.wake()
+
+        self._around(act)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+
+            def act() -> None:
+                self._owner.tick()
+                self._directory.tick()
+
+            self._around(act)
+
+    def _forget_credentials(self, bare: str) -> None:
+        if self._calls is not None:
+            self._calls.forget(bare)
+
+    # --- the owner's effects
+
+    def send(self, to: Incarnation, envelope: Envelope) -> bool:
+        """Put an envelope on the link to a process."""
+        return self._bus is not None and self._bus.send(to, envelope)
+
+    def new_id(self) -> int:
+        """63 random bits."""
+        return secrets.randbits(63)
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return time.monotonic()
+
+    def wall(self) -> float:
+        """Unix seconds."""
+        return time.time()
+
+    def commit(self, batch: Batch) -> None:
+        """Run the transaction; the identical batch again as long as its outcome is unknown (docs/delivery.md §4)."""
+        self._start(self._commit(batch))
+
+    def load(self, bare: str, shard: Shard, epoch: Epoch) -> None:
+        """Read an entity."""
+        self._start(self._load(bare, epoch))
+
+    def run(self, request: Request, token: int) -> None:
+        """Run a turn's request."""
+        self._start(self._run(request, token))
+
+    def _start(self, work: Any) -> None:
+        assert self._loop is not None
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _commit(self, batch: Batch) -> None:
+        wait = self._batch_started_at + BATCH_APART_S - time.monotonic()
+        if wait > 0:
+            await asyncio.sleep(wait)
+        self._batch_started_at = time.monotonic()
+        assert self._store is not None
+        outcome = await self._again_while_away(lambda: self._store_commit(batch))
+        match outcome:
+            case Store.Committed():
+                self._around(self._owner.queue.committed)
+            case Store.Fenced(lost):
+                log.warning("batch_fenced", shards=len(lost))
+                self._around(lambda: self._fenced(lost))
+            case Store.Refused(index, error):
+                log.error("write_refused", problem=str(error))
+                self._around(lambda: self._owner.queue.refused(batch.owners[index]))
+
+    async def _store_commit(self, batch: Batch) -> Any:
+        assert self._store is not None
+        return await self._store.commit(self._incarnation, batch.fence, batch.writes)
+
+    def _fenced(self, lost: Any) -> None:
+        for shard in lost:
+            self._directory.dropped(self._owner.drop(Shard(shard)))
+        self._owner.queue.fenced()
+        if self._ownership is not None:
+            self._ownership.wake()
+
+    async def _load(self, bare: str, epoch: Epoch) -> None:
+        loaders = [loader for feature in ALL for loader, _ in feature.loaders]
+        assert self._store is not None
+        found = await self._again_while_away(lambda: self._store.load(bare, loaders))  # type: ignore[union-attr]  # asserted
+        account, values = found
+        loaded = Loaded(None, True, ()) if account is None else Loaded(account.key, account.enabled, values)
+        self._around(lambda: self._owner.loaded(bare, epoch, loaded))
+
+    async def _run(self, request: Request, token: int) -> None:
+        value: Any
+        if request.is_computation:
+            try:
+                value = await self._passwords.run(request.statement, *request.arguments)
+            except Exception as problem:
+                value = problem
+        else:
+            assert self._store is not None
+            value = await self._again_while_away(lambda: self._store.run(request.statement, *request.arguments))  # type: ignore[union-attr]  # asserted
+        self._around(lambda: self._owner.answered(token, value))
+
+    async def _again_while_away(self, attempt: Callable[[], Any]) -> Any:
+        """A database that is away is waited for: nothing fails for it (docs/architecture.md)."""
+        pause = RETRY_S
+        while True:
+            try:
+                return await attempt()
+            except Exception as problem:
+                if not is_away(problem):
+                    raise
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, RETRY_MOST_S)
+
+
+def application(config: Config) -> RouterApplication:
+    """The application that `stentor router` runs."""
+    return RouterApplication(config)

@@ -1,0 +1,137 @@
+"""The configuration: layers, sources, and every problem told at once with its remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from cluster.config import Config, ConfigError, Problem, is_secret, keys, load, to_toml
+
+
+def problems(*overrides: str, file: Path | None = None, env: dict[str, str] | None = None) -> dict[str, Problem]:
+    with pytest.raises(ConfigError) as caught:
+        load(file, overrides, env or {})
+    return {problem.key: problem for problem in caught.value.problems}
+
+
+def written(directory: Path, text: str) -> Path:
+    file = directory / "stentor.toml"
+    file.write_text(text)
+    return file
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    config = load(env={})
+    assert config.server.domains == ("localhost",)
+    assert config.tls.c2s == "required"
+    assert config.archive.default == "always"
+    assert config.registration.mode == "closed"
+    assert config.limits.enabled
+    assert config.resume.timeout_s == 600
+    assert config.source_of("tls.c2s") == "default"
+
+
+def test_environment_wins_over_file_key_by_key_and_set_over_both(tmp_path: Path) -> None:
+    file = written(tmp_path, '[c2s]\nport = 1000\ntls_port = 1001\ndepth = 20\n[server]\ndomains = ["a.example"]\n')
+    env = {"STENTOR_C2S__TLS_PORT": "2001", "STENTOR_C2S__DEPTH": "30", "HOME": "/root"}
+    config = load(file, ["c2s.depth=40"], env)
+    assert (config.c2s.port, config.c2s.tls_port, config.c2s.depth) == (1000, 2001, 40)
+    assert config.server.domains == ("a.example",)
+    assert config.source_of("c2s.port") == str(file)
+    assert config.source_of("c2s.tls_port") == "environment variable STENTOR_C2S__TLS_PORT"
+    assert config.source_of("c2s.depth") == "--set"
+
+
+def test_lists_and_tables_are_json_outside_the_file() -> None:
+    config = load(
+        None,
+        ['tls.certificates={"a.example": {"certificate": "/a.pem", "key": "/a.key"}}'],
+        {"STENTOR_SERVER__DOMAINS": '["a.example", "b.example"]'},
+    )
+    assert config.server.domains == ("a.example", "b.example")
+    assert config.tls.certificates["a.example"].key == Path("/a.key")
+    assert "JSON" in problems(env={"STENTOR_SERVER__DOMAINS": "a,b"})["server.domains"].message
+
+
+def test_all_problems_come_at_once(tmp_path: Path) -> None:
+    file = written(
+        tmp_path, 'loose = 1\n[c2s]\nport = 70000\nlistne = ["::"]\n[domains]\nx = 1\n[tls]\nc2s = "maybe"\n'
+    )
+    env = {"STENTOR_WHAT__X": "1", "STENTOR_BUS__PORT": "many"}
+    found = problems("resume.timeout_s=-1", "nonsense", file=file, env=env)
+    assert set(found) == {
+        "loose", "domains", "c2s.port", "c2s.listne", "tls.c2s", "what.x", "bus.port", "resume.timeout_s", "nonsense",
+    }  # fmt: skip
+    assert found["c2s.port"].source == str(file)
+    assert "70000" in found["c2s.port"].message
+    assert found["bus.port"].source == "environment variable STENTOR_BUS__PORT"
+    assert found["resume.timeout_s"].source == "--set"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("c2s.prot", "c2s.port"),
+        ("tls.c2", "tls.c2s"),
+        ("resume.timeout", "resume.timeout_s"),
+        ("log.levle", "log.level"),
+    ],
+)
+def test_an_unknown_key_is_told_with_the_one_that_was_meant(wrong: str, meant: str) -> None:
+    assert meant in problems(f"{wrong}=1")[wrong].remedy
+
+
+@pytest.mark.parametrize("name", ["STENTOR_C2S", "STENTOR_C2S__PORT__X", "STENTOR_", "STENTOR_PORT", "STENTOR_NO__PE"])
+def test_every_variable_with_the_prefix_must_be_a_setting(name: str) -> None:
+    assert problems(env={name: "1"})
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
+    assert "does not exist" in problems(file=tmp_path / "none.toml")[""].message
+    broken = problems(file=written(tmp_path, "[c2s\n"))[""]
+    assert "not TOML" in broken.message
+    assert broken.source == str(tmp_path / "stentor.toml")
+
+
+def test_a_secret_is_shown_nowhere(tmp_path: Path) -> None:
+    config = load(
+        None, ["admin.token=hunter2", "database.url=postgresql://u:hunter2@h/d", "bus.secret_key=hunter2"], {}
+    )
+    assert "hunter2" not in repr(config)
+    file = written(tmp_path, '[admin]\ntoken = ["hunter2"]\n')
+    assert "hunter2" not in str(problems(file=file)["admin.token"])
+    assert {key for key in keys() if is_secret(key)} == {"admin.token", "database.url", "bus.secret_key"}
+
+
+def test_a_certificate_needs_its_key() -> None:
+    assert problems("tls.certificate=/a.pem")["tls"].remedy
+    assert load(None, ["tls.certificate=/a.pem", "tls.key=/a.key"], {}).tls.key == Path("/a.key")
+
+
+def test_settings_are_frozen() -> None:
+    config = load(env={})
+    with pytest.raises(ValidationError):
+        config.c2s.port = 1
+
+
+def test_every_setting_says_what_it_is() -> None:
+    assert [key for key, field in keys().items() if not field.description] == []
+
+
+def test_the_file_written_is_read_back_to_the_same_values(tmp_path: Path) -> None:
+    config = load(
+        None,
+        [
+            'server.domains=["ü.example", "\\"quoted\\""]',
+            'tls.certificates={"a.b": {"certificate": "/c", "key": "/k"}}',
+            "admin.token=a\\b\"c'\x7f",
+            "c2s.keepalive_s=0.5",
+            "limits.enabled=false",
+        ],
+        {},
+    )
+    again = load(written(tmp_path, to_toml(config)), (), {})
+    assert again.model_dump() == config.model_dump()
+    assert isinstance(again, Config)

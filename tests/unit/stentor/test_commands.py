@@ -1,0 +1,136 @@
+"""What each command asks the administration API, and how it shows the answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stentor import cli
+from stentor.client import Api, Refused
+
+HERE = ["--admin-url", "http://127.0.0.1:5281", "--token", "t"]
+Call = tuple[str, str, Any, dict[str, str] | None]
+
+
+class FakeApi:
+    """Answers from a list, in order; remembers the calls."""
+
+    def __init__(self, answers: list[Any]) -> None:
+        self.calls: list[Call] = []
+        self._answers = answers
+
+    def call(self, api: Api, method: str, path: str, body: Any = None, query: dict[str, str] | None = None) -> Any:
+        self.calls.append((method, path, body, query))
+        answer = self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answers: list[Any], *arguments: str
+) -> tuple[int, str, str, list[Call]]:
+    fake = FakeApi(answers)
+    monkeypatch.setattr(Api, "call", lambda *args, **kwargs: fake.call(*args, **kwargs))
+    code = cli.run([*arguments, *HERE])
+    output = capsys.readouterr()
+    return code, output.out, output.err, fake.calls
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer", "call", "shown"),
+    [
+        (
+            ["user", "add", "a@b", "--password", "p"], {"jid": "a@b"},
+            ("POST", "/users", {"jid": "a@b", "password": "p"}, None), "a@b added\n",
+        ),
+        (
+            ["user", "passwd", "a@b", "--password", "p"], {"jid": "a@b"},
+            ("PUT", "/users/a@b/password", {"password": "p"}, None), "a@b has a new password\n",
+        ),
+        (["user", "del", "a@b"], {"jid": "a@b"}, ("DELETE", "/users/a@b", None, None), "a@b removed\n"),
+        (
+            ["user", "show", "a@b"],
+            {"jid": "a@b", "created_at": "2026-11-24T10:00:00Z", "contacts": 3, "sessions": ["a@b/x"]},
+            ("GET", "/users/a@b", None, None),
+            "jid       a@b\ncreated   2026-11-24T10:00:00Z\ncontacts  3\nsession   a@b/x\n",
+        ),
+        (
+            ["session", "list", "--count", "--node", "c2s-0"], {"count": 7},
+            ("GET", "/sessions", None, {"node": "c2s-0", "count": "true"}), "7\n",
+        ),
+        (
+            ["session", "kick", "a@b/c d"], {"ended": 1},
+            ("DELETE", "/sessions/a@b%2Fc%20d", None, None), "1 session ended\n",
+        ),
+        (["session", "kick", "a@b"], {"ended": 2}, ("DELETE", "/sessions/a@b", None, None), "2 sessions ended\n"),
+    ],
+)  # fmt: skip
+def test_one_call_one_answer(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    answer: Any,
+    call: Call,
+    shown: str,
+) -> None:
+    assert run(monkeypatch, capsys, [answer], *arguments) == (0, shown, "", [call])
+
+
+def test_lists_are_read_page_by_page(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pages = [{"users": [{"jid": "a@x"}, {"jid": "b@x"}]}, {"users": [{"jid": "c@x"}]}, {"users": []}]
+    code, out, _, calls = run(monkeypatch, capsys, list(pages), "user", "list", "--domain", "x")
+    assert (code, out) == (0, "a@x\nb@x\nc@x\n")
+    assert [query for *_, query in calls] == [{"after": after, "domain": "x"} for after in ("", "b@x", "c@x")]
+
+
+def test_sessions_show_where_they_are(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    page = [
+        {"jid": "a@x/1", "node": "c2s-0", "router": "router-1"},
+        {"jid": "b@x/2", "node": None, "router": "router-0"},
+    ]
+    _, out, _, _ = run(monkeypatch, capsys, [{"sessions": page}, {"sessions": []}], "session", "list")
+    assert out == "a@x/1  c2s-0  router-1\nb@x/2  detached  router-0\n"
+
+
+def test_a_refusal_is_shown_and_exits_with_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = Refused("a@b exists. Choose another name", 409)
+    code, out, error, _ = run(monkeypatch, capsys, [refused], "user", "add", "a@b", "--password", "p")
+    assert (code, out, error) == (1, "", "stentor: a@b exists. Choose another name\n")
+
+
+@pytest.mark.parametrize(("unowned", "code"), [(0, 0), (3, 1)])
+def test_cluster_status_fails_where_shards_have_no_owner(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], unowned: int, code: int
+) -> None:
+    answer = {
+        "nodes": [
+            {"node": "router-0", "role": "router", "state": "ready", "shards": 1024 - unowned, "sessions": 2},
+            {"node": "c2s-0", "role": "c2s", "state": "ready", "shards": None, "sessions": None},
+        ],
+        "shards": {"owned": 1024 - unowned, "unowned": unowned},
+    }
+    found, out, _, _ = run(monkeypatch, capsys, [answer], "cluster", "status")
+    assert found == code
+    assert f"{unowned} unowned" in out
+    assert "router-0" in out
+
+
+def test_a_password_comes_from_one_line_of_standard_input(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import io
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("  s p a c e \nmore\n"))
+    answer = {"jid": "a@b"}
+    *_, calls = run(monkeypatch, capsys, [answer], "user", "add", "a@b", "--password-stdin")
+    assert calls[0][2] == {"jid": "a@b", "password": "  s p a c e "}
+
+
+def test_an_empty_password_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, error, calls = run(monkeypatch, capsys, [], "user", "add", "a@b", "--password", "")
+    assert (code, calls) == (1, [])
+    assert "empty" in error
