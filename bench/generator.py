@@ -1,4 +1,4 @@
-"""The load generator: builds bench/xload and runs it against a cluster. What its figures mean: bench/xload/README.md."""
+"""The load generator: builds bench/xload and runs it. What its figures mean: bench/xload/README.md."""
 
 from __future__ import annotations
 

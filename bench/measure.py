@@ -85,7 +85,7 @@ def chat(plan: Plan) -> tuple[dict[str, Any], list[Row]]:
     def median(*path: str) -> float:
         return statistics.median(_at(run, *path) for run in runs)
 
-    figures = {
+    figures: dict[str, Any] = {
         "pairs": PAIRS,
         "window": WINDOW,
         "us_per_msg": median("server", "us_per_msg"),
@@ -145,13 +145,13 @@ def idle(plan: Plan) -> tuple[dict[str, Any], list[Row]]:
     with cluster(plan, "idle", c2s=1) as found:
         options = ["--sasl", SCRAM, "--scram-cache", str(plan.folder / "idle.scram"), "--hold", "5"]
         run = generator.run(found, "idle", sessions, *options, max_time_s=120 + sessions * 0.03)
-        roles = {process.pid: process.role for process in found.processes}
+        roles = _roles(found)
     server = run["server"]
     by_role: dict[str, float] = {}
     for process in run["server_procs"]:
         role = roles.get(process["pid"], "other")
         by_role[role] = by_role.get(role, 0.0) + process["pss_kb"] / 1024
-    figures = {
+    figures: dict[str, Any] = {
         "sessions": sessions,
         "kb_per_session": server["pss_kb_per_session"],
         "kb_per_session_rss": server["rss_kb_per_session"],
@@ -184,9 +184,13 @@ def _at(result: dict[str, Any], *path: str) -> float:
     return float(value)
 
 
+def _roles(found: Target) -> dict[int, str]:
+    return {process.pid: process.role for process in found.processes} | {found.supervisor: "supervisor"}
+
+
 def _cpu_by_role(found: Target, runs: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """CPU microseconds per message by role, over all runs; the supervisor is a role of its own."""
-    roles = {process.pid: process.role for process in found.processes} | {found.supervisor: "supervisor"}
+    """CPU microseconds per message by role, over all runs; the supervisor counts as a role."""
+    roles = _roles(found)
     delivered = sum(run["window_delivered"] for run in runs)
     total: dict[str, float] = {}
     for run in runs:
@@ -224,8 +228,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("what", choices=[*MEASUREMENTS, "all"])
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write (bench/results/WHAT.json)")
     parser.add_argument("--run-json", type=Path, metavar="FILE", help="measure this running cluster, start none")
-    parser.add_argument("--port-offset", type=int, default=20000, metavar="K", help="ports of started clusters (%(default)s)")
-    parser.add_argument("--repeat", type=int, default=5, metavar="N", help="runs, of which the median counts (%(default)s)")
+    parser.add_argument(
+        "--port-offset", type=int, default=20000, metavar="K", help="ports of started clusters (%(default)s)"
+    )
+    parser.add_argument(
+        "--repeat", type=int, default=5, metavar="N", help="runs, of which the median counts (%(default)s)"
+    )
     parser.add_argument("--duration", type=float, default=5.0, metavar="S", help="seconds of a chat run (%(default)s)")
     parser.add_argument("--sessions", type=int, default=10000, metavar="N", help="idle sessions (%(default)s)")
     return parser.parse_args()
@@ -245,9 +253,7 @@ def main() -> int:
     try:
         generator.build()
         with tempfile.TemporaryDirectory(prefix="stentor-bench-") as folder:
-            plan = Plan(
-                asked.run_json, Path(folder), asked.port_offset, asked.repeat, asked.duration, asked.sessions
-            )
+            plan = Plan(asked.run_json, Path(folder), asked.port_offset, asked.repeat, asked.duration, asked.sessions)
             for name, measurement in MEASUREMENTS.items():
                 if asked.what in (name, "all"):
                     result[name], more = measurement(plan)

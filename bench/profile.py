@@ -9,6 +9,7 @@ py-spy is no dependency of the project: without it this says how to get it.
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from bench.generator import GeneratorError
 from bench.measure import PAIRS, WINDOW
 from bench.target import Process, Target, TargetError
 
+_LINE: Final = re.compile(r":\d+\)$")  # of a frame `function (file.py:123)`
 RATE: Final = 200  # samples a second
 SPARE_S: Final = 60.0
 REMEDY: Final = """\
@@ -64,7 +66,7 @@ def _own_samples(file: Path) -> Counter[str]:
     own: Counter[str] = Counter()
     for line in file.read_text().splitlines():
         stack, _, count = line.rpartition(" ")
-        own[stack.rpartition(";")[2].rpartition(":")[0] + ")"] += int(count)
+        own[_LINE.sub(")", stack.rpartition(";")[2])] += int(count)
     return own
 
 

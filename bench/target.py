@@ -1,4 +1,4 @@
-"""The cluster under measurement: finds a running `stentor dev` by its run.json, or starts one with a folder of its own."""
+"""The cluster under measurement: finds a running `stentor dev` by its run.json, or starts one of its own."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def read(run_file: Path) -> Target:
 
 @contextmanager
 def started(data: Path, *, c2s: int, router: int, port_offset: int, settings: Sequence[str] = ()) -> Iterator[Target]:
-    """Run `stentor dev` in `data` (kept, so that a second start finds the accounts of the first); ends with the block."""
+    """Run `stentor dev` in `data` until the block ends. The folder is kept: a second start finds the accounts."""
     raise_file_limit()
     data.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "stentor", "dev", "--data", str(data), "--port-offset", str(port_offset)]
@@ -108,6 +108,17 @@ def wait_quiet(target: Target, at_most_s: float = 20.0) -> None:
         time.sleep(1.0)
         if target.cpu_s() - before < 0.02:
             return
+
+
+def wait_busy(target: Target, at_most_s: float = 60.0) -> None:
+    """Wait until the cluster works hard (over half a core for a second); raises TargetError if it never does."""
+    give_up_at = time.monotonic() + at_most_s
+    while time.monotonic() < give_up_at:
+        before = target.cpu_s()
+        time.sleep(1.0)
+        if target.cpu_s() - before > 0.5:
+            return
+    raise TargetError("the load does not reach the cluster")
 
 
 def _wait_ready(process: subprocess.Popen[bytes], log: Path) -> None:

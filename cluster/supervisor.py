@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,6 +32,7 @@ STABLE_S: Final = 10.0  # a process that lived so long starts again with the fir
 POLL_S: Final = 0.05
 TAIL_BYTES: Final = 2_000
 PR_SET_PDEATHSIG: Final = 1
+SOCKET_PATH_BYTES: Final = 107
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -289,16 +291,17 @@ def lock(directory: Path) -> IO[str]:
 
 
 def make_runtime_dir(path: Path, names: Iterable[str]) -> None:
-    """A folder of mode 0700 for sockets called `names`; raises OSError with the reason where it cannot serve."""
+    """A folder of mode 0700 for sockets called `names`; raises OSError with the reason where it cannot serve.
+
+    A folder that is there already is never changed: it may be one that others use too, such as /tmp.
+    """
+    longest = max((len(os.fsencode(path / name)) for name in names), default=0)
+    if longest > SOCKET_PATH_BYTES:
+        limit = f"{SOCKET_PATH_BYTES} is the limit; choose a shorter runtime_dir"
+        raise OSError(f"socket paths in {path} would have {longest} bytes, {limit}")
     try:
         path.mkdir(mode=0o700, parents=True)
     except FileExistsError:
         found = path.lstat()
-        if path.is_symlink() or not path.is_dir() or found.st_uid != os.getuid():
-            raise OSError(f"{path} is not a folder of this user; remove it or choose another runtime_dir") from None
-        path.chmod(0o700)
-    longest = max((len(os.fsencode(path / name)) for name in names), default=0)
-    if longest > 107:
-        raise OSError(
-            f"socket paths in {path} would have {longest} bytes, 107 is the limit; choose a shorter runtime_dir"
-        )
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+            raise OSError(f"{path} is not a folder of mode 0700 of this user; choose another runtime_dir") from None

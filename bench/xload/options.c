@@ -179,7 +179,7 @@ static void read_options(int argc, char **argv, watch *w_srv, watch *w_aux) {
       case 'd': *(double *)t[i].p = atof(optarg); break;
       case 's': *(const char **)t[i].p = optarg; break;
       case 'P': w->np = add_list(w->pids, w->np, MAXP, optarg); break;
-      default: w->nr = add_list(w->roots, w->nr, 16, optarg);
+      default: w->nr = add_list(w->roots, w->nr, 64, optarg);
     }
   }
   if (optind < argc)

@@ -19,7 +19,7 @@ typedef struct {
 
 /* what to watch: single processes, and roots of process trees */
 typedef struct {
-  int pids[MAXP], np, roots[16], nr;
+  int pids[MAXP], np, roots[64], nr;
 } watch;
 
 int add_list(int *a, int n, int max, const char *v); /* "12,34" appended to a; the new length */

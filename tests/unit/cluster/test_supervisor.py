@@ -78,23 +78,28 @@ def test_a_folder_has_one_supervisor_at_a_time(tmp_path: Path) -> None:
 def test_the_runtime_folder_is_private_and_may_be_there_already(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b"
     make_runtime_dir(path, ["router-0.bus"])
-    path.chmod(0o755)
     make_runtime_dir(path, ["router-0.bus"])
     assert mode(path) == 0o700
 
 
-def test_a_socket_path_over_107_bytes_is_refused() -> None:
+def test_a_socket_path_over_107_bytes_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="107"):
-        make_runtime_dir(Path("/tmp"), ["x" * 103])
+        make_runtime_dir(tmp_path / "runtime", ["x" * 120])
+    assert not (tmp_path / "runtime").exists()
 
 
-@pytest.mark.parametrize("kind", ["link", "file"])
-def test_what_somebody_else_put_there_is_not_used(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["link", "file", "open to others"])
+def test_what_is_not_private_is_neither_used_nor_changed(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "runtime"
     if kind == "link":
-        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
         path.symlink_to(tmp_path / "elsewhere")
+    elif kind == "file":
+        path.touch(mode=0o600)
     else:
-        path.touch()
-    with pytest.raises(OSError, match="not a folder of this user"):
+        path.mkdir()
+        path.chmod(0o1777)
+    before = path.lstat().st_mode
+    with pytest.raises(OSError, match="not a folder of mode 0700 of this user"):
         make_runtime_dir(path, [])
+    assert path.lstat().st_mode == before

@@ -1,0 +1,166 @@
+"""Who is there: greetings, silence, and the news of both (docs/delivery.md, rule 3). No sockets, no clock.
+
+Greetings stand outside the numbered frames of a link. A process greets an address until somebody answers; whoever is
+greeted answers, and both know each other's name, role and address. News name the *incarnation*: a late "c2s-1 is
+dead" cannot touch its successor.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from cluster.wire import (
+    GOODBYE,
+    HELLO,
+    NODES,
+    SUPPORTED_VERSIONS,
+    WELCOME,
+    Envelope,
+    Incarnation,
+    node_of,
+)
+
+GREET_AGAIN_S: Final = 0.5
+ROLES: Final = ("c2s", "s2s", "router")
+
+
+class PeerUp(NamedTuple):
+    """A process is linked, for the first time or again."""
+
+    incarnation: Incarnation
+    role: str
+    address: str
+
+
+class PeerDown(NamedTuple):
+    """A process is gone, or silent for too long."""
+
+    incarnation: Incarnation
+    role: str
+
+
+PeerEvent = PeerUp | PeerDown
+
+
+class Peer:
+    """One process as this one knows it."""
+
+    __slots__ = ("address", "heard_at", "incarnation", "is_alive", "role")
+
+    def __init__(self, incarnation: Incarnation, role: str, address: str, heard_at: float) -> None:
+        self.incarnation = incarnation
+        self.role = role
+        self.address = address
+        self.heard_at = heard_at
+        self.is_alive = True
+
+
+class Membership:
+    """The peers of one process. Events collect in `events`; envelopes to addresses in `greetings`."""
+
+    def __init__(self, me: Incarnation, role: str, address: str, dead_after_s: float) -> None:
+        self.me = me
+        self.role = role
+        self.address = address
+        self.dead_after_s = dead_after_s
+        self.peers: dict[Incarnation, Peer] = {}
+        self.events: list[PeerEvent] = []
+        self.greetings: list[tuple[str, Envelope]] = []  # (address, envelope), to be sent outside of any link
+        self._wanted: dict[str, float] = {}  # address -> when it was greeted last
+
+    def greet(self, address: str) -> None:
+        """Say hello to whoever listens there, until one answers; again if it goes silent."""
+        if address != self.address:
+            self._wanted.setdefault(address, -GREET_AGAIN_S)
+
+    def forget(self, address: str) -> None:
+        """Nobody is expected there any more."""
+        self._wanted.pop(address, None)
+
+    def heard(self, sender: Incarnation, now: float) -> bool:
+        """Any valid frame of a peer is a sign of life; False if the sender has to say hello first. A peer that was
+        believed dead is not: its links are over, so it greets anew."""
+        peer = self.peers.get(sender)
+        if peer is None or not peer.is_alive:
+            return False
+        peer.heard_at = now
+        return True
+
+    def greeted(self, sender: Incarnation, envelope: Envelope, now: float) -> None:
+        """A greeting has arrived; `envelope` is checked here, because its sender is not known yet."""
+        kind = envelope[0]
+        if kind == GOODBYE:
+            self._down(self.peers.get(sender))
+            return
+        if len(envelope) < 5 or sender == self.me:
+            return
+        _, role, node, address, versions = envelope[:5]
+        if role not in ROLES or node != node_of(sender) or not _shares_version(versions):
+            return
+        if kind == HELLO:
+            self.greetings.append((address, self._greeting(WELCOME)))
+        self._up(sender, role, address, now)
+
+    def lose(self, incarnation: Incarnation) -> None:
+        """The link to a peer is given up; if the peer lives, it is greeted anew."""
+        self._down(self.peers.get(incarnation))
+
+    def was_away(self, now: float) -> None:
+        """This process did not run for a while: everybody's silence counts from now."""
+        for peer in self.peers.values():
+            peer.heard_at = now
+
+    def nodes(self, entries: tuple[tuple[Incarnation, str, str], ...]) -> None:
+        """A router names all routers (NODES): greet those that are not known."""
+        for incarnation, _, address in entries:
+            if incarnation != self.me and incarnation not in self.peers:
+                self.greet(address)
+
+    def tick(self, now: float) -> None:
+        """Greet who has not answered; notice who is silent."""
+        for peer in list(self.peers.values()):
+            if peer.is_alive and now - peer.heard_at > self.dead_after_s:
+                self._down(peer)
+        living = {peer.address for peer in self.peers.values() if peer.is_alive}
+        for address, at in self._wanted.items():
+            if address not in living and now - at >= GREET_AGAIN_S:
+                self._wanted[address] = now
+                self.greetings.append((address, self._greeting(HELLO)))
+        for peer in list(self.peers.values()):
+            if not peer.is_alive and now - peer.heard_at > 20 * self.dead_after_s:
+                del self.peers[peer.incarnation]
+
+    def nodes_envelope(self, entries: Any) -> Envelope:
+        """The NODES envelope for these routers."""
+        return (NODES, entries)
+
+    def _greeting(self, kind: int) -> Envelope:
+        return (kind, self.role, node_of(self.me), self.address, sorted(SUPPORTED_VERSIONS))
+
+    def _up(self, incarnation: Incarnation, role: str, address: str, now: float) -> None:
+        node = node_of(incarnation)
+        for other in list(self.peers.values()):
+            if other.incarnation != incarnation and node_of(other.incarnation) == node and other.role == role:
+                # One node, one run: the older one is over, whatever its last words say.
+                self._down(other)
+                del self.peers[other.incarnation]
+        peer = self.peers.get(incarnation)
+        if peer is not None and peer.is_alive:
+            peer.heard_at = now
+            return
+        if peer is None:
+            self.peers[incarnation] = Peer(incarnation, role, address, now)
+        else:
+            peer.is_alive, peer.heard_at, peer.address = True, now, address
+        if role == "router":
+            self.greet(address)  # should it go silent, look for it
+        self.events.append(PeerUp(incarnation, role, address))
+
+    def _down(self, peer: Peer | None) -> None:
+        if peer is not None and peer.is_alive:
+            peer.is_alive = False
+            self.events.append(PeerDown(peer.incarnation, peer.role))
+
+
+def _shares_version(versions: Any) -> bool:
+    return isinstance(versions, list | tuple) and not SUPPORTED_VERSIONS.isdisjoint(versions)

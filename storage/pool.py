@@ -1,0 +1,149 @@
+"""Connections to PostgreSQL: how they are opened, what is refused, and which errors mean "away, try again".
+
+The database is reached directly, never through a transaction-mode pooler, which would drop LISTEN and prepared
+statements. Connections are in autocommit mode: one statement is one transaction, several take `conn.transaction()`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import AsyncConnectionPool
+
+from storage.rows import Connection, fetch_value
+
+CONNECT_TIMEOUT_S: Final = 5
+WAIT_S: Final = 5.0  # for a connection of the pool
+RETRY_S: Final = 2.0  # while the database is away, connecting is tried at least so often
+
+# A connection that is cut in silence is given up within about 25 s, at once where somebody waits for its statement.
+_KEEPALIVE: Final = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+
+ErrorClass = Literal["connection", "resources", "read_only", "timeout", "conflict", "data", "other"]
+_BY_SQLSTATE: Final[dict[str, ErrorClass]] = {
+    "08": "connection",
+    "57P": "connection",  # shutdown, crash, cannot connect now
+    "58": "resources",  # errors of the system below
+    "53": "resources",  # disk full, out of memory, too many connections
+    "25006": "read_only",  # a standby, or a primary that was made read-only
+    "57014": "timeout",
+    "55P03": "timeout",
+    "25P03": "timeout",
+    "40": "conflict",
+    "22": "data",
+    "23": "data",
+}
+_AWAY: Final = frozenset({"connection", "resources", "read_only", "timeout", "conflict"})
+
+
+class StorageError(Exception):
+    """The database cannot be used as it is. The text is for the operator: the problem and its remedy."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}. {remedy}")
+        self.problem = problem
+        self.remedy = remedy
+
+
+def classify(error: BaseException) -> ErrorClass:
+    """Which kind of failure this is, for `is_away` and for `stentor_db_errors_total`."""
+    if not isinstance(error, psycopg.Error):
+        return "connection" if isinstance(error, OSError) else "other"
+    sqlstate = error.sqlstate
+    if sqlstate is None:
+        return "connection" if isinstance(error, psycopg.OperationalError) else "other"
+    for size in (5, 3, 2):
+        found = _BY_SQLSTATE.get(sqlstate[:size])
+        if found is not None:
+            return found
+    return "other"
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the database is away or overloaded, so that the same may succeed later. It says nothing about whether
+    a statement was carried out: where the connection broke while it ran, that is unknown."""
+    return classify(error) in _AWAY
+
+
+def conninfo(url: str, name: str, statement_timeout_s: float, lock_timeout_s: float) -> str:
+    """The connection string: what `url` says, and for what it leaves out, Stentor's."""
+    given = conninfo_to_dict(url)
+    options = (
+        f"-c statement_timeout={round(statement_timeout_s * 1000)} -c lock_timeout={round(lock_timeout_s * 1000)}"
+        f" -c idle_in_transaction_session_timeout={round(statement_timeout_s * 1000)}"
+    )
+    defaults: dict[str, Any] = {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "application_name": f"stentor {name}",
+        "target_session_attrs": "read-write",
+        **_KEEPALIVE,
+    }
+    return make_conninfo("", **{**defaults, **given, "options": f"{options} {given.get('options') or ''}".rstrip()})
+
+
+async def connect(
+    url: str, name: str, *, statement_timeout_s: float = 10.0, lock_timeout_s: float = 5.0
+) -> AsyncConnection[Any]:
+    """One connection outside the pool, in autocommit mode. Raises psycopg.Error."""
+    text = conninfo(url, name, statement_timeout_s, lock_timeout_s)
+    return await AsyncConnection.connect(text, autocommit=True)
+
+
+async def open_pool(
+    url: str,
+    *,
+    size: int,
+    name: str,
+    min_size: int = 2,
+    connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    statement_timeout_s: float = 10.0,
+    lock_timeout_s: float = 5.0,
+) -> AsyncConnectionPool[AsyncConnection[Any]]:
+    """Connections for a process called `name`, at most `size`, after a look whether the database may be trusted.
+
+    Raises StorageError where it may not (see `check_durable`); psycopg.Error where it is away: try again.
+    """
+    async with await connect(url, name, statement_timeout_s=statement_timeout_s) as conn:
+        await check_durable(conn)
+    pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
+        conninfo(url, name, statement_timeout_s, lock_timeout_s),
+        kwargs={"autocommit": True},
+        min_size=min(min_size, size),
+        max_size=size,
+        open=False,
+        name=name,
+        timeout=WAIT_S,
+        reconnect_timeout=RETRY_S,
+    )
+    await pool.open()
+    return pool
+
+
+async def check_durable(conn: Connection) -> None:
+    """Raise StorageError where a commit would promise too much, or where text would not be kept."""
+    for setting in ("fsync", "synchronous_commit"):
+        if await fetch_value(conn, "select current_setting(%s)", setting) == "off":
+            raise StorageError(
+                f"PostgreSQL has {setting} off, so that a crash would lose messages that were acknowledged",
+                f"Set {setting} = on in postgresql.conf, for the database and for the role, and reload",
+            )
+    encoding = await fetch_value(conn, "select current_setting('server_encoding')")
+    if encoding != "UTF8":
+        raise StorageError(
+            f"the database's encoding is {encoding}", "Create it with: encoding 'UTF8' template template0"
+        )
+
+
+async def clock_ms(conn: Connection) -> int:
+    """The database's clock, in Unix milliseconds."""
+    now: int = await fetch_value(conn, "select (extract(epoch from clock_timestamp()) * 1000)::int8")
+    return now
