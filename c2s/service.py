@@ -9,9 +9,6 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from cluster.bus import Bus
-from cluster.membership import PeerDown, PeerEvent, PeerUp
-
 from c2s import features
 from c2s.edge import Answer, Edge
 from c2s.negotiation import State
@@ -20,7 +17,9 @@ from c2s.tcp import Connection, Connections
 from c2s.tls import ServerTls
 from cluster import logs, metrics
 from cluster.admin import Check
+from cluster.bus import Bus
 from cluster.config import Config
+from cluster.membership import PeerDown, PeerEvent, PeerUp
 from cluster.process import CannotStart, Drain, Process
 from cluster.wire import Envelope, Incarnation, new_incarnation
 from xmpp.stream import Limits

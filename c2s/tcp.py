@@ -11,7 +11,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 from prometheus_client import Histogram
@@ -86,9 +86,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A new connection, or the same one after its STARTTLS handshake."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are not its subclasses
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         if self.stream is not None:
             return
         connection: socket.socket | None = transport.get_extra_info("socket")

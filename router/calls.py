@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from cluster import logs
-from cluster.wire import ANSWER, Incarnation
+from cluster.shards import ShardMap
+from cluster.wire import ANSWER, CALL, Incarnation, Shard
 from router.owner import Effects
 from router.registration import Registration
 from storage import accounts
@@ -30,6 +31,8 @@ THREAD_QUEUE: Final = 200  # then an attempt is told to come back later
 PLAIN_HASH: Final = "SHA-1"  # of the hashes kept for an account, the one cheapest to derive
 CACHE_S: Final = 30.0
 CACHE_SIZE: Final = 10_000
+ASK_AGAIN_S: Final = 1.0  # a router asks another again, of the same owner or the next
+ASK_TIMES: Final = 10
 
 
 class CallError(Exception):
@@ -73,7 +76,7 @@ def derive_all(password: str) -> tuple[Credentials, ...]:
 
 
 class Calls:
-    """Answers CALL envelopes. `secret` makes the salts of accounts that do not exist."""
+    """Answers CALL envelopes, and asks other routers. `secret` makes the salts of accounts that do not exist."""
 
     def __init__(
         self,
@@ -83,7 +86,12 @@ class Calls:
         registration: Registration,
         stream_features: Mapping[str, bytes],
         secret: bytes,
+        shard_map: ShardMap,
+        me: Incarnation,
     ) -> None:
+        self._map = shard_map
+        self._me = me
+        self._asked: dict[str, asyncio.Future[tuple[bool, Any]]] = {}
         self._store = store
         self._effects = effects
         self._passwords = passwords
@@ -97,6 +105,10 @@ class Calls:
             "auth.proof": self._proof,
             "auth.password": self._password,
             "register": self._registration.answer,
+            "admin.create": self._registration.create,
+            "admin.password": self._registration.set_password,
+            "admin.delete": self._registration.delete,
+            "admin.kick": self._registration.kick,
             "stream_features": self._features,
         }
 
@@ -111,20 +123,53 @@ class Calls:
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self, sender: Incarnation, request: str, method: str, arguments: tuple[Any, ...]) -> None:
-        ok, value = False, "feature-not-implemented"
+        ok, value = await self._answer(method, arguments)
+        self._effects.send(sender, (ANSWER, request, ok, value))
+
+    async def _answer(self, method: str, arguments: tuple[Any, ...]) -> tuple[bool, Any]:
         run = self._methods.get(method)
+        if run is None:
+            return False, "feature-not-implemented"
         try:
-            if run is not None:
-                ok, value = True, await run(*arguments)
+            return True, await run(*arguments)
         except CallError as problem:
-            value = problem.condition
+            return False, problem.condition
         except StanzaError as fault:
-            value = (fault.condition, fault.text)  # type: ignore[assignment]  # registration's errors have a text
+            return False, (fault.condition, fault.text)
         except Exception as problem:
-            value = "temporary-auth-failure"
             if not is_away(problem):
                 log.error("call_failed", method=method, exc_info=problem)
-        self._effects.send(sender, (ANSWER, request, ok, value))
+            return False, "temporary-auth-failure"
+
+    async def ask(self, bare: str, shard: Shard, method: str, arguments: tuple[Any, ...]) -> Any:
+        """Call a method of whichever router owns the shard, this one included. Raises CallError."""
+        for _ in range(ASK_TIMES):
+            owner = self._map.owners[shard]
+            if owner == self._me:
+                ok, value = await self._answer(method, arguments)
+            elif owner is None:
+                await asyncio.sleep(ASK_AGAIN_S)
+                continue
+            else:
+                request = f"{self._me}/{self._effects.new_id():x}"
+                future = self._asked[request] = asyncio.get_running_loop().create_future()
+                self._effects.send(owner, (CALL, shard, self._map.epochs[shard], request, method, arguments))
+                try:
+                    ok, value = await asyncio.wait_for(future, ASK_AGAIN_S * 5)
+                except TimeoutError:
+                    continue
+                finally:
+                    self._asked.pop(request, None)
+            if not ok:
+                raise CallError(value if isinstance(value, str) else value[0])
+            return value
+        raise CallError("remote-server-timeout")
+
+    def answered(self, request: str, ok: bool, value: Any) -> None:
+        """Another router's ANSWER."""
+        future = self._asked.get(request)
+        if future is not None and not future.done():
+            future.set_result((ok, value))
 
     # --- methods
 

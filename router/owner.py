@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
-from xmpp.errors import InternalServerError, RemoteServerNotFound, ServiceUnavailable, StanzaError
-
 from cluster.shards import SHARDS, ShardMap, shard_of
 from cluster.wire import (
     AGAIN,
@@ -36,6 +34,7 @@ from router.settings import Settings
 from router.turn import Request, Turn
 from storage import sessions as session_rows
 from xmpp import stanza as stanzas
+from xmpp.errors import InternalServerError, RemoteServerNotFound, ServiceUnavailable, StanzaError
 from xmpp.stanza import Stanza, from_wire
 
 WAITING_ITEMS: Final = 20_000  # then submissions are ignored, and the edges' windows fill
@@ -104,6 +103,9 @@ class Owner:
         self.queue = Queue(effects.commit, self._epoch_of, self._release, self._refused, self._demoted)
         self.rejected = 0  # envelopes that no correct process sends
         self.deduplicated = 0
+        self.fenced = 0  # transactions that were refused because a shard had moved
+        # What became of stanzas, by outcome and kind (xmpp/stanza.py).
+        self.outcomes = {name: [0, 0, 0, 0] for name in ("delivered", "forwarded", "bounced", "dropped")}
         self._inputs: deque[Callable[[], None]] = deque()  # made by releases, run before the batch of input ends
         self._is_running = False
         self._asked: dict[int, _Asked] = {}

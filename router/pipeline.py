@@ -11,6 +11,10 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from prometheus_client import Counter
+
+from router.events import Event
+from router.feature import At, EventHandler, Feature, IqHandler, Stage, Step
+from router.turn import Turn
 from xmpp.errors import (
     BadRequest,
     FeatureNotImplemented,
@@ -19,10 +23,6 @@ from xmpp.errors import (
     ServiceUnavailable,
     StanzaError,
 )
-
-from router.events import Event
-from router.feature import At, EventHandler, Feature, IqHandler, Stage, Step
-from router.turn import Turn
 from xmpp.stanza import BAD_TO, IQ, MESSAGE, Stanza
 
 log = logging.getLogger(__name__)

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from router.entity import Entity
+from router.events import AccountRemoved
 from router.features import account
 from router.owner import Owner
 from router.settings import Settings
 from router.turn import Turn
 from storage import accounts
-from xmpp.errors import Conflict, NotAcceptable, NotAllowed, ResourceConstraint
+from xmpp.errors import Conflict, ItemNotFound, NotAcceptable, NotAllowed, ResourceConstraint
 from xmpp.jid import JID
 from xmpp.scram import Credentials, UnusablePassword
 
@@ -55,19 +56,41 @@ class Registration:
 
         await self.command(bare, run, self._owner.reload)  # the new account's key is the database's to give
 
-    async def set_password(self, bare: str, password: str) -> bool:
-        """Give an account a new password; False where there is no such account."""
+    async def set_password(self, bare: str, password: str) -> None:
+        """Give an account a new password. Raises ItemNotFound where there is no such account."""
         credentials = await self._credentials(password)
-        found = False
 
         def run(turn: Turn) -> None:
-            nonlocal found
-            found = turn.entity.exists
-            if turn.entity.key is not None:
-                turn.write(accounts.set_credentials, turn.entity.key, credentials)
+            if turn.entity.key is None:
+                raise ItemNotFound
+            turn.write(accounts.set_credentials, turn.entity.key, credentials)
 
         await self.command(bare, run)
-        return found
+
+    async def delete(self, bare: str) -> None:
+        """Remove an account with everything that belongs to it; its contacts are told. Raises ItemNotFound."""
+
+        def run(turn: Turn) -> None:
+            if turn.entity.key is None:
+                raise ItemNotFound
+            account.remove_account(turn)
+            self._owner.pipeline.emit(turn, AccountRemoved())
+
+        await self.command(bare, run)
+
+    async def kick(self, bare: str, resource: str) -> int:
+        """End one session of an account, or all of them (resource ""); returns how many."""
+        ended = 0
+
+        def run(turn: Turn) -> None:
+            nonlocal ended
+            for session in list(turn.entity.sessions.values()):
+                if resource in ("", session.resource):
+                    turn.close(session, "policy-violation")
+                    ended += 1
+
+        await self.command(bare, run)
+        return ended
 
     async def _credentials(self, password: str) -> tuple[Credentials, ...]:
         try:

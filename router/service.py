@@ -17,10 +17,25 @@ from cluster.membership import PeerDown, PeerEvent, PeerUp
 from cluster.process import CannotStart, Drain, Process
 from cluster.shards import ShardMap
 from cluster.wire import (
-    ACKNOWLEDGED, AGAIN, ANNOUNCE, ATTACH, CALL, CONFIRM, DETACH, FORWARD, MAP, SUBMIT, WIRE_VERSION,
-    Envelope, Epoch, Incarnation, Shard, new_incarnation,
+    ACKNOWLEDGED,
+    AGAIN,
+    ANNOUNCE,
+    ANSWER,
+    ATTACH,
+    CALL,
+    CONFIRM,
+    DETACH,
+    FORWARD,
+    MAP,
+    SUBMIT,
+    WIRE_VERSION,
+    Envelope,
+    Epoch,
+    Incarnation,
+    Shard,
+    new_incarnation,
 )  # fmt: skip
-from router import api
+from router.api import Api
 from router.batch import Batch
 from router.calls import Calls, Passwords
 from router.directory import Directory
@@ -33,7 +48,7 @@ from router.pipeline import Pipeline
 from router.registration import Registration
 from router.settings import Settings, from_config
 from router.turn import Request
-from storage import accounts, migrate, nodes
+from storage import migrate, nodes, secrets as stored_secrets
 from storage.pool import StorageError, is_away
 from storage.store import Store
 from xmpp import ns
@@ -100,7 +115,7 @@ class RouterApplication:
         self._loop = asyncio.get_running_loop()
         config = self._config
         self._store = store = await self._open_store()
-        secret = await store.run(accounts.secret, "fake-salts")
+        secret = await store.run(stored_secrets.secret, "fake-salts")
         self._bus = bus = Bus.from_config(
             config, self.role, self._incarnation, self._receive, self._owner_end, self._on_peer
         )
@@ -110,13 +125,15 @@ class RouterApplication:
         )
         self._ownership = Ownership(me, store, self._owner, self._directory, bus, self._around)
         registration = Registration(self._owner, self._settings, self._passwords.derive, self._forget_credentials)
-        self._calls = Calls(store, self, self._passwords, registration, self._stream_features(), secret)
+        self._calls = calls = Calls(
+            store, self, self._passwords, registration, self._stream_features(), secret, self._map, self._incarnation
+        )
         await store.listen("stentor", self._ownership.wake)
         process.essential("ownership", self._ownership.run())
         process.essential("router_tick", self._tick())
         if config.admin.token:
-            routes = api.routes(api.Context(self._owner, self._directory, store, registration, self._map, self._around))
-            server = ApiServer(config.admin.host, config.admin.api_port, config.admin.token, routes)
+            api = Api(self._settings, store, calls, self._map, bus)
+            server = ApiServer(config.admin.host, config.admin.api_port, config.admin.token, api.routes())
             try:
                 await server.start()
             except OSError as problem:
@@ -170,7 +187,7 @@ class RouterApplication:
         ver = element("ver", ns.ROSTERVER_FEATURE)
         approval = element("sub", ns.SUBSCRIPTION_PREAPPROVAL_FEATURE)
         caps = server_caps(ALL, self._settings)
-        return {domain: ver + approval + caps for domain in self._settings.domains}
+        return dict.fromkeys(self._settings.domains, ver + approval + caps)
 
     # --- input
 
@@ -187,6 +204,8 @@ class RouterApplication:
                 self._on_call(sender, *envelope[1:])
             elif kind == MAP:
                 self._on_map(envelope[1])
+            elif kind == ANSWER and self._calls is not None:
+                self._calls.answered(*envelope[1:4])
 
     def _owner_end(self) -> None:
         self._owner.end()
@@ -307,6 +326,7 @@ class RouterApplication:
         return await self._store.commit(self._incarnation, batch.fence, batch.writes)
 
     def _fenced(self, lost: Any) -> None:
+        self._owner.fenced += 1
         for shard in lost:
             self._directory.dropped(self._owner.drop(Shard(shard)))
         self._owner.queue.fenced()

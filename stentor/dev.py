@@ -159,17 +159,18 @@ async def _with_database(options: Options, config: Config, data: Path, stack: As
     """Start the embedded PostgreSQL unless there is a URL, and bring the schema up to date."""
     import psycopg
 
-    from storage.embedded import EmbeddedError, EmbeddedPostgres
-    from storage.migrate import MigrationError, migrate
+    from storage.embedded import EmbeddedPostgres
+    from storage.migrate import migrate
+    from storage.pool import StorageError
 
     url = config.database.url
     try:
         if not url:
             postgres = EmbeddedPostgres(data / "postgres")
-            url = await postgres.start()
             stack.push_async_callback(postgres.stop)
+            url = await postgres.start()
         await migrate(url)
-    except (EmbeddedError, MigrationError, psycopg.Error) as error:
+    except (StorageError, psycopg.Error) as error:
         raise Failed(f"PostgreSQL: {str(error).strip()}") from None
     return _updated(config, "database", url=url)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -10,11 +9,9 @@ from typing import Final
 from storage.rows import Connection, fetch_all, fetch_one, fetch_value
 from xmpp.scram import Credentials
 
-SECRET_BYTES: Final = 32
-
 _COLUMNS: Final = """
-    a.key, e.jid, e.shard, a.is_enabled as enabled, a.roster_version, a.last_at, a.last_status,
-    extract(epoch from a.created_at)::float8 as created_at
+    a.key, e.jid, a.shard, a.enabled, a.roster_version, a.last_status,
+    extract(epoch from a.created_at)::float8 as created_at, extract(epoch from a.last_at)::float8 as last_at
 """
 
 
@@ -52,14 +49,14 @@ async def create(conn: Connection, jid: str, shard: int, credentials: Sequence[C
         conn,
         """
         with entity as (
-            insert into entities (jid, shard) values (%s, %s)
-            on conflict (jid) do update set shard = excluded.shard returning key
+            insert into entities (jid, shard, kind) values (%s, %s, 'account')
+            on conflict (jid) do update set kind = excluded.kind returning key, shard
         ), account as (
-            insert into accounts (key, roster_version)
-            select key, (extract(epoch from clock_timestamp()) * 1000)::int8 from entity
+            insert into accounts (key, shard, roster_version)
+            select key, shard, (extract(epoch from clock_timestamp()) * 1000)::int8 from entity
             on conflict do nothing returning key
         ), secret as (
-            insert into credentials (owner, hash, salt, iterations, stored_key, server_key)
+            insert into credentials (key, hash, salt, iterations, stored_key, server_key)
             select account.key, c.* from account,
                 unnest(%s::text[], %s::bytea[], %s::int[], %s::bytea[], %s::bytea[]) c
         )
@@ -79,7 +76,7 @@ async def credentials(conn: Connection, jid: str) -> dict[str, Credentials]:
         Credentials,
         """
         select c.hash, c.salt, c.iterations, c.stored_key, c.server_key
-        from entities e join credentials c on c.owner = e.key where e.jid = %s order by c.hash
+        from entities e join credentials c using (key) where e.jid = %s order by c.hash
         """,
         jid,
     )
@@ -91,11 +88,11 @@ async def set_credentials(conn: Connection, key: int, credentials: Sequence[Cred
     hashes, *others = _columns(credentials)
     await conn.execute(
         """
-        with old as (delete from credentials where owner = %s and hash <> all (%s::text[]))
-        insert into credentials (owner, hash, salt, iterations, stored_key, server_key)
+        with old as (delete from credentials where key = %s and hash <> all (%s::text[]))
+        insert into credentials (key, hash, salt, iterations, stored_key, server_key)
         select a.key, c.* from accounts a,
             unnest(%s::text[], %s::bytea[], %s::int[], %s::bytea[], %s::bytea[]) c where a.key = %s
-        on conflict (owner, hash) do update set salt = excluded.salt, iterations = excluded.iterations,
+        on conflict (key, hash) do update set salt = excluded.salt, iterations = excluded.iterations,
             stored_key = excluded.stored_key, server_key = excluded.server_key
         """,
         (key, hashes, hashes, *others, key),
@@ -106,12 +103,17 @@ async def delete(conn: Connection, key: int) -> None:
     """Delete an account with everything that belongs to it. Its key stays reserved for its name."""
     await conn.execute(
         """
-        with gone as (
-            delete from sessions s using entities e where e.key = %s and s.shard = e.shard and s.owner = e.key
-        )
-        delete from accounts where key = %s
+        with c as (delete from credentials where key = %(key)s),
+            r as (delete from rosters where owner = %(key)s),
+            t as (delete from roster_removed where owner = %(key)s),
+            b as (delete from blocks where owner = %(key)s),
+            p as (delete from private_xml where owner = %(key)s),
+            v as (delete from vcards where owner = %(key)s),
+            s as (delete from sessions s using accounts a
+                where a.key = %(key)s and s.shard = a.shard and s.owner = a.key)
+        delete from accounts where key = %(key)s
         """,
-        (key, key),
+        {"key": key},
     )
 
 
@@ -122,7 +124,7 @@ async def list_(conn: Connection, domain: str, after: str = "", limit: int = 100
         Account,
         f"""
         select {_COLUMNS} from entities e join accounts a using (key)
-        where split_part(e.jid, '@', 2) = %s and e.jid collate "C" > %s order by e.jid collate "C" limit %s
+        where split_part(e.jid, '@', 2) = %s and e.jid > %s order by e.jid limit %s
         """,
         domain,
         after,
@@ -142,29 +144,14 @@ async def count(conn: Connection, domain: str) -> int:
 
 async def set_enabled(conn: Connection, key: int, enabled: bool) -> None:
     """Let an account in, or keep it out without deleting it."""
-    await conn.execute("update accounts set is_enabled = %s where key = %s", (enabled, key))
+    await conn.execute("update accounts set enabled = %s where key = %s", (enabled, key))
 
 
 async def record_last(conn: Connection, key: int, at: float, status: str) -> None:
     """The account has become unavailable at this time (Unix seconds), saying this (XEP-0012, RFC 6121, 4.5)."""
     await conn.execute(
-        "update accounts set last_at = %s, last_status = %s where key = %s", (at, status, key)
+        "update accounts set last_at = to_timestamp(%s), last_status = %s where key = %s", (at, status, key)
     )
-
-
-async def secret(conn: Connection, name: str) -> bytes:
-    """The cluster's secret of this name: random bytes, the same for every process and for ever, made by whoever asks
-    first."""
-    value: bytes = await fetch_value(
-        conn,
-        """
-        insert into secrets (name, value) values (%s, %s)
-        on conflict (name) do update set value = secrets.value returning value
-        """,
-        name,
-        secrets.token_bytes(SECRET_BYTES),
-    )
-    return value
 
 
 def _columns(credentials: Sequence[Credentials]) -> tuple[list[str], list[bytes], list[int], list[bytes], list[bytes]]:

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 from psycopg import Error
 
-from storage.pool import StorageError, connect
+from storage.pool import StorageError, Timeouts, connect
 from storage.rows import Connection, fetch_all, fetch_value
 from storage.store import Store
 
@@ -68,7 +68,7 @@ async def migrate(url: str, directory: Path = FILES) -> list[str]:
     away.
     """
     files = read(directory)
-    async with await connect(url, "migrate", statement_timeout_s=0, lock_timeout_s=0) as conn:
+    async with await connect(url, "migrate", Timeouts(statement_s=0, lock_s=0)) as conn:
         await conn.execute("select pg_advisory_lock(%s)", (LOCK,))
         await conn.execute(
             """

@@ -6,9 +6,16 @@ Listeners are notified when a node comes, begins to leave, or goes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from storage.listen import CHANNEL
 from storage.rows import Connection, fetch_all
+
+
+_COLUMNS: Final = """
+    name, incarnation, role, address, wire, is_leaving,
+    extract(epoch from started_at)::float8 as started_at, extract(epoch from seen_at)::float8 as seen_at
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,7 @@ async def beat(conn: Connection, incarnation: str, is_leaving: bool) -> list[Nod
     return await fetch_all(
         conn,
         NodeRow,
-        """
+        f"""
         with changed as materialized (
             select pg_notify(%s, name) from nodes where incarnation = %s and is_leaving <> %s
         ), beaten as (
@@ -61,9 +68,7 @@ async def beat(conn: Connection, incarnation: str, is_leaving: bool) -> list[Nod
         ), everybody as (
             select * from beaten union all select * from nodes where incarnation <> %s
         )
-        select name, incarnation, role, address, wire, is_leaving,
-            extract(epoch from started_at)::float8 as started_at, extract(epoch from seen_at)::float8 as seen_at
-        from everybody where (select count(*) from changed) >= 0 order by name
+        select {_COLUMNS} from everybody where (select count(*) from changed) >= 0 order by name
         """,
         CHANNEL,
         incarnation,
@@ -72,6 +77,11 @@ async def beat(conn: Connection, incarnation: str, is_leaving: bool) -> list[Nod
         incarnation,
         incarnation,
     )
+
+
+async def list_(conn: Connection) -> list[NodeRow]:
+    """Every node there is, by name; the dead too, until their name registers again."""
+    return await fetch_all(conn, NodeRow, f"select {_COLUMNS} from nodes order by name")
 
 
 async def remove(conn: Connection, incarnation: str) -> None:

@@ -6,6 +6,8 @@ statements. Connections are in autocommit mode: one statement is one transaction
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import psycopg
@@ -15,9 +17,10 @@ from psycopg_pool import AsyncConnectionPool
 
 from storage.rows import Connection, fetch_value
 
-CONNECT_TIMEOUT_S: Final = 5
-WAIT_S: Final = 5.0  # for a connection of the pool
-RETRY_S: Final = 2.0  # while the database is away, connecting is tried at least so often
+Pool = AsyncConnectionPool[AsyncConnection[Any]]
+
+WAIT_S: Final = 3.0  # for a connection of the pool
+RETRY_S: Final = 3.0  # so long the pool tries to connect for somebody who waits: at once, after 1 s, after 3 s
 
 # A connection that is cut in silence is given up within about 25 s, at once where somebody waits for its statement.
 _KEEPALIVE: Final = {
@@ -74,15 +77,32 @@ def is_away(error: BaseException) -> bool:
     return classify(error) in _AWAY
 
 
-def conninfo(url: str, name: str, statement_timeout_s: float, lock_timeout_s: float) -> str:
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Bounds on waiting, in seconds; 0 for none. A transaction may be idle as long as a statement may run."""
+
+    connect_s: float = 5.0
+    statement_s: float = 10.0
+    lock_s: float = 5.0
+
+    def options(self) -> str:
+        """As the server takes them at connect."""
+        statement, lock = round(self.statement_s * 1000), round(self.lock_s * 1000)
+        return (
+            f"-c statement_timeout={statement} -c idle_in_transaction_session_timeout={statement}"
+            f" -c lock_timeout={lock}"
+        )
+
+
+DEFAULT: Final = Timeouts()
+
+
+def conninfo(url: str, name: str, timeouts: Timeouts) -> str:
     """The connection string: what `url` says, and for what it leaves out, Stentor's."""
     given = conninfo_to_dict(url)
-    options = (
-        f"-c statement_timeout={round(statement_timeout_s * 1000)} -c lock_timeout={round(lock_timeout_s * 1000)}"
-        f" -c idle_in_transaction_session_timeout={round(statement_timeout_s * 1000)}"
-    )
+    options = timeouts.options()
     defaults: dict[str, Any] = {
-        "connect_timeout": CONNECT_TIMEOUT_S,
+        "connect_timeout": math.ceil(timeouts.connect_s),
         "application_name": f"stentor {name}",
         "target_session_attrs": "read-write",
         **_KEEPALIVE,
@@ -90,32 +110,20 @@ def conninfo(url: str, name: str, statement_timeout_s: float, lock_timeout_s: fl
     return make_conninfo("", **{**defaults, **given, "options": f"{options} {given.get('options') or ''}".rstrip()})
 
 
-async def connect(
-    url: str, name: str, *, statement_timeout_s: float = 10.0, lock_timeout_s: float = 5.0
-) -> AsyncConnection[Any]:
+async def connect(url: str, name: str, timeouts: Timeouts = DEFAULT) -> AsyncConnection[Any]:
     """One connection outside the pool, in autocommit mode. Raises psycopg.Error."""
-    text = conninfo(url, name, statement_timeout_s, lock_timeout_s)
-    return await AsyncConnection.connect(text, autocommit=True)
+    return await AsyncConnection.connect(conninfo(url, name, timeouts), autocommit=True)
 
 
-async def open_pool(
-    url: str,
-    *,
-    size: int,
-    name: str,
-    min_size: int = 2,
-    connect_timeout_s: float = CONNECT_TIMEOUT_S,
-    statement_timeout_s: float = 10.0,
-    lock_timeout_s: float = 5.0,
-) -> AsyncConnectionPool[AsyncConnection[Any]]:
+async def open_pool(url: str, *, size: int, name: str, min_size: int = 2, timeouts: Timeouts = DEFAULT) -> Pool:
     """Connections for a process called `name`, at most `size`, after a look whether the database may be trusted.
 
     Raises StorageError where it may not (see `check_durable`); psycopg.Error where it is away: try again.
     """
-    async with await connect(url, name, statement_timeout_s=statement_timeout_s) as conn:
+    async with await connect(url, name, timeouts) as conn:
         await check_durable(conn)
-    pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
-        conninfo(url, name, statement_timeout_s, lock_timeout_s),
+    pool: Pool = AsyncConnectionPool(
+        conninfo(url, name, timeouts),
         kwargs={"autocommit": True},
         min_size=min(min_size, size),
         max_size=size,

@@ -37,14 +37,14 @@ class Removed(NamedTuple):
 
 
 async def load(conn: Connection, owner: int) -> list[Item]:
-    """All contacts of an account, with those that only wait for an answer."""
+    """All contacts of an account, ordered by JID, with those that only wait for an answer."""
     rows = await fetch_all(
         conn,
         Item,
         """
-        select contact as jid, name, groups, subscription, ask, approved, pending_in, pending_inner, in_roster,
-            version
-        from rosters where owner = %s
+        select contact as jid, name, groups, subscription, ask, approved, pending_in, pending_stanza as pending_inner,
+            in_roster, version
+        from rosters where owner = %s order by contact
         """,
         owner,
     )
@@ -63,7 +63,7 @@ async def removed_since(conn: Connection, owner: int, version: int) -> list[Remo
         conn,
         Removed,
         """
-        select contact as jid, version from roster_removals where owner = %s and version > %s
+        select contact as jid, version from roster_removed where owner = %s and version > %s
         order by version, contact
         """,
         owner,
@@ -79,15 +79,15 @@ async def upsert(conn: Connection, owner: int, item: Item, version: int) -> None
         with versioned as (
             update accounts set roster_version = %(version)s where key = %(owner)s and roster_version < %(version)s
         ), back as (
-            delete from roster_removals where owner = %(owner)s and contact = %(jid)s and %(in_roster)s
+            delete from roster_removed where owner = %(owner)s and contact = %(jid)s and %(in_roster)s
         )
-        insert into rosters (owner, contact, name, groups, subscription, ask, approved, pending_in, pending_inner,
+        insert into rosters (owner, contact, name, groups, subscription, ask, approved, pending_in, pending_stanza,
             in_roster, version)
         values (%(owner)s, %(jid)s, %(name)s, %(groups)s, %(subscription)s, %(ask)s, %(approved)s, %(pending_in)s,
             %(pending_inner)s, %(in_roster)s, %(version)s)
         on conflict (owner, contact) do update set name = excluded.name, groups = excluded.groups,
             subscription = excluded.subscription, ask = excluded.ask, approved = excluded.approved,
-            pending_in = excluded.pending_in, pending_inner = excluded.pending_inner,
+            pending_in = excluded.pending_in, pending_stanza = excluded.pending_stanza,
             in_roster = excluded.in_roster, version = excluded.version
         """,
         item._asdict() | {"owner": owner, "version": version, "groups": list(item.groups)},
@@ -101,7 +101,7 @@ async def remove(conn: Connection, owner: int, contact: str, version: int) -> No
         with gone as (delete from rosters where owner = %(owner)s and contact = %(contact)s), versioned as (
             update accounts set roster_version = %(version)s where key = %(owner)s and roster_version < %(version)s
         )
-        insert into roster_removals (owner, contact, version) values (%(owner)s, %(contact)s, %(version)s)
+        insert into roster_removed (owner, contact, version) values (%(owner)s, %(contact)s, %(version)s)
         on conflict (owner, contact) do update set version = excluded.version
         """,
         {"owner": owner, "contact": contact, "version": version},

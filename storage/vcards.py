@@ -16,7 +16,7 @@ async def put(conn: Connection, owner: int, xml: bytes) -> None:
     await conn.execute(
         """
         insert into vcards (owner, xml) values (%s, %s)
-        on conflict (owner) do update set xml = excluded.xml
+        on conflict (owner) do update set xml = excluded.xml, updated_at = now()
         """,
         (owner, xml),
     )

@@ -1,93 +1,141 @@
-"""Fenced writes: one transaction for the writes of many turns, which commits only if every shard is still owned.
+"""Fenced group commit: the writes of many turns in one transaction, which commits only if every shard is still owned
+under the epoch of its turns (docs/delivery.md, rule 13).
 
-The fence is a lock, not a look: rows of `shards` are locked FOR SHARE in the order of shards, so that a take waits for
-the transaction, and a transaction after a take sees the new owner (docs/delivery.md §4).
+The fence is a lock, not a look: rows of `shards` are locked FOR SHARE, in the order of their numbers. A take waits
+for the transaction, and a transaction that comes after the take sees the new owner. FOR KEY SHARE would not do: it
+does not conflict with an update of owner or epoch.
+
+When to commit, and what, is decided elsewhere; here is only how.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
-import psycopg
-from psycopg import AsyncConnection
-
+from cluster.wire import Epoch, Shard
+from storage import sessions
 from storage.pool import is_away
+from storage.rows import Connection, fetch_values
 
-Connection = AsyncConnection[Any]
-Statement = Callable[..., Awaitable[Any]]
+Write = tuple[Callable[..., Awaitable[Any]], tuple[Any, ...]]  # a repository function, its arguments after `conn`
+
+_FENCE: Final = """
+    select s.shard from shards s join unnest(%s::int[], %s::int8[]) f (shard, epoch) using (shard, epoch)
+    where s.owner = %s order by s.shard for share of s
+"""
+_IS_WHOLE: Final = "(select count(*) from fence) = %s"
+_SESSIONS: Final = f"""
+    with fence as ({_FENCE}), saved as ({sessions.save_sql(_IS_WHOLE)}), deleted as ({sessions.delete_sql(_IS_WHOLE)})
+    select shard from fence
+"""
 
 
-class Committed(NamedTuple):
-    """It is durable."""
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """All of it is durable."""
 
 
-class Fenced(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Fenced:
     """Nothing was written: these shards are owned by others, or under another epoch."""
 
-    lost: tuple[int, ...]
+    lost: frozenset[Shard]
 
 
-class Refused(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Refused:
     """Nothing was written: the database will not have the data of write number `index`."""
 
     index: int
-    error: psycopg.Error
+    error: Exception
 
 
 Outcome = Committed | Fenced | Refused
 
 
-async def commit(
-    conn: Connection, owner: str, fence: Mapping[int, int], writes: Sequence[tuple[Statement, tuple[Any, ...]]]
-) -> Outcome:
-    """Run the writes under the fence: shard -> epoch, held by `owner`. Raises where the outcome is unknown; the
-    identical call may then be made again, because every write is one that may be repeated."""
-    index = -1
+async def commit(conn: Connection, owner: str, fence: Mapping[Shard, Epoch], writes: Sequence[Write]) -> Outcome:
+    """Run the writes, in order, under the fence: each shard must be owned by `owner` under its epoch.
+
+    Session rows may be written before the rest, all at once. Raises what `is_away` recognises; then the outcome may be
+    unknown, and the identical call is to be made again: every repository function may be repeated.
+    """
+    rows, others = _sorted_out(writes)
     try:
+        if not others:
+            return _outcome(fence, await _write_sessions(conn, owner, fence, rows))
         async with conn.transaction():
-            lost = await _lost(conn, owner, fence)
-            if lost:
-                return Fenced(lost)
-            async with conn.pipeline():
-                for index, (statement, arguments) in enumerate(writes):  # noqa: B007  # read behind the loop
-                    await statement(conn, *arguments)
-    except psycopg.Error as problem:
-        if is_away(problem):
-            raise
-        return await _guilty(conn, owner, fence, writes, index, problem)
-    return Committed()
-
-
-async def _lost(conn: Connection, owner: str, fence: Mapping[int, int]) -> tuple[int, ...]:
-    cursor = await conn.execute(
-        """
-        SELECT s.shard FROM shards s JOIN unnest(%s::int[], %s::bigint[]) AS w (shard, epoch) USING (shard, epoch)
-        WHERE s.owner = %s ORDER BY s.shard FOR SHARE OF s
-        """,
-        (list(fence), list(fence.values()), owner),
-    )
-    held = {shard for (shard,) in await cursor.fetchall()}
-    return tuple(shard for shard in fence if shard not in held)
-
-
-async def _guilty(
-    conn: Connection, owner: str, fence: Mapping[int, int], writes: Sequence[tuple[Statement, tuple[Any, ...]]],
-    reached: int, problem: psycopg.Error,
-) -> Outcome:  # fmt: skip
-    """In a pipeline an error shows late: run the writes one by one, to know whose it is, and take all back."""
-    if len(writes) == 1:
-        return Refused(0, problem)
-    try:
-        async with conn.transaction(force_rollback=True):
-            for index, (statement, arguments) in enumerate(writes):
-                try:
-                    await statement(conn, *arguments)
-                except psycopg.Error as error:
-                    if is_away(error):
-                        raise
-                    return Refused(index, error)
-    except psycopg.Error as error:
+            held = await _write_sessions(conn, owner, fence, rows)
+            if len(held) == len(fence):
+                async with conn.pipeline():
+                    for function, arguments in others:
+                        await function(conn, *arguments)
+        return _outcome(fence, held)
+    except Exception as error:
         if is_away(error):
             raise
-    return Refused(max(reached, 0), problem)
+    return await _one_by_one(conn, owner, fence, writes)
+
+
+class _Guilty(Exception):
+    """Write number `index` failed."""
+
+    def __init__(self, index: int, error: Exception) -> None:
+        self.index = index
+        self.error = error
+
+
+class _Rows(NamedTuple):
+    """What becomes of each session in a batch, whatever the number of its writes."""
+
+    saved: list[sessions.SessionRow]
+    deleted: list[int]
+
+
+async def _one_by_one(conn: Connection, owner: str, fence: Mapping[Shard, Epoch], writes: Sequence[Write]) -> Outcome:
+    """The same again without grouping, so that it is known which write the database refuses."""
+    try:
+        async with conn.transaction():
+            held = await _write_sessions(conn, owner, fence, _Rows([], []))
+            if len(held) == len(fence):
+                for index, (function, arguments) in enumerate(writes):
+                    try:
+                        await function(conn, *arguments)
+                    except Exception as error:
+                        raise _Guilty(index, error) from error
+    except _Guilty as guilty:
+        if is_away(guilty.error):
+            raise guilty.error from None
+        return Refused(guilty.index, guilty.error)
+    return _outcome(fence, held)
+
+
+async def _write_sessions(conn: Connection, owner: str, fence: Mapping[Shard, Epoch], rows: _Rows) -> Sequence[Shard]:
+    """Lock the fence and, if it is whole, write session rows; in one statement. Returns the shards that are held."""
+    locks = (list(fence), list(fence.values()), owner)
+    if not rows.saved and not rows.deleted:
+        return await fetch_values(conn, _FENCE, *locks)
+    size = len(fence)
+    values = (*locks, *sessions.columns(rows.saved), size, rows.deleted, size)
+    return await fetch_values(conn, _SESSIONS, *values)
+
+
+def _outcome(fence: Mapping[Shard, Epoch], held: Sequence[Shard]) -> Outcome:
+    return Committed() if len(held) == len(fence) else Fenced(frozenset(fence).difference(held))
+
+
+def _sorted_out(writes: Sequence[Write]) -> tuple[_Rows, list[Write]]:
+    """Session rows apart from the rest; of several writes to one row only the last counts."""
+    last: dict[int, sessions.SessionRow | None] = {}
+    others: list[Write] = []
+    for write in writes:
+        function, arguments = write
+        if function is sessions.save:
+            last[arguments[0].sid] = arguments[0]
+        elif function is sessions.delete:
+            last[arguments[0]] = None
+        else:
+            others.append(write)
+    saved = [row for row in last.values() if row is not None]
+    return _Rows(saved, [sid for sid, row in last.items() if row is None]), others

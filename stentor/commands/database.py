@@ -30,10 +30,11 @@ def migrate(config_file: str | None, database_url: str | None) -> None:
     import psycopg
 
     from storage import migrate as migrations
+    from storage.pool import StorageError
 
     try:
         applied = asyncio.run(migrations.migrate(url))
-    except (psycopg.Error, migrations.MigrationError) as error:
+    except (psycopg.Error, StorageError) as error:
         raise Failed(str(error).strip()) from None
     for name in applied:
         click.echo(f"applied {name}")
@@ -50,10 +51,11 @@ def status(config_file: str | None, database_url: str | None) -> None:
     import psycopg
 
     from storage import migrate as migrations
+    from storage.pool import StorageError
 
     try:
         found = asyncio.run(migrations.status(url))
-    except (psycopg.Error, migrations.MigrationError) as error:
+    except (psycopg.Error, StorageError) as error:
         raise Failed(str(error).strip()) from None
     for name, is_applied in found:
         click.echo(f"{'applied' if is_applied else 'pending':<9}{name}")

@@ -1,0 +1,205 @@
+"""The administration API of a router (docs/admin-api.md): any router answers for the whole cluster.
+
+Accounts are read from the database and changed by their owners, wherever those are (`router/calls.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from cluster.admin import ApiError, ApiRequest, Route
+from cluster.bus import Bus
+from cluster.shards import ShardMap, shard_of
+from cluster.wire import Incarnation, node_of
+from router.calls import CallError, Calls
+from router.settings import Settings
+from storage import accounts, nodes, rosters, sessions
+from storage.pool import is_away
+from storage.store import Store
+from xmpp.errors import JidError
+from xmpp.jid import JID
+
+PAGE: Final = 1_000
+
+_ANSWERS: Final = {
+    "conflict": (409, "exists", "Choose another name"),
+    "item-not-found": (404, "does not exist", "stentor user list shows the accounts"),
+    "not-acceptable": (400, "cannot have this password", "Choose another one"),
+    "resource-constraint": (503, "cannot be changed now", "Try again"),
+    "remote-server-timeout": (503, "cannot be changed now", "Try again; is its router up?"),
+    "temporary-auth-failure": (503, "cannot be changed now", "Try again; is the database up?"),
+}
+
+
+class Api:
+    """The routes and what they need."""
+
+    def __init__(self, settings: Settings, store: Store, calls: Calls, shard_map: ShardMap, bus: Bus) -> None:
+        self._settings = settings
+        self._store = store
+        self._calls = calls
+        self._map = shard_map
+        self._bus = bus
+
+    def routes(self) -> list[Route]:
+        """Everything below /api/v1."""
+        return [
+            ("GET", "/users", self._users),
+            ("POST", "/users", self._create),
+            ("GET", "/users/{jid}", self._user),
+            ("DELETE", "/users/{jid}", self._delete),
+            ("PUT", "/users/{jid}/password", self._password),
+            ("GET", "/sessions", self._sessions),
+            ("GET", "/sessions/{jid}", self._session),
+            ("DELETE", "/sessions/{jid}", self._kick),
+            ("GET", "/cluster", self._cluster),
+        ]
+
+    # --- accounts
+
+    async def _users(self, request: ApiRequest) -> Any:
+        domain = request.query.get("domain", "")
+        wanted = [domain] if domain else sorted(self._settings.domains)
+        after = request.query.get("after", "")
+        found = [row.jid for name in wanted for row in await self._read(accounts.list_, name, after, PAGE)]
+        return {"users": [{"jid": jid} for jid in sorted(found)[:PAGE]]}
+
+    async def _create(self, request: ApiRequest) -> Any:
+        bare = self._account(request.text("jid"))
+        await self._call(bare, "admin.create", bare, request.text("password"))
+        return {"jid": bare}
+
+    async def _user(self, request: ApiRequest) -> Any:
+        bare = self._account(request.path["jid"])
+        account = await self._read(accounts.find, bare)
+        if account is None:
+            raise _answer(bare, "item-not-found")
+        contacts = await self._read(rosters.load, account.key)
+        rows = await self._read(sessions.find, bare)
+        return {
+            "jid": bare,
+            "created_at": _stamp(account.created_at),
+            "contacts": sum(contact.in_roster for contact in contacts),
+            "sessions": [f"{row.bare}/{row.resource}" for row in rows],
+        }
+
+    async def _delete(self, request: ApiRequest) -> Any:
+        bare = self._account(request.path["jid"])
+        await self._call(bare, "admin.delete", bare)
+        return {"jid": bare}
+
+    async def _password(self, request: ApiRequest) -> Any:
+        bare = self._account(request.path["jid"])
+        await self._call(bare, "admin.password", bare, request.text("password"))
+        return {"jid": bare}
+
+    # --- sessions
+
+    async def _sessions(self, request: ApiRequest) -> Any:
+        query = request.query
+        filters = (query.get("user", ""), query.get("domain", ""), query.get("node", ""))
+        if query.get("count") == "true":
+            return {"count": await self._read(sessions.count, *filters)}
+        rows = await self._read(sessions.list_, *filters, query.get("after", ""), PAGE)
+        return {"sessions": [self._shown(row) for row in rows]}
+
+    async def _session(self, request: ApiRequest) -> Any:
+        jid = self._jid(request.path["jid"])
+        for row in await self._read(sessions.find, jid.bare):
+            if row.resource == jid.resource:
+                return self._shown(row)
+        raise ApiError(404, f"{jid} has no session", "stentor session list shows them")
+
+    async def _kick(self, request: ApiRequest) -> Any:
+        jid = self._jid(request.path["jid"])
+        ended = await self._call(jid.bare, "admin.kick", jid.bare, jid.resource)
+        if jid.resource and not ended:
+            raise ApiError(404, f"{jid} has no session", "stentor session list shows them")
+        return {"ended": ended}
+
+    def _shown(self, row: sessions.SessionRow) -> dict[str, Any]:
+        owner = self._map.owners[row.shard]
+        return {
+            "jid": f"{row.bare}/{row.resource}",
+            "node": node_of(Incarnation(row.node)) or None,
+            "router": node_of(owner) if owner is not None else None,
+            "connected_at": _stamp(row.at),
+        }
+
+    # --- the cluster
+
+    async def _cluster(self, request: ApiRequest) -> Any:
+        rows = await self._read(nodes.list_)
+        living = self._bus.peers
+        by_edge: dict[str, int] = {}
+        by_router: dict[str, int] = {}
+        for edge, shard, count in await self._read(sessions.count_by_node):
+            by_edge[edge] = by_edge.get(edge, 0) + count
+            owner = self._map.owners[shard]
+            if owner is not None:
+                by_router[owner] = by_router.get(owner, 0) + count
+        shown = []
+        for row in rows:
+            is_here = row.incarnation == self._bus.incarnation or row.incarnation in living
+            owned = sum(owner == row.incarnation for owner in self._map.owners)
+            state = "draining" if row.is_leaving else "ready" if is_here else "down"
+            sessions_here = by_router.get(row.incarnation, 0)
+            shown.append(
+                {"node": row.name, "role": row.role, "state": state, "shards": owned, "sessions": sessions_here}
+            )
+        for peer in living.values():
+            if peer.role != "router":
+                shown.append(
+                    {
+                        "node": node_of(peer.incarnation),
+                        "role": peer.role,
+                        "state": "ready",
+                        "shards": None,
+                        "sessions": by_edge.get(peer.incarnation, 0),
+                    }
+                )
+        owned = sum(owner is not None for owner in self._map.owners)
+        shown.sort(key=lambda node: str(node["node"]))
+        return {"nodes": shown, "shards": {"owned": owned, "unowned": len(self._map.owners) - owned}}
+
+    # --- helpers
+
+    def _jid(self, text: str) -> JID:
+        try:
+            return JID.parse(text)
+        except JidError as problem:
+            raise ApiError(400, f"{text} is no JID: {problem}", "Write it as name@domain") from problem
+
+    def _account(self, text: str) -> str:
+        jid = self._jid(text)
+        if jid.resource or not jid.local:
+            raise ApiError(400, f"{text} is not the bare JID of an account", "Write it as name@domain")
+        if jid.domain not in self._settings.domains:
+            served = ", ".join(sorted(self._settings.domains))
+            raise ApiError(400, f"{jid.domain} is not served here", f"The domains are: {served} (server.domains)")
+        return jid.bare
+
+    async def _read(self, statement: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+        try:
+            return await self._store.run(statement, *arguments)
+        except Exception as problem:
+            if not is_away(problem):
+                raise
+            raise ApiError(503, "the database is away", "Try again; `stentor db status` tells more") from problem
+
+    async def _call(self, bare: str, method: str, *arguments: Any) -> Any:
+        try:
+            return await self._calls.ask(bare, shard_of(bare), method, arguments)
+        except CallError as problem:
+            raise _answer(bare, problem.condition) from problem
+
+
+def _answer(bare: str, condition: str) -> ApiError:
+    status, words, remedy = _ANSWERS.get(condition, (500, f"failed: {condition}", "The log of the router says more"))
+    return ApiError(status, f"{bare} {words}", remedy)
+
+
+def _stamp(unix_seconds: float) -> str:
+    return datetime.fromtimestamp(unix_seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

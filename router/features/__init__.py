@@ -1,0 +1,3 @@
+"""Temporary."""
+from router.features import delivery
+ALL = (delivery.feature,)

@@ -1,0 +1,61 @@
+"""What a router counts and shows besides what its modules declare themselves."""
+
+from __future__ import annotations
+
+from cluster import metrics
+from router.owner import Owner
+from router.ownership import Ownership
+from xmpp.stanza import NAMES
+
+
+def export(owner: Owner, ownership: Ownership) -> None:
+    """Register the gauges and counters that are read when Prometheus asks."""
+    metrics.sampled_gauge(
+        "stentor_router_sessions",
+        "Sessions of this router's entities",
+        ("state",),
+        {
+            ("attached",): lambda: sum(session.place is not None for session in owner.sessions.values()),
+            ("detached",): lambda: sum(session.place is None for session in owner.sessions.values()),
+        },
+    )
+    metrics.sampled_gauge(
+        "stentor_router_shards",
+        "Shards by whether this router owns them",
+        ("state",),
+        {("owned",): lambda: ownership.owned},
+    )
+    metrics.sampled_gauge(
+        "stentor_router_entities",
+        "Entities in memory",
+        ("kind",),
+        {("account",): lambda: len(owner.entities)},
+    )
+    metrics.sampled_gauge(
+        "stentor_router_mailbox_stanzas",
+        "Turns that wait for their batch, and stanzas that wait for their recipients' owners",
+        (),
+        {(): lambda: len(owner.queue) + len(owner.outbox)},
+    )
+    metrics.sampled_counter(
+        "stentor_router_deduplicated_total",
+        "Stanzas that were offered again and seen already",
+        (),
+        {(): lambda: owner.deduplicated},
+    )
+    metrics.sampled_counter(
+        "stentor_router_fenced_writes_total",
+        "Transactions refused because a shard had moved",
+        (),
+        {(): lambda: owner.fenced},
+    )
+    metrics.sampled_counter(
+        "stentor_router_stanzas_total",
+        "Stanzas by what became of them",
+        ("kind", "outcome"),
+        {
+            (name, outcome): (lambda kind=kind, outcome=outcome: owner.outcomes[outcome][kind])  # type: ignore[misc]
+            for kind, name in NAMES.items()
+            for outcome in owner.outcomes
+        },
+    )

@@ -1,0 +1,300 @@
+"""Routers and edges of the simulation: the real cores, with the shells' part played by virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from c2s.edge import Edge
+from cluster.shards import ShardMap
+from cluster.wire import (
+    ACKNOWLEDGED, AGAIN, ANNOUNCE, ATTACH, CONFIRM, DETACH, FORWARD, MAP, SUBMIT,
+    Envelope, Epoch, Incarnation, Shard,
+)  # fmt: skip
+from router.batch import Batch
+from router.directory import Directory
+from router.events import SessionBound
+from router.feature import Feature
+from router.features import delivery
+from router.owner import Loaded, Owner
+from router.pipeline import Pipeline
+from router.placement import Row, plan
+from router.settings import Settings
+from router.turn import Request, Turn
+from tests.sim.network import Network, Node
+from tests.sim.store import UNKNOWN, SimStore
+from xmpp import stanza as stanzas
+
+DOMAIN = "sim"
+
+# In the simulation everybody is available from the moment of the bind: presence is not what is tested here.
+available = Feature("available")
+
+
+@available.on_event(SessionBound)
+def _become_available(turn: Turn, event: SessionBound) -> None:
+    event.session.presence = stanzas.presence(to=None, from_=event.session.jid)
+    turn.touch(event.session)
+
+
+PIPELINE = Pipeline((delivery.feature, available), frozenset({DOMAIN}))
+
+
+class RouterNode(Node):
+    """A router: owner, directory, ownership."""
+
+    owner_class: type[Owner] = Owner
+
+    def __init__(self, network: Network, name: str, store: SimStore, beliefs: Beliefs) -> None:
+        super().__init__(network, name, "router")
+        self.store = store
+        self.beliefs = beliefs
+
+    def start(self) -> None:
+        """An owner of nothing yet."""
+        self.map = ShardMap()
+        settings = Settings(domains=frozenset({DOMAIN}))
+        self.owner = type(self).owner_class(self.incarnation, PIPELINE, settings, self, self.map)
+        resources = iter(range(10**9))
+        self.directory = Directory(self.owner, lambda: f"r{next(resources)}")
+        self._is_acting = False
+        self.leaving: set[Shard] = set()
+
+    def handle(self, sender: Incarnation, envelopes: tuple[Envelope, ...]) -> None:
+        """As router/service.py does."""
+        self.owner.begin()
+        for envelope in envelopes:
+            kind, fields = envelope[0], envelope[1:]
+            if kind in (SUBMIT, FORWARD, CONFIRM, AGAIN):
+                self.owner.receive(sender, kind, fields)
+            elif kind in (ATTACH, DETACH, ANNOUNCE, ACKNOWLEDGED):
+                self.directory.receive(sender, kind, fields)
+            elif kind == MAP:
+                self._on_map(fields[0])
+        self.owner.end()
+
+    def around(self, act: Callable[[], None]) -> None:
+        """A batch of input."""
+        self.owner.begin()
+        act()
+        self.owner.end()
+
+    def _on_map(self, entries: tuple[tuple[Shard, Epoch, Incarnation], ...]) -> None:
+        changed = []
+        for shard, epoch, owner in entries:
+            if self.map.update(shard, epoch, owner):
+                changed.append(shard)
+                held = self.owner.tenures[shard]
+                if held is not None and held < epoch:
+                    self.directory.dropped(self.owner.drop(shard))
+        self.owner.outbox.owners_changed(changed)
+
+    def every_tick(self) -> None:
+        """Ownership and the cores' own ticks."""
+
+        def act() -> None:
+            self.owner.tick()
+            self.directory.tick()
+
+        self.around(act)
+        if not self._is_acting and not self.store.is_away:
+            self._look()
+
+    def _held(self) -> dict[Shard, Epoch]:
+        tenures = self.owner.tenures
+        return {shard: epoch for shard in self.store.table if (epoch := tenures[shard]) is not None}
+
+    def _look(self) -> None:
+        living = self.beliefs.living_routers(self)
+        todo = plan(self.incarnation, dict(self.store.table), self._held(), living, ())
+        if todo.lost:
+            self.around(lambda: [self.directory.dropped(self.owner.drop(s)) for s in todo.lost] and None)
+        if todo.take:
+            self._is_acting = True
+            self.store.execute(
+                lambda: self.store.take(self.incarnation, todo.take), self._in_run(partial(self._taken, todo.take))
+            )
+
+    def _in_run(self, act: Callable[[Any], None]) -> Callable[[Any], None]:
+        """Answers of the database belong to the run that asked."""
+        incarnation = self.incarnation
+
+        def answer(value: Any) -> None:
+            if self.incarnation == incarnation:
+                self.when_running(lambda: act(value))
+
+        return answer
+
+    def _taken(self, wanted: dict[Shard, Row], taken: Any) -> None:
+        if taken is UNKNOWN or not taken:
+            self._is_acting = False  # rule 15: the rows will tell; a shard that is ours by them is taken anew
+            return
+        self.store.execute(lambda: self.store.rows(taken), self._in_run(partial(self._loaded_rows, taken)))
+
+    def _loaded_rows(self, taken: dict[Shard, Epoch], rows: Any) -> None:
+        self._is_acting = False
+        if rows is UNKNOWN:
+            return
+
+        def adopt() -> None:
+            for shard, epoch in taken.items():
+                self.directory.taken(shard, epoch, [row for row in rows if row.shard == shard])
+                self.map.update(shard, epoch, self.incarnation)
+            self.tell(list(self._links))
+            self.owner.outbox.owners_changed(list(taken))
+
+        self.around(adopt)
+
+    def tell(self, peers: list[Incarnation]) -> None:
+        """What this router owns, to these peers."""
+        entries = tuple((shard, epoch, self.incarnation) for shard, epoch in self._held().items())
+        for peer in peers:
+            self.send(peer, (MAP, entries))
+
+    def give(self, shard: Shard, to: Incarnation) -> None:
+        """A planned handover of one shard, wherever rendezvous hashing would have it."""
+        epoch = self.owner.tenures[shard]
+        if epoch is None:
+            return
+
+        def released(given: Any) -> None:
+            if given is not UNKNOWN and given:
+                self.around(lambda: self.directory.dropped(self.owner.drop(shard)))
+
+        self.store.execute(
+            lambda: self.store.release(self.incarnation, {shard: epoch}, to), self._in_run(released)
+        )
+
+    def peer_changed(self, peer: Incarnation, role: str, is_up: bool) -> None:
+        """What membership says."""
+
+        def act() -> None:
+            if is_up:
+                self.linked(peer)
+                if role == "c2s":
+                    self.directory.edge_up(peer)
+                self.tell([peer])
+                self.owner.outbox.owners_changed(
+                    [Shard(s) for s, owner in enumerate(self.map.owners) if owner == peer]
+                )
+            else:
+                self.unlinked(peer)
+                if role == "c2s":
+                    self.directory.edge_down(peer)
+
+        self.around(act)
+
+    # --- the owner's effects
+
+    def commit(self, batch: Batch) -> None:
+        """A transaction; the same again while its outcome is unknown."""
+
+        def done(lost: Any) -> None:
+            if lost is UNKNOWN:
+                self.later(self.scheduler.random.uniform(0.05, 0.3), lambda: self.commit(batch))
+            elif lost:
+
+                def fenced() -> None:
+                    for shard in lost:
+                        self.directory.dropped(self.owner.drop(shard))
+                    self.owner.queue.fenced()
+
+                self.around(fenced)
+            else:
+                self.around(self.owner.queue.committed)
+
+        self.store.execute(lambda: self.store.commit(self.incarnation, batch), self._in_run(done))
+
+    def load(self, bare: str, shard: Shard, epoch: Epoch) -> None:
+        """An account."""
+
+        def done(value: Any) -> None:
+            if value is UNKNOWN:
+                self.later(0.1, lambda: self.load(bare, shard, epoch))
+            else:
+                self.around(lambda: self.owner.loaded(bare, epoch, Loaded(value, True, ())))
+
+        self.store.execute(lambda: self.store.accounts.get(bare), self._in_run(done))
+
+    def run(self, request: Request, token: int) -> None:
+        """No feature here asks for anything."""
+        raise AssertionError(f"nobody answers {request}")
+
+    def new_id(self) -> int:
+        """Random, from the seed."""
+        return self.scheduler.random.getrandbits(62)
+
+    def monotonic(self) -> float:
+        """Virtual seconds."""
+        return self.scheduler.now
+
+    def wall(self) -> float:
+        """Virtual seconds, too."""
+        return self.scheduler.now
+
+
+class EdgeNode(Node):
+    """A c2s process: the real edge, without streams."""
+
+    edge_class: type[Edge] = Edge
+
+    def __init__(self, network: Network, name: str) -> None:
+        super().__init__(network, name, "c2s")
+
+    def start(self) -> None:
+        """No sessions yet."""
+        requests = iter(range(10**9))
+        self.edge = type(self).edge_class(
+            self.send, lambda: f"{self.incarnation}/{next(requests)}", lambda: self.scheduler.now
+        )
+        self._ticked_at = 0.0
+
+    def handle(self, sender: Incarnation, envelopes: tuple[Envelope, ...]) -> None:
+        """As c2s/service.py does."""
+        for envelope in envelopes:
+            self.edge.receive(sender, envelope[0], envelope[1:])
+
+    def every_tick(self) -> None:
+        """About once a second."""
+        if self.scheduler.now - self._ticked_at >= 1.0:
+            self._ticked_at = self.scheduler.now
+            self.edge.tick()
+
+    def peer_changed(self, peer: Incarnation, role: str, is_up: bool) -> None:
+        """What membership says."""
+        if is_up:
+            self.linked(peer)
+            self.edge.peer_up(peer)
+        else:
+            self.unlinked(peer)
+
+
+class Beliefs:
+    """What membership tells, late and differently to everybody. A paused process is believed dead after a while."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self.dead: set[Incarnation] = set()
+
+    def living_routers(self, asker: Node) -> list[Incarnation]:
+        """The routers that the database's heartbeats show."""
+        nodes = self._network.nodes.values()
+        return [
+            node.incarnation
+            for node in nodes
+            if node.role == "router" and node.is_alive and node.incarnation not in self.dead
+        ]
+
+    def announce(self, who: Node, is_up: bool, incarnation: Incarnation, delay_s: float) -> None:
+        """Tell every other process, each at its own time; edges care for routers only."""
+        for node in self._network.nodes.values():
+            if node is who or (node.role == "c2s" and who.role == "c2s"):
+                continue
+            assert isinstance(node, RouterNode | EdgeNode)
+            delay = delay_s + self._network.scheduler.random.uniform(0, 0.3)
+            node.later(delay, partial(node.peer_changed, incarnation, who.role, is_up))
+            if is_up:  # the newcomer hears of those who are there
+                assert isinstance(who, RouterNode | EdgeNode)
+                if node.is_alive and node.incarnation not in self.dead:
+                    who.later(delay, partial(who.peer_changed, node.incarnation, node.role, True))
