@@ -7,7 +7,6 @@ passwords need, runs in a few threads, never on the event loop. A database that 
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -15,6 +14,7 @@ from typing import Any, Final
 from cluster import logs
 from cluster.shards import ShardMap
 from cluster.wire import ANSWER, CALL, Incarnation, Shard
+from router.features.account import derive_all
 from router.owner import Effects
 from router.registration import Registration
 from storage import accounts
@@ -68,11 +68,6 @@ class Passwords:
     def stop(self) -> None:
         """Let the threads end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def derive_all(password: str) -> tuple[Credentials, ...]:
-    """Credentials of each hash, each with a salt of its own. Blocks for tens of milliseconds."""
-    return tuple(scram.derive(password, name, secrets.token_bytes(scram.SALT_BYTES)) for name in scram.HASHES)
 
 
 class Calls:

@@ -26,6 +26,7 @@ from cluster.wire import (
     Shard,
 )  # fmt: skip
 from router.batch import Batch, Item, Queue
+from router.contacts import Roster
 from router.entity import Entity, Session
 from router.events import SessionClosed
 from router.outbox import Outbox
@@ -135,7 +136,7 @@ class Owner:
         self.outbox.drop_shard(shard)
         for marks in (self._marks, self._old_marks, self._uncommitted):
             for key in [key for key in marks if shard_of(key[0]) == shard]:
-                del marks[key]  # type: ignore[attr-defined]  # three dicts with the same keys
+                del marks[key]
         return gone
 
     def _epoch_of(self, shard: Shard) -> Epoch | None:
@@ -172,7 +173,9 @@ class Owner:
             return
         entity.key = found.key
         entity.is_enabled = found.is_enabled
-        if found.key is not None:
+        if found.key is None:
+            entity.roster, entity.blocks, entity.data = Roster(), set(), {}
+        else:
             assigns = [assign for feature in self.pipeline.features for _, assign in feature.loaders]
             for assign, value in zip(assigns, found.values, strict=True):
                 assign(entity, value)
@@ -446,6 +449,8 @@ class Owner:
             self._ask(turn, request)
         for session, condition in turn.closing:
             self._inputs.append(partial(self.end_session, session, condition))
+        if turn.reloads:
+            self._inputs.append(partial(self.reload, turn.entity))
 
     def _deliver_many(self, deliveries: Sequence[tuple[Session, Stanza]]) -> None:
         """Consecutive deliveries of one stanza share their copy; the order of different ones is kept."""

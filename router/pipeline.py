@@ -71,6 +71,8 @@ class Pipeline:
                 self._outgoing_iq(turn, stanza)
             else:
                 _run(self._presence_out, turn, stanza)
+            if turn.events:
+                self.tell(turn)
         except StanzaError as fault:
             _refuse(turn, stanza, fault)
         except Exception as bug:
@@ -86,6 +88,8 @@ class Pipeline:
                 self._incoming_iq(turn, stanza)
             else:
                 _run(self._presence_in, turn, stanza)
+            if turn.events:
+                self.tell(turn)
         except StanzaError as fault:
             _refuse(turn, stanza, fault)
         except Exception as bug:
@@ -93,12 +97,19 @@ class Pipeline:
             _refuse(turn, stanza, InternalServerError())
 
     def emit(self, turn: Turn, event: Event) -> None:
-        """Tell every feature that asked for this kind of event."""
-        for handler in self._events.get(type(event), ()):
-            try:
-                handler(turn, event)
-            except Exception as bug:
-                self.record_bug(bug)
+        """Tell every feature that asked for this kind of event, and of what it leads to."""
+        turn.emit(event)
+        self.tell(turn)
+
+    def tell(self, turn: Turn) -> None:
+        """Pass on what a turn has emitted, and what that leads to."""
+        while turn.events:
+            event = turn.events.pop(0)
+            for handler in self._events.get(type(event), ()):
+                try:
+                    handler(turn, event)
+                except Exception as bug:
+                    self.record_bug(bug)
 
     @staticmethod
     def record_bug(bug: Exception) -> None:
@@ -119,7 +130,8 @@ class Pipeline:
 
     def _outgoing_iq(self, turn: Turn, stanza: Stanza) -> None:
         _check_iq(stanza)
-        _run(self._iq_out, turn, stanza)
+        if _run(self._iq_out, turn, stanza):
+            return
         to = stanza.to
         is_request = stanza.type in ("get", "set")
         if to is None or to == turn.entity.bare:
@@ -133,7 +145,8 @@ class Pipeline:
             turn.send(stanza)
 
     def _incoming_iq(self, turn: Turn, stanza: Stanza) -> None:
-        _run(self._iq_in, turn, stanza)
+        if _run(self._iq_in, turn, stanza):
+            return
         assert stanza.to is not None
         _, _, resource = stanza.to.partition("/")
         if resource:
@@ -160,10 +173,8 @@ class Pipeline:
             raise ServiceUnavailable  # RFC 6120, 8.4: the namespace is not understood
 
 
-def _run(steps: tuple[Step, ...], turn: Turn, stanza: Stanza) -> None:
-    for step in steps:
-        if step(turn, stanza):
-            return
+def _run(steps: tuple[Step, ...], turn: Turn, stanza: Stanza) -> bool:
+    return any(step(turn, stanza) for step in steps)
 
 
 def _check_iq(stanza: Stanza) -> None:

@@ -9,8 +9,6 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from router.entity import Entity
-from router.events import AccountRemoved
 from router.features import account
 from router.owner import Owner
 from router.settings import Settings
@@ -53,8 +51,9 @@ class Registration:
             if entity.exists:
                 raise Conflict("An account of this name exists.")
             turn.write(accounts.create, bare, entity.shard, credentials)
+            turn.reloads = True  # the new account's key is the database's to give
 
-        await self.command(bare, run, self._owner.reload)  # the new account's key is the database's to give
+        await self.command(bare, run)
 
     async def set_password(self, bare: str, password: str) -> None:
         """Give an account a new password. Raises ItemNotFound where there is no such account."""
@@ -74,7 +73,7 @@ class Registration:
             if turn.entity.key is None:
                 raise ItemNotFound
             account.remove_account(turn)
-            self._owner.pipeline.emit(turn, AccountRemoved())
+            self._owner.pipeline.tell(turn)
 
         await self.command(bare, run)
 
@@ -99,11 +98,9 @@ class Registration:
             raise NotAcceptable(str(problem) or "This password cannot be used.") from problem
         return derived
 
-    async def command(
-        self, bare: str, run: Callable[[Turn], None], then: Callable[[Entity], None] | None = None
-    ) -> None:
-        """Run a function as a turn of an entity owned here and wait until it is durable; `then` is called in that
-        moment. What `run` raises is raised here. Raises ResourceConstraint (wait) where the shard is not here or the database is away."""
+    async def command(self, bare: str, run: Callable[[Turn], None]) -> None:
+        """Run a function as a turn of an entity owned here and wait until it is durable. What `run` raises is raised
+        here. Raises ResourceConstraint (wait) where the shard is not here or the database is away."""
         owner = self._owner
         entity = owner.entity(str(JID.parse(bare)))
         if entity is None:
@@ -112,8 +109,6 @@ class Registration:
 
         def released() -> None:
             self._changed(bare)
-            if then is not None:
-                then(entity)
             if not done.done():
                 done.set_result(None)
 

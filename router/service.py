@@ -48,7 +48,8 @@ from router.pipeline import Pipeline
 from router.registration import Registration
 from router.settings import Settings, from_config
 from router.turn import Request
-from storage import migrate, nodes, secrets as stored_secrets
+from storage import migrate, nodes
+from storage import secrets as stored_secrets
 from storage.pool import StorageError, is_away
 from storage.store import Store
 from xmpp import ns
@@ -186,7 +187,7 @@ class RouterApplication:
         """What routers add to the features of an authenticated stream, by domain."""
         ver = element("ver", ns.ROSTERVER_FEATURE)
         approval = element("sub", ns.SUBSCRIPTION_PREAPPROVAL_FEATURE)
-        caps = server_caps(ALL, self._settings)
+        caps = server_caps(self._settings)
         return dict.fromkeys(self._settings.domains, ver + approval + caps)
 
     # --- input

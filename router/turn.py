@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Concatenate, NamedTuple, ParamSpec
 
 from psycopg import AsyncConnection
-from xmpp.errors import StanzaError
 
 from router.entity import Entity, Session
 from router.settings import Settings
 from xmpp import stanza as stanzas
+from xmpp.errors import StanzaError
 from xmpp.stanza import Stanza
 
 P = ParamSpec("P")
@@ -47,9 +47,11 @@ class Turn:
         "closing",
         "deliveries",
         "entity",
+        "events",
         "n",
         "now",
         "origin",
+        "reloads",
         "requests",
         "sends",
         "session",
@@ -82,6 +84,8 @@ class Turn:
         self.requests: list[Request] = []
         self.touched: list[Session] = []
         self.closing: list[tuple[Session, str]] = []
+        self.events: list[Any] = []
+        self.reloads = False  # once it is committed, the entity is read anew from the database
 
     # --- what features call
 
@@ -143,6 +147,10 @@ class Turn:
         """End a session of this entity with this stream error condition (RFC 6120, 4.9.3)."""
         self.closing.append((session, condition))
 
+    def emit(self, event: Any) -> None:
+        """Something has happened to the entity (router/events.py): features hear of it when this step is over."""
+        self.events.append(event)
+
     def drop_effects(self) -> None:
         """Take back everything decided so far: the stanza is refused."""
         self.deliveries.clear()
@@ -150,6 +158,8 @@ class Turn:
         self.writes.clear()
         self.requests.clear()
         self.closing.clear()
+        self.events.clear()
+        self.reloads = False
 
     def _reply(self, reply: Stanza) -> None:
         session = self.session

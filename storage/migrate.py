@@ -114,18 +114,25 @@ async def check(store: Store, directory: Path = FILES) -> None:
 
 def read(directory: Path) -> list[Migration]:
     """The files in order. Raises MigrationError for a name or number that does not fit."""
-    found: list[Migration] = []
+    found: dict[int, Migration] = {}
     for path in sorted(directory.glob("*.sql")):
-        match = _NAME.fullmatch(path.name)
-        if match is None or int(match[1]) in {file.number for file in found}:
-            raise MigrationError(f"{path}: not a migration's name", "Name it NNNN_words.sql, each number once")
-        sql = path.read_bytes()
-        text = sql.decode()
-        oldest = _OLDEST.search(text)
-        found.append(
-            Migration(int(match[1]), path.stem, sql, int(oldest[1]) if oldest else 0, bool(_OUTSIDE.search(text)))
-        )
-    return found
+        file = parse(path.name, path.read_bytes())
+        if file.number in found:
+            raise MigrationError(f"{path.name} has the number of {found[file.number].name}", "Give it the next one")
+        found[file.number] = file
+    return list(found.values())
+
+
+def parse(file_name: str, sql: bytes) -> Migration:
+    """One file from its name and text. Raises MigrationError."""
+    match = _NAME.fullmatch(file_name)
+    if match is None:
+        raise MigrationError(f"{file_name}: not a migration's name", "Call it NNNN_words.sql")
+    text = sql.decode()
+    oldest = _OLDEST.search(text)
+    return Migration(
+        int(match[1]), file_name.removesuffix(".sql"), sql, int(oldest[1]) if oldest else 0, bool(_OUTSIDE.search(text))
+    )
 
 
 async def _recorded(conn: Connection) -> list[Applied]:

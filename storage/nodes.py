@@ -11,7 +11,6 @@ from typing import Final
 from storage.listen import CHANNEL
 from storage.rows import Connection, fetch_all
 
-
 _COLUMNS: Final = """
     name, incarnation, role, address, wire, is_leaving,
     extract(epoch from started_at)::float8 as started_at, extract(epoch from seen_at)::float8 as seen_at

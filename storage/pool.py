@@ -62,8 +62,10 @@ def classify(error: BaseException) -> ErrorClass:
     if not isinstance(error, psycopg.Error):
         return "connection" if isinstance(error, OSError) else "other"
     sqlstate = error.sqlstate
-    if sqlstate is None:
-        return "connection" if isinstance(error, psycopg.OperationalError) else "other"
+    if sqlstate is None:  # the driver's own, not the server's
+        if isinstance(error, psycopg.OperationalError):
+            return "connection"
+        return "data" if isinstance(error, psycopg.DataError) else "other"
     for size in (5, 3, 2):
         found = _BY_SQLSTATE.get(sqlstate[:size])
         if found is not None:
@@ -98,8 +100,14 @@ DEFAULT: Final = Timeouts()
 
 
 def conninfo(url: str, name: str, timeouts: Timeouts) -> str:
-    """The connection string: what `url` says, and for what it leaves out, Stentor's."""
-    given = conninfo_to_dict(url)
+    """The connection string: what `url` says, and for what it leaves out, Stentor's. Raises StorageError."""
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        raise StorageError(
+            f"database.url is no connection string: {str(error).strip()}",
+            "Write postgresql://USER:PASSWORD@HOST:PORT/NAME",
+        ) from None
     options = timeouts.options()
     defaults: dict[str, Any] = {
         "connect_timeout": math.ceil(timeouts.connect_s),

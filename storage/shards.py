@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from cluster.wire import Epoch, Shard
 from storage.listen import CHANNEL
 from storage.rows import Connection, fetch_all
 
@@ -18,9 +19,9 @@ from storage.rows import Connection, fetch_all
 class ShardRow(NamedTuple):
     """One shard: `owner` is an incarnation, None where nobody has owned it yet."""
 
-    shard: int
+    shard: Shard
     owner: str | None
-    epoch: int
+    epoch: Epoch
 
 
 async def load_all(conn: Connection) -> list[ShardRow]:
@@ -28,32 +29,25 @@ async def load_all(conn: Connection) -> list[ShardRow]:
     return await fetch_all(conn, ShardRow, "select shard, owner, epoch from shards order by shard")
 
 
-async def take(conn: Connection, owner: str, expected: Mapping[int, tuple[str | None, int]]) -> dict[int, int]:
+async def take(conn: Connection, owner: str, expected: Mapping[Shard, tuple[str | None, Epoch]]) -> dict[Shard, Epoch]:
     """Make `owner` the owner of those shards that are still as expected (owner and epoch), each under a new epoch.
 
     Returns the shards taken with their epochs. Waits for transactions that hold the rows. Where the outcome stays
     unknown, read the rows: only the epoch that was returned is a success (rule 15).
     """
-    numbers = sorted(expected)
-    return await _move(
-        conn, owner, numbers, [expected[shard][0] for shard in numbers], [expected[shard][1] for shard in numbers]
-    )
+    return await _move(conn, owner, expected)
 
 
-async def release(conn: Connection, owner: str, epochs: Mapping[int, int], to: str) -> list[int]:
+async def release(conn: Connection, owner: str, epochs: Mapping[Shard, Epoch], to: str) -> list[Shard]:
     """Hand shards that `owner` holds under these epochs over to `to`, which takes them under epochs of its own.
 
     Returns the shards that changed hands; the others were no longer held.
     """
-    numbers = sorted(epochs)
-    moved = await _move(conn, to, numbers, [owner] * len(numbers), [epochs[shard] for shard in numbers])
-    return sorted(moved)
+    return sorted(await _move(conn, to, {shard: (owner, epoch) for shard, epoch in epochs.items()}))
 
 
-async def _move(
-    conn: Connection, to: str, shards: list[int], owners: list[str | None] | list[str], epochs: list[int]
-) -> dict[int, int]:
-    rows = await fetch_all(
+async def _move(conn: Connection, to: str, rows: Mapping[Shard, tuple[str | None, Epoch]]) -> dict[Shard, Epoch]:
+    moved = await fetch_all(
         conn,
         ShardRow,
         """
@@ -70,10 +64,10 @@ async def _move(
         )
         select shard, owner, epoch from moved where (select count(*) from told) >= 0
         """,
-        shards,
-        owners,
-        epochs,
+        list(rows),
+        [owner for owner, _ in rows.values()],
+        [epoch for _, epoch in rows.values()],
         to,
         CHANNEL,
     )
-    return {row.shard: row.epoch for row in rows}
+    return {row.shard: row.epoch for row in moved}

@@ -96,12 +96,13 @@ def canonical(node: etree._Element, default_namespace: str) -> bytes:
     every namespace declared where it is used, none for the default itself."""
     parts = [escape_text(node.text or "").encode()]
     for child in node:
-        parts.append(_canonical_element(child, default_namespace))
+        parts.append(canonical_element(child, default_namespace))
         parts.append(escape_text(child.tail or "").encode())
     return b"".join(parts)
 
 
-def _canonical_element(node: etree._Element, default_namespace: str) -> bytes:
+def canonical_element(node: etree._Element, default_namespace: str) -> bytes:
+    """One element in that form, itself included."""
     name = etree.QName(node)
     namespace = name.namespace or ""
     head = f"<{name.localname}"

@@ -1,3 +1,42 @@
-"""Temporary."""
-from router.features import delivery
-ALL = (delivery.feature,)
+"""All capabilities of the server. The order decides inside a stage (`router/feature.py`, Stage)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from router.feature import Feature
+from router.features import (
+    account,
+    activity,
+    blocking,
+    delivery,
+    disco,
+    ping,
+    presence,
+    private,
+    roster,
+    session,
+    subscriptions,
+    time,
+    vcard,
+    version,
+)
+
+ALL: Final[tuple[Feature, ...]] = (
+    blocking.feature,
+    roster.feature,
+    subscriptions.feature,  # takes subscription stanzas before presence sees them
+    presence.feature,
+    delivery.feature,
+    disco.feature,
+    ping.feature,
+    version.feature,
+    time.feature,
+    activity.feature,
+    account.feature,
+    private.feature,
+    vcard.feature,
+    session.feature,
+)
+
+disco.tell_features(ALL)

@@ -1,5 +1,105 @@
-"""Temporary."""
+"""In-band registration (XEP-0077): a new password, the end of an account; new accounts where the operator lets them.
+
+A client that has no account yet is answered through `router/registration.py`, which uses the form and the rules here.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from router.events import AccountRemoved
+from router.feature import At, Feature
+from router.settings import Settings
+from router.turn import Turn
+from storage import accounts
+from xmpp import ns, scram
+from xmpp.errors import BadRequest, JidError, NotAcceptable, NotAllowed, ServiceUnavailable
 from xmpp.jid import JID
-def registration_form(settings, domain): return b"<query xmlns='jabber:iq:register'><username/><password/></query>"
-def check_new_account(settings, domain, username, password): return JID.of(username, domain)
-def remove_account(turn): pass
+from xmpp.scram import Credentials, UnusablePassword
+from xmpp.stanza import Stanza
+from xmpp.xml import element, text_of
+
+feature = Feature("account", xep=((77, "2.4"),), server_features=(ns.REGISTER,))
+
+
+def registration_form(settings: Settings, domain: str) -> bytes:
+    """XEP-0077, 3.1.1: what a new account needs."""
+    instructions = element("instructions", None, None, f"Choose a user name and a password for {domain}.")
+    return element("query", ns.REGISTER, None, instructions, b"<username/><password/>")
+
+
+def check_new_account(settings: Settings, domain: str, username: str, password: str) -> JID:
+    """The JID of an account that may be made (whether it exists already, the database tells). Raises StanzaError."""
+    if not username or not password:
+        raise NotAcceptable("A user name and a password are needed.")  # XEP-0077, 3.1.1
+    try:
+        jid = JID.of(username, domain)
+    except JidError as problem:
+        raise NotAcceptable("This user name cannot be used.") from problem
+    if jid.local in settings.reserved_names:
+        raise NotAllowed("This user name is reserved.")
+    return jid
+
+
+def derive_all(password: str) -> tuple[Credentials, ...]:
+    """Credentials of each hash, each with a salt of its own. Blocks for tens of milliseconds: for a thread."""
+    return tuple(scram.derive(password, name, secrets.token_bytes(scram.SALT_BYTES)) for name in scram.HASHES)
+
+
+def remove_account(turn: Turn) -> None:
+    """The account goes in this turn: its sessions end, its contacts are told by who hears the event."""
+    entity = turn.entity
+    assert entity.key is not None
+    turn.emit(AccountRemoved())
+    for session in entity.sessions.values():
+        turn.close(session, "not-authorized")  # XEP-0077, 3.2
+    turn.write(accounts.delete, entity.key)
+    turn.reloads = True
+
+
+@feature.on_iq("get", ns.REGISTER, "query", at=At.OWN)
+@feature.on_iq("get", ns.REGISTER, "query", at=At.SERVER)
+def get(turn: Turn, iq: Stanza) -> None:
+    """XEP-0077, 3.1.1: whoever is signed in is registered."""
+    username = element("username", None, None, turn.entity.local)
+    turn.answer(iq, element("query", ns.REGISTER, None, b"<registered/>", username, b"<password/>"))
+
+
+@feature.on_iq("set", ns.REGISTER, "query", at=At.OWN)
+@feature.on_iq("set", ns.REGISTER, "query", at=At.SERVER)
+def set_(turn: Turn, iq: Stanza) -> None:
+    """XEP-0077, 3.2 (cancellation) and 3.3 (a new password)."""
+    if turn.session is None:
+        raise ServiceUnavailable
+    query = iq.child(ns.REGISTER, "query")
+    assert query is not None
+    given = {str(child.tag).rpartition("}")[2]: text_of(child) for child in query}
+    if "remove" in given:
+        if len(given) != 1:
+            raise BadRequest("<remove/> stands alone.")  # 3.2.1
+        turn.answer(iq)
+        remove_account(turn)
+        return
+    _change_password(turn, iq, given.get("username", ""), given.get("password", ""))
+
+
+def _change_password(turn: Turn, iq: Stanza, username: str, password: str) -> None:
+    entity = turn.entity
+    if not username or not password:
+        raise BadRequest("A new password needs a user name and a password.")  # 3.3, table
+    try:
+        local = JID.of(username, entity.bare.rpartition("@")[2]).local
+        scram.prepare_password(password)
+    except JidError as problem:
+        raise BadRequest("This is not your user name.") from problem
+    except UnusablePassword as problem:
+        raise NotAcceptable("This password cannot be used.") from problem
+    if local != entity.local:
+        raise NotAllowed("One changes one's own password only.")
+
+    def derived(later: Turn, credentials: tuple[Credentials, ...]) -> None:
+        assert later.entity.key is not None
+        later.write(accounts.set_credentials, later.entity.key, credentials)
+        later.answer(iq)
+
+    turn.compute(derive_all, derived, password)

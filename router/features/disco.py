@@ -1,2 +1,109 @@
-"""Temporary."""
-def server_caps(features, settings): return b""
+"""Service discovery (XEP-0030) of the domain and of accounts; the server's entity capabilities (XEP-0115)."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+from typing import Final
+
+from router.feature import At, Feature
+from router.settings import Settings
+from router.turn import Turn
+from xmpp import ns
+from xmpp.disco import Form, Identity, Info, caps_hash, info_payload, items_payload
+from xmpp.errors import ItemNotFound, ServiceUnavailable
+from xmpp.stanza import Stanza
+from xmpp.xml import element
+
+feature = Feature(
+    "disco",
+    xep=((30, "2.5.0"), (115, "1.6.0"), (128, "1.0.1"), (232, "0.3")),
+    server_features=(ns.DISCO_INFO, ns.DISCO_ITEMS, ns.CAPS),
+    account_features=(ns.DISCO_INFO, ns.DISCO_ITEMS),
+)
+
+CAPS_NODE: Final = "https://stentor.example/caps"
+_all: list[Feature] = []  # every feature of the server, told at start by `features/__init__.py`
+
+
+def tell_features(features: Iterable[Feature]) -> None:
+    """What the answers are made of: the declarations of all features, this one's included."""
+    _all[:] = features
+
+
+def server_info(settings: Settings) -> Info:
+    """disco#info of a served domain, with software information (XEP-0232)."""
+    fields = [("software", ("Stentor",)), ("software_version", (settings.software_version,))]
+    if settings.show_os:
+        fields += [("os", (platform.system(),)), ("os_version", (platform.release(),))]
+    names = {name for declared in _all for name in declared.server_features}
+    if settings.registration_mode == "closed":
+        names.discard(ns.REGISTER)
+    form = Form(ns.SOFTWARE_INFO, tuple(fields))
+    return Info((Identity("server", "im", "Stentor"),), tuple(sorted(names)), (form,))
+
+
+def account_info() -> Info:
+    """disco#info of an account's bare JID."""
+    names = {name for declared in _all for name in declared.account_features}
+    return Info((Identity("account", "registered"),), tuple(sorted(names)))
+
+
+def server_caps(settings: Settings) -> bytes:
+    """The `<c/>` of the stream features (XEP-0115, 6.3)."""
+    attributes = {"hash": "sha-1", "node": CAPS_NODE, "ver": caps_hash(server_info(settings))}
+    return element("c", ns.CAPS, attributes)
+
+
+def _node(iq: Stanza, namespace: str) -> str | None:
+    query = iq.child(namespace, "query")
+    assert query is not None
+    return query.get("node")
+
+
+@feature.on_iq("get", ns.DISCO_INFO, "query", at=At.SERVER)
+def of_server(turn: Turn, iq: Stanza) -> None:
+    """The domain; its capabilities' node is the same (XEP-0115, 6.2)."""
+    node = _node(iq, ns.DISCO_INFO)
+    info = server_info(turn.settings)
+    if node is not None and node != f"{CAPS_NODE}#{caps_hash(info)}":
+        raise ItemNotFound
+    turn.answer(iq, info_payload(info, node))
+
+
+@feature.on_iq("get", ns.DISCO_ITEMS, "query", at=At.SERVER)
+def items_of_server(turn: Turn, iq: Stanza) -> None:
+    """The services of the domain: none yet."""
+    if _node(iq, ns.DISCO_ITEMS) is not None:
+        raise ItemNotFound
+    turn.answer(iq, items_payload(()))
+
+
+@feature.on_iq("get", ns.DISCO_INFO, "query", at=At.OWN)
+@feature.on_iq("get", ns.DISCO_INFO, "query", at=At.ACCOUNT)
+def of_account(turn: Turn, iq: Stanza) -> None:
+    """An account, for its owner and for those who see its presence (XEP-0030, 8)."""
+    _require_authorized(turn, iq)
+    if (node := _node(iq, ns.DISCO_INFO)) is not None:
+        raise ItemNotFound(f"There is no node {node[:100]}.")
+    turn.answer(iq, info_payload(account_info()))
+
+
+@feature.on_iq("get", ns.DISCO_ITEMS, "query", at=At.OWN)
+@feature.on_iq("get", ns.DISCO_ITEMS, "query", at=At.ACCOUNT)
+def items_of_account(turn: Turn, iq: Stanza) -> None:
+    """RFC 6121, 8.5.1 names this: the available resources, for whom they are no secret."""
+    _require_authorized(turn, iq)
+    if _node(iq, ns.DISCO_ITEMS) is not None:
+        raise ItemNotFound
+    turn.answer(iq, items_payload(tuple((session.jid, "") for session in turn.entity.available())))
+
+
+def _require_authorized(turn: Turn, iq: Stanza) -> None:
+    if turn.session is not None:
+        return
+    assert iq.from_ is not None
+    bare = iq.from_.partition("/")[0]
+    contact = turn.entity.roster.contacts.get(bare)
+    if bare != turn.entity.bare and (contact is None or not contact.sees_us):
+        raise ServiceUnavailable

@@ -28,7 +28,7 @@ def list_sessions(api: Api, user: str | None, domain: str | None, node: str | No
     while True:
         sessions = api.call("GET", "/sessions", query=wanted | {"after": after})["sessions"]
         for found in sessions:
-            click.echo(f"{found['jid']}  {found['node'] or 'detached'}  {found['router']}")
+            click.echo(f"{found['jid']}  {found['node'] or 'detached'}  {found['router'] or 'unowned'}")
         if not sessions:
             return
         after = sessions[-1]["jid"]

@@ -44,7 +44,9 @@ async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float, w
     """Poll until `condition`; fails the test after `seconds`."""
     try:
         async with asyncio.timeout(seconds * FACTOR):
-            while not await condition():
+            while True:
+                if await condition():
+                    return
                 await asyncio.sleep(0.01)
     except TimeoutError:
         pytest.fail(f"after {seconds * FACTOR:.0f} s still not so: {what}")

@@ -1,0 +1,177 @@
+"""Presence (RFC 6121, 4): broadcast, probes, directed presence, and what is left when a session ends."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from router.blocking_rules import is_blocked
+from router.entity import Entity, Session
+from router.events import BecameAvailable, BecameUnavailable, SessionClosed
+from router.feature import Feature, Stage
+from router.turn import Turn
+from xmpp import ns
+from xmpp import stanza as stanzas
+from xmpp.errors import BadRequest, ResourceConstraint
+from xmpp.stanza import Stanza
+from xmpp.xml import text_of
+
+feature = Feature("presence", rfc="RFC 6121, 4")
+
+DIRECTED: Final = "directed"  # mark of a session: whom it sent directed presence, beyond its subscribers (4.6)
+_TYPES: Final = frozenset({None, "unavailable", "probe", "error"})
+
+
+# --- outbound
+
+
+@feature.on_presence(Stage.OUT_ACT)
+def send(turn: Turn, presence: Stanza) -> bool:
+    """A session sends presence (4.2, 4.4, 4.5, 4.6). Subscriptions were taken by an earlier step."""
+    session = turn.session
+    assert session is not None
+    if presence.type not in _TYPES:
+        raise BadRequest("There is no such type of presence.")  # 4.7.1
+    if presence.to is not None:
+        _send_directed(turn, session, presence)
+    elif presence.type is None:
+        _become_available(turn, session, presence)
+    elif presence.type == "unavailable":
+        _become_unavailable(turn, session, presence)
+    else:
+        raise BadRequest("A probe or an error needs a 'to'.")
+    return True
+
+
+def _become_available(turn: Turn, session: Session, presence: Stanza) -> None:
+    entity = turn.entity
+    priority = _priority(presence)
+    is_initial = session.presence is None
+    session.presence, session.priority = presence, priority
+    turn.touch(session)
+    turn.broadcast(presence, [contact for contact in _subscribers(entity) if not is_blocked(entity, contact)])
+    for other in entity.available():  # 4.2.2: to all of the account's resources, this one included
+        turn.deliver(other, presence)
+    if is_initial:
+        _begin(turn, session)
+
+
+def _begin(turn: Turn, session: Session) -> None:
+    """4.2.2 and 4.3: initial presence asks for the contacts' presence and learns of the account's other resources."""
+    entity = turn.entity
+    for other in entity.available():
+        if other is not session and other.presence is not None:
+            turn.deliver(session, other.presence)
+    seen = [
+        contact.jid
+        for contact in entity.roster.contacts.values()
+        if contact.seen_by_us and not is_blocked(entity, contact.jid)
+    ]
+    turn.broadcast(stanzas.presence(to=None, from_=session.jid, type="probe"), seen)
+    turn.emit(BecameAvailable(session))
+
+
+def _become_unavailable(turn: Turn, session: Session, presence: Stanza) -> None:
+    """4.5: subscribers, own resources and whoever got directed presence are told."""
+    if session.presence is not None:
+        session.presence, session.priority = None, 0
+        entity = turn.entity
+        turn.broadcast(presence, [contact for contact in _subscribers(entity) if not is_blocked(entity, contact)])
+        for other in entity.available():
+            turn.deliver(other, presence)
+        turn.emit(BecameUnavailable(session, presence))
+    for to in session.marks.pop(DIRECTED, ()):
+        turn.send(presence._replace(to=to))
+    turn.touch(session)
+
+
+def _send_directed(turn: Turn, session: Session, presence: Stanza) -> None:
+    """4.6.3: remembered, unless they learn of our going anyway."""
+    to = presence.to
+    assert to is not None
+    directed: list[str] = list(session.marks.get(DIRECTED, ()))
+    if presence.type is None and to not in directed and not _is_told_anyway(turn.entity, session, to):
+        if len(directed) >= turn.settings.directed_presences:
+            raise ResourceConstraint("Directed presence was sent to too many entities.")
+        session.marks[DIRECTED] = [*directed, to]
+        turn.touch(session)
+    elif presence.type == "unavailable" and to in directed:
+        directed.remove(to)
+        session.marks[DIRECTED] = directed
+        turn.touch(session)
+    turn.send(presence)
+
+
+def _is_told_anyway(entity: Entity, session: Session, to: str) -> bool:
+    bare = to.partition("/")[0]
+    contact = entity.roster.contacts.get(bare)
+    return session.presence is not None and (bare == entity.bare or (contact is not None and contact.sees_us))
+
+
+@feature.on_event(SessionClosed)
+def session_closed(turn: Turn, event: SessionClosed) -> None:
+    """4.5.2: a stream that ends without unavailable presence has it sent on its behalf."""
+    session = event.session
+    unavailable = stanzas.presence(to=None, from_=session.jid, type="unavailable")
+    if session.presence is not None or session.marks.get(DIRECTED):
+        _become_unavailable(turn, session, unavailable)
+
+
+def _subscribers(entity: Entity) -> list[str]:
+    return [contact.jid for contact in entity.roster.contacts.values() if contact.sees_us]
+
+
+def _priority(presence: Stanza) -> int:
+    """4.7.2.3: an integer from -128 to 127, 0 where there is none."""
+    if b"priority" not in presence.inner:
+        return 0
+    element = presence.child(ns.CLIENT, "priority")
+    if element is None:
+        return 0
+    text = text_of(element).strip()
+    digits = text[1:] if text[:1] in ("+", "-") else text
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 3 and -128 <= int(text) <= 127):
+        raise BadRequest("A priority is an integer from -128 to 127.")
+    return int(text)
+
+
+# --- inbound
+
+
+@feature.on_presence(Stage.IN_DELIVER)
+def receive(turn: Turn, presence: Stanza) -> bool:
+    """Presence arrives (RFC 6121, 8.5): for a session, or for all available ones."""
+    entity = turn.entity
+    if presence.type == "probe":
+        _answer_probe(turn, presence)
+        return True
+    resource = presence.to.partition("/")[2] if presence.to is not None else ""
+    if resource:
+        session = entity.sessions.get(resource)
+        if session is not None:  # 8.5.3.1; without such a session it is ignored (8.5.3.2.2)
+            turn.deliver(session, presence)
+    elif presence.type in (None, "unavailable"):
+        for session in entity.available():  # 8.5.2.1.2
+            turn.deliver(session, presence)
+    return True
+
+
+def _answer_probe(turn: Turn, probe: Stanza) -> None:
+    """4.3.2: by what the prober may see."""
+    entity = turn.entity
+    prober = probe.from_
+    assert prober is not None
+    bare = prober.partition("/")[0]
+    contact = entity.roster.contacts.get(bare)
+    if bare != entity.bare and (contact is None or not contact.sees_us):
+        # 4.3.2, first rule. A request of theirs that waits is not answered by this.
+        if contact is None or not contact.pending_in:
+            turn.send(stanzas.presence(to=bare, from_=entity.bare, type="unsubscribed"))
+        return
+    if is_blocked(entity, prober):
+        return
+    sessions = entity.available()
+    for session in sessions:
+        assert session.presence is not None
+        turn.send(session.presence._replace(to=prober))
+    if not sessions:
+        turn.send(stanzas.presence(to=prober, from_=entity.bare, type="unavailable"))

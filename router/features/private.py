@@ -1,0 +1,83 @@
+"""Private XML storage (XEP-0049): one element for each name, for its owner alone."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lxml import etree
+
+from router.feature import At, Feature
+from router.turn import Turn
+from storage import private
+from xmpp import ns
+from xmpp.errors import BadRequest, Forbidden, NotAcceptable, ResourceConstraint
+from xmpp.stanza import Stanza
+from xmpp.xml import canonical_element, element
+
+feature = Feature("private", xep=((49, "1.2"),), server_features=(ns.PRIVATE,))
+
+# XEP-0049, 3.2: names that belong to the protocol itself.
+_RESERVED: Final = ("jabber:client", "jabber:server", "jabber:iq:", "vcard-temp")
+
+
+@feature.on_iq("set", ns.PRIVATE, "query", at=At.OWN)
+def put(turn: Turn, iq: Stanza) -> None:
+    """Store the children, each in place of the former one of its name."""
+    children = _children(iq)
+    key = turn.entity.key
+    assert key is not None
+    stored = [(_name(child), canonical_element(child, ns.PRIVATE)) for child in children]
+    new_bytes = sum(len(xml) for _, xml in stored)
+    if new_bytes > turn.settings.private_bytes:
+        raise NotAcceptable("The element is too large.")
+
+    def counted(later: Turn, present_bytes: int) -> None:
+        if present_bytes + new_bytes > later.settings.private_bytes:
+            raise ResourceConstraint("There is no room for it in this account's private storage.")
+        for name, xml in stored:
+            later.write(private.put, key, name, xml)
+        later.answer(iq)
+
+    turn.fetch(private.total_size, counted, key)
+
+
+@feature.on_iq("get", ns.PRIVATE, "query", at=At.OWN)
+def get(turn: Turn, iq: Stanza) -> None:
+    """XEP-0049, 3.3: the stored element, or the empty one that was asked for."""
+    children = _children(iq)
+    if len(children) != 1:
+        raise NotAcceptable("Ask for one element at a time.")
+    asked = children[0]
+    key = turn.entity.key
+    assert key is not None
+
+    def found(later: Turn, xml: bytes | None) -> None:
+        inner = xml if xml is not None else canonical_element(asked, ns.PRIVATE)
+        later.answer(iq, element("query", ns.PRIVATE, None, inner))
+
+    turn.fetch(private.get, found, key, _name(asked))
+
+
+@feature.on_iq("get", ns.PRIVATE, "query", at=At.ACCOUNT)
+@feature.on_iq("set", ns.PRIVATE, "query", at=At.ACCOUNT)
+def refuse(turn: Turn, iq: Stanza) -> None:
+    """XEP-0049, 3.1: another's private data."""
+    raise Forbidden
+
+
+def _children(iq: Stanza) -> list[etree._Element]:
+    query = iq.child(ns.PRIVATE, "query")
+    assert query is not None
+    children = [child for child in query if isinstance(child.tag, str)]
+    if not children:
+        raise BadRequest("There is no element in the query.")
+    for child in children:
+        namespace = etree.QName(child).namespace or ""
+        if namespace in ("", ns.PRIVATE) or namespace.startswith(_RESERVED):
+            raise NotAcceptable("Elements need a namespace of their own.")
+    return children
+
+
+def _name(child: etree._Element) -> str:
+    name = etree.QName(child)
+    return f"{name.namespace} {name.localname}"

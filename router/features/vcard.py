@@ -1,0 +1,55 @@
+"""vCards (XEP-0054, vcard-temp): everybody may read one, its owner alone may write it."""
+
+from __future__ import annotations
+
+from router.feature import At, Feature
+from router.turn import Turn
+from storage import vcards
+from xmpp import ns
+from xmpp.errors import Forbidden, ItemNotFound, NotAcceptable
+from xmpp.stanza import Stanza
+from xmpp.xml import canonical_element, element
+
+feature = Feature("vcard", xep=((54, "1.3.0"),), server_features=(ns.VCARD,), account_features=(ns.VCARD,))
+
+
+@feature.on_iq("set", ns.VCARD, "vCard", at=At.OWN)
+def put(turn: Turn, iq: Stanza) -> None:
+    """Replace one's own vCard."""
+    card = iq.child(ns.VCARD, "vCard")
+    key = turn.entity.key
+    assert card is not None
+    assert key is not None
+    xml = canonical_element(card, ns.CLIENT)
+    if len(xml) > turn.settings.vcard_bytes:
+        raise NotAcceptable("The vCard is too large.")
+    turn.write(vcards.put, key, xml)
+    turn.answer(iq)
+
+
+@feature.on_iq("get", ns.VCARD, "vCard", at=At.OWN)
+def own(turn: Turn, iq: Stanza) -> None:
+    """XEP-0054, 3.1: who has none gets an empty one."""
+    _fetch(turn, iq, is_own=True)
+
+
+@feature.on_iq("get", ns.VCARD, "vCard", at=At.ACCOUNT)
+def of_contact(turn: Turn, iq: Stanza) -> None:
+    """XEP-0054, 3.3: answered on the account's behalf; item-not-found where there is none."""
+    _fetch(turn, iq, is_own=False)
+
+
+@feature.on_iq("set", ns.VCARD, "vCard", at=At.ACCOUNT)
+def refuse(turn: Turn, iq: Stanza) -> None:
+    """XEP-0054, 3.2: another's vCard."""
+    raise Forbidden
+
+
+def _fetch(turn: Turn, iq: Stanza, is_own: bool) -> None:
+    def found(later: Turn, xml: bytes | None) -> None:
+        if xml is None and not is_own:
+            raise ItemNotFound
+        later.answer(iq, xml if xml is not None else element("vCard", ns.VCARD))
+
+    assert turn.entity.key is not None
+    turn.fetch(vcards.get, found, turn.entity.key)
