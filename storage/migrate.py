@@ -164,4 +164,5 @@ async def _apply(conn: Connection, file: Migration) -> None:
                 await conn.execute(file.sql)
                 await conn.execute(record, values)
     except Error as error:
-        raise MigrationError(f"migration {file.name}: {str(error).strip()}", "Nothing of it was applied") from error
+        remedy = "It may be half done" if file.is_outside else "Nothing of it was applied"
+        raise MigrationError(f"migration {file.name}: {str(error).strip()}", remedy) from error

@@ -12,7 +12,7 @@ from cluster.config import Database
 from cluster.wire import Epoch, Shard
 from storage import accounts, writer
 from storage.listen import Listener
-from storage.pool import ErrorClass, Pool, Timeouts, classify, is_away, open_pool
+from storage.pool import ErrorClass, Pool, Timeouts, classify, open_pool
 from storage.rows import Connection
 
 log = logs.get_logger()
@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 CLOSE_S: Final = 2.0
 OPERATIONS: Final = ("commit", "load", "accounts", "nodes", "private", "sessions", "shards", "vcards", "other")
+
+_DOWN: Final = frozenset({"connection", "resources", "read_only"})
 
 _up = metrics.gauge("stentor_db_up", "Whether the last use of the database succeeded")
 _connections = metrics.gauge("stentor_db_pool_connections", "Connections of the pool", {"state": ["idle", "used"]})
@@ -115,9 +117,11 @@ class Store:
                 _wait_seconds.observe(got - started)
                 value = await work(conn)
         except Exception as problem:
-            _errors.labels(classify(problem)).inc()
-            if is_away(problem):
+            kind = classify(problem)
+            _errors.labels(kind).inc()
+            if kind in _DOWN:
                 self._is_up = False
+            if kind == "connection":
                 self._renew()
             raise
         self._is_up = True

@@ -241,6 +241,18 @@ async def test_a_batch_that_waits_for_a_take_is_fenced_out(database: str, writes
 
 
 @asynchronous
+async def test_the_fence_waits_for_any_change_of_the_row(database: str) -> None:
+    """FOR KEY SHARE would pass by an update of owner or epoch."""
+    async with connected(database) as mine, connected(database) as theirs, connected(database) as watcher:
+        fence = await take(mine, ME, 1)
+        async with theirs.transaction():
+            await theirs.execute("update shards set owner = %s, epoch = epoch + 1 where shard = 1", (OTHER,))
+            commit = asyncio.create_task(writer.commit(mine, ME, fence, [save(1)]))
+            await eventually(lambda: is_waiting_for_a_lock(watcher, mine.info.backend_pid), 5, "the batch waits")
+        assert await commit == Fenced(frozenset({Shard(1)}))
+
+
+@asynchronous
 async def test_a_take_that_is_taken_back_lets_the_batch_through(database: str) -> None:
     async with connected(database) as mine, connected(database) as theirs, connected(database) as watcher:
         fence = await take(mine, ME, 1)

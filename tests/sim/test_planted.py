@@ -1,0 +1,124 @@
+"""Planted defects: a checker that catches none of them would be worth nothing. Each is one method made wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from c2s.edge import Edge, EdgeSession
+from cluster.link import ReceiveLink
+from cluster.shards import ShardMap
+from cluster.wire import Incarnation
+from router.batch import Batch
+from router.outbox import Outbox
+from router.owner import Owner
+from tests.sim.processes import EdgeNode, RouterNode
+from tests.sim.store import SimStore
+from tests.sim.world import Mode, World
+
+SEEDS = 40
+
+
+class _NeverOffersAgain(Edge):
+    def _offer(self, session: EdgeSession) -> None:
+        """Rule 5 forgotten."""
+
+
+class _NeverAnnounces(Edge):
+    def _announce(self, shard: Any) -> None:
+        """Rule 16 forgotten."""
+
+
+class _TakesAnyNumber(Edge):
+    def _on_deliver(self, sender: Incarnation, targets: Any, fields: Any) -> None:
+        for target in targets:
+            session = self.sessions.get(target[2])
+            if session is not None:
+                session.q = target[4] - 1  # rule 18 forgotten
+        super()._on_deliver(sender, targets, fields)
+
+
+class _RunsStanzasAgain(Owner):
+    def _on_submit(self, sender: Any, shard: Any, epoch: Any, sid: Any, gen: int, n: int, fields: Any) -> None:
+        session = self.sessions.get(sid)
+        if session is not None and n <= session.seen:
+            session.seen = n - 1  # rule 4 forgotten
+        super()._on_submit(sender, shard, epoch, sid, gen, n, fields)
+
+
+class _ForgetsMarks(Owner):
+    def _mark(self, to: str, origin: int) -> int:
+        return 0  # rule 9 forgotten
+
+
+class _TakesGaps(Owner):
+    def _forwarded(self, entity: Any, sender: Any, origin: int, n: int, prev: int, bundle: Any) -> None:
+        super()._forwarded(entity, sender, origin, n, 0, bundle)  # rule 9, the other half
+
+
+def _planted(node: type[Any], **attributes: Any) -> type[Any]:
+    return type(f"Planted{node.__name__}", (node,), attributes)
+
+
+def _never_confirmed(self: Outbox, origin: int, to: str, n: int) -> None:
+    """Rule 10 forgotten."""
+
+
+def _never(*_: Any) -> None:
+    """Rule 10, the other half."""
+
+
+def _unfenced(self: SimStore, owner: Incarnation, batch: Batch) -> tuple[()]:
+    self.commits.extend(batch.fence.items())
+    return ()
+
+
+def _takes_every_frame(self: ReceiveLink, generation: int, seq: int) -> bool:
+    self.generation, self.last = generation, seq
+    return True
+
+
+def _caught(mode: Mode, router: type[Any] = RouterNode, edge: type[Any] = EdgeNode) -> bool:
+    return any(World(seed, mode, router, edge).run() for seed in range(SEEDS))
+
+
+@pytest.mark.parametrize(
+    ("mode", "edge"),
+    [("processes", _NeverOffersAgain), ("processes", _NeverAnnounces), ("network", _TakesAnyNumber)],
+)
+def test_defects_of_the_edge_are_caught(mode: Mode, edge: type[Edge]) -> None:
+    assert _caught(mode, edge=_planted(EdgeNode, edge_class=edge))
+
+
+@pytest.mark.parametrize(("mode", "owner"), [("network", _RunsStanzasAgain), ("network", _ForgetsMarks)])
+def test_defects_of_the_owner_are_caught(mode: Mode, owner: type[Owner]) -> None:
+    assert _caught(mode, router=_planted(RouterNode, owner_class=owner))
+
+
+@pytest.mark.parametrize(
+    ("mode", "where", "method", "wrong"),
+    [
+        ("processes", Outbox, "confirmed", _never_confirmed),
+        ("processes", SimStore, "commit", _unfenced),
+        ("network", ReceiveLink, "accept", _takes_every_frame),
+    ],
+)
+def test_defects_elsewhere_are_caught(
+    mode: Mode, where: type[Any], method: str, wrong: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(where, method, wrong)
+    assert _caught(mode)
+
+
+def test_offering_to_the_next_owner_matters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Outbox, "owners_changed", _never)
+    monkeypatch.setattr(Outbox, "tick", _never)
+    assert _caught("processes")
+
+
+def test_epochs_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ShardMap, "is_current", lambda self, shard, epoch: True)
+    monkeypatch.setattr(SimStore, "commit", _unfenced)
+    assert _caught("processes")
