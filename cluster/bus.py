@@ -24,7 +24,9 @@ from cluster.wire import (
     GOODBYE,
     GREETINGS,
     MAY_SEND,
+    NO_ACK,
     NODES,
+    Ack,
     Envelope,
     Incarnation,
     WireError,
@@ -57,7 +59,6 @@ class _Link:
     """Both directions with one peer."""
 
     __slots__ = (
-        "acked",
         "asked_at",
         "incarnation",
         "is_timer_set",
@@ -83,7 +84,6 @@ class _Link:
         self.pending: list[Envelope] = []
         self.is_timer_set = False
         self.sent_at = 0.0
-        self.acked = 0  # what the peer has been told
         self.unacked_frames = 0
         self.asked_at = 0.0  # when the oldest frame came that it has not been told of
         self.probe: tuple[int, float] | None = None  # a frame whose round trip is measured
@@ -211,7 +211,7 @@ class Bus:
             return
         for link in self._links.values():
             self._flush(link)
-            farewell = pack_frame(self.incarnation, 0, link.incarnation, 0, 0, ((GOODBYE, "stop"),))
+            farewell = pack_frame(self.incarnation, 0, link.incarnation, 0, NO_ACK, ((GOODBYE, "stop"),))
             link.socket.send(farewell, zmq.NOBLOCK)
         if self._ticker is not None:
             self._ticker.cancel()
@@ -288,7 +288,7 @@ class Bus:
             return
         envelopes, link.pending = link.pending, []
         now = time.monotonic()
-        frame = link.send.offer(envelopes, link.receive.last, now)
+        frame = link.send.offer(envelopes, link.receive.ack, now)
         self._counts.envelopes["out", link.role] += len(envelopes)
         link.sizes.observe(len(envelopes))
         if link.probe is None:
@@ -297,7 +297,6 @@ class Bus:
 
     def _put(self, link: _Link, frame: bytes, now: float) -> None:
         link.sent_at = now
-        link.acked = link.receive.last
         link.unacked_frames = 0
         self._counts.bytes["out", link.role] += len(frame)
         link.socket.send(frame, zmq.NOBLOCK)
@@ -369,7 +368,7 @@ class Bus:
             self._counts.envelopes["in", link.role] += len(envelopes)
             self._deliver(sender, self._allowed(link.role, envelopes))
         if link.unacked_frames >= ACK_EVERY and not link.pending:
-            self._put(link, link.send.sign_of_life(link.receive.last), now)
+            self._put(link, link.send.sign_of_life(link.receive.ack), now)
 
     def _allowed(self, role: str, envelopes: tuple[Envelope, ...]) -> tuple[Envelope, ...]:
         """What this role may say; the routers' word about routers is for the bus itself."""
@@ -391,10 +390,10 @@ class Bus:
         except Exception:
             log.exception("envelopes_failed", kinds=sorted({e[0] for e in envelopes}))
 
-    def _acknowledged(self, link: _Link, ack: int, now: float) -> None:
+    def _acknowledged(self, link: _Link, ack: Ack, now: float) -> None:
         if not link.send.acknowledged(ack):
             return
-        if link.probe is not None and link.probe[0] <= ack:
+        if link.probe is not None and link.probe[0] <= ack[1]:
             _round_trip.labels(link.role).observe(now - link.probe[1])
             link.probe = None
         if link.pending and not link.is_timer_set:
@@ -462,7 +461,7 @@ class Bus:
             greeter = self._greeters.get(address)
             socket = greeter[0] if greeter is not None else self._dealer(address, role)
             self._greeters[address] = (socket, now)
-            socket.send(pack_frame(self.incarnation, 0, "", 0, 0, (envelope,)), zmq.NOBLOCK)
+            socket.send(pack_frame(self.incarnation, 0, "", 0, NO_ACK, (envelope,)), zmq.NOBLOCK)
 
     def _role_at(self, address: str) -> str:
         return next((peer.role for peer in self._membership.peers.values() if peer.address == address), "router")
@@ -502,7 +501,7 @@ class Bus:
             self._flush(link)
         has_unacked = link.unacked_frames and now - link.asked_at >= ACK_WITHIN_S
         if has_unacked or now - link.sent_at >= self._heartbeat_s:
-            self._put(link, link.send.sign_of_life(link.receive.last), now)
+            self._put(link, link.send.sign_of_life(link.receive.ack), now)
 
     def _export(self) -> None:
         counts = self._counts

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from cluster.wire import Envelope, Incarnation, pack_frame
+from cluster.wire import Ack, Envelope, Incarnation, pack_frame
 
 RESEND_S: Final = 0.5
 FULL_TOO_LONG_S: Final = 10.0
@@ -60,7 +60,7 @@ class SendLink:
         """Envelopes sent and not acknowledged."""
         return sum(item[3] for item in self._unacknowledged)
 
-    def offer(self, envelopes: Sequence[Envelope], ack: int, now: float) -> bytes:
+    def offer(self, envelopes: Sequence[Envelope], ack: Ack, now: float) -> bytes:
         """The next frame, to be sent. `ack` acknowledges the other direction."""
         self._seq += 1
         frame = pack_frame(self.sender, self.generation, self.receiver, self._seq, ack, envelopes)
@@ -70,15 +70,18 @@ class SendLink:
             self._full_since = now
         return frame
 
-    def sign_of_life(self, ack: int) -> bytes:
+    def sign_of_life(self, ack: Ack) -> bytes:
         """A frame that carries nothing but an acknowledgement."""
         return pack_frame(self.sender, self.generation, self.receiver, 0, ack, ())
 
-    def acknowledged(self, ack: int) -> bool:
-        """The peer has everything up to `ack`; True if that is news."""
+    def acknowledged(self, ack: Ack) -> bool:
+        """The peer has everything up to `ack`, if that speaks of this generation; True if it is news."""
+        generation, last = ack
+        if generation != self.generation:
+            return False
         unacknowledged = self._unacknowledged
         is_news = False
-        while unacknowledged and unacknowledged[0][0] <= ack:
+        while unacknowledged and unacknowledged[0][0] <= last:
             self._bytes -= len(unacknowledged.popleft()[2])
             is_news = True
         if is_news and not self.is_full:
@@ -105,6 +108,11 @@ class ReceiveLink:
     def __init__(self) -> None:
         self.generation = 0
         self.last = 0
+
+    @property
+    def ack(self) -> Ack:
+        """What the peer may forget."""
+        return (self.generation, self.last)
 
     def accept(self, generation: int, seq: int) -> bool:
         """Whether a frame is the next one. A higher generation starts at 1; a lower one is over (rule 2)."""

@@ -4,6 +4,8 @@ A *frame* carries a batch of *envelopes* over one link:
 
     [wire version, sender incarnation, link generation, receiver incarnation, seq, ack, [envelope, ...]]
 
+`ack` is (generation, seq) of the other direction: a number alone would acknowledge frames of the wrong generation.
+
 An envelope is a tuple whose first item is its kind. Receivers pass `envelope[1:ARITY[kind]]` to a handler of that
 kind, so that a newer neighbour may append fields. Everything here is a value; links and sockets are elsewhere.
 """
@@ -25,6 +27,8 @@ SessionId = NewType("SessionId", int)  # 63 random bits, unique in the cluster; 
 LogId = NewType("LogId", int)
 
 Envelope = tuple[Any, ...]
+Ack = tuple[int, int]  # generation, seq
+NO_ACK: Final[Ack] = (0, 0)
 
 # --- greetings: outside the link's sequence (seq 0), repeated until answered
 HELLO: Final = 1  # role, node, address, versions: who I am, and where my bus listens
@@ -98,21 +102,25 @@ _packer = msgpack.Packer(autoreset=True)
 
 
 def pack_frame(
-    sender: Incarnation, generation: int, receiver: Incarnation | str, seq: int, ack: int, envelopes: Sequence[Envelope]
+    sender: Incarnation, generation: int, receiver: Incarnation | str, seq: int, ack: Ack, envelopes: Sequence[Envelope]
 ) -> bytes:
     """One frame as bytes. `seq` is 0 in a frame that carries no envelopes, or greetings only."""
     packed: bytes = _packer.pack((WIRE_VERSION, sender, generation, receiver, seq, ack, envelopes))
     return packed
 
 
-def unpack_frame(data: bytes | memoryview) -> tuple[int, Incarnation, int, str, int, int, tuple[Envelope, ...]]:
+def unpack_frame(data: bytes | memoryview) -> tuple[int, Incarnation, int, str, int, Ack, tuple[Envelope, ...]]:
     """The seven items of a frame; raises WireError. Nested arrays come as tuples."""
     try:
         frame = msgpack.unpackb(data, use_list=False)
     except Exception as problem:  # msgpack raises a dozen kinds, some of them bare ValueError
         raise WireError(f"undecodable frame: {problem}") from problem
-    if not isinstance(frame, tuple) or len(frame) < 7 or not isinstance(frame[6], tuple):
+    if not isinstance(frame, tuple) or len(frame) < 7 or not isinstance(frame[6], tuple) or not _is_ack(frame[5]):
         raise WireError("not a frame")
     if frame[0] not in SUPPORTED_VERSIONS:
         raise WireError(f"wire version {frame[0]!r} is not spoken here")
     return frame[:7]  # its items are checked by their handlers
+
+
+def _is_ack(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, int) for part in value)

@@ -18,7 +18,6 @@ from cluster.wire import (
     DETACH,
     REFUSED,
     REVOKED,
-    WANT,
     Announcement,
     Epoch,
     Incarnation,
@@ -50,6 +49,7 @@ class Directory:
         self._owner = owner
         self._new_resource = new_resource
         self._edges: set[Incarnation] = set()  # the c2s (and s2s) processes that live
+        self._were_down: set[Incarnation] = set()
         self._settling: dict[Shard, _Settling] = {}
         self._requests: dict[str, Session] = {}  # the last attach request of each session (rule 19)
         self._handlers: dict[int, Callable[..., None]] = {
@@ -95,12 +95,18 @@ class Directory:
             self._settling.pop(session.shard, None)
 
     def edge_up(self, edge: Incarnation) -> None:
-        """A c2s lives."""
+        """A c2s lives. One that was believed dead still holds streams whose sessions have ended here."""
         self._edges.add(edge)
+        if edge in self._were_down:
+            self._were_down.discard(edge)
+            for shard, epoch in enumerate(self._owner.tenures):
+                if epoch is not None:
+                    self._owner.want(edge, Shard(shard))
 
     def edge_down(self, edge: Incarnation) -> None:
         """A c2s is dead: its streams are gone, and without resumption their sessions end with them."""
         self._edges.discard(edge)
+        self._were_down.add(edge)
         for session in [s for s in self._owner.sessions.values() if s.place == edge]:
             session.place = None
             self._end(session, "", "edge-lost")
@@ -261,12 +267,6 @@ class Directory:
             self._owner.effects.send(edge, (REVOKED, shard, epoch, sid, gen + 1, ""))
         elif session.gen == gen:
             self._end(session, "", reason)
-
-    def want(self, edge: Incarnation, shard: Shard) -> None:
-        """Ask an edge to announce a shard."""
-        epoch = self._owner.tenures[shard]
-        if epoch is not None:
-            self._owner.effects.send(edge, (WANT, shard, epoch))
 
     def _end(self, session: Session, condition: str, reason: str) -> None:
         self._requests.pop(session.request, None)

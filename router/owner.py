@@ -19,6 +19,7 @@ from cluster.wire import (
     FORWARD,
     REVOKED,
     SUBMIT,
+    WANT,
     Envelope,
     Epoch,
     Incarnation,
@@ -40,6 +41,7 @@ from xmpp.stanza import Stanza, from_wire
 
 WAITING_ITEMS: Final = 20_000  # then submissions are ignored, and the edges' windows fill
 MARK_LIFE_S: Final = 60.0
+WANT_APART_S: Final = 1.0
 ENTITY_LIFE_S: Final = 300.0
 
 
@@ -114,6 +116,7 @@ class Owner:
         self._marks: dict[tuple[str, int], int] = {}  # (recipient, origin) -> greatest n accepted (rule 9)
         self._old_marks: dict[tuple[str, int], int] = {}
         self._marks_turned_at = 0.0
+        self._wanted_at: dict[tuple[Incarnation, Shard], float] = {}
         self._uncommitted: dict[tuple[str, int], list[int]] = {}  # accepted and not committed, in order
 
     # --- shards
@@ -207,7 +210,10 @@ class Owner:
     ) -> None:
         session = self.sessions.get(sid)
         if session is None or session.gen != gen or not session.is_adopted or session.place != sender:
-            return  # rule 4; an edge that does not know yet is told by its announcement
+            # Rule 4. The edge and this owner do not agree about the session: its announcement will settle that.
+            if self.tenures[shard] == epoch:
+                self.want(sender, shard)
+            return
         if n != session.seen + 1:
             if n <= session.seen:
                 self.deduplicated += 1
@@ -228,6 +234,13 @@ class Owner:
         else:
             session.pending[n] = 1
             self.when_loaded(entity, partial(self._submitted_late, session, n, stanza))
+
+    def want(self, edge: Incarnation, shard: Shard) -> None:
+        """Ask an edge to announce a shard, once a second at most."""
+        now = self.outbox.now
+        if now - self._wanted_at.get((edge, shard), -WANT_APART_S) >= WANT_APART_S:
+            self._wanted_at[(edge, shard)] = now
+            self.effects.send(edge, (WANT, shard, self.tenures[shard]))
 
     def _submitted_late(self, session: Session, n: int, stanza: Stanza) -> None:
         self._submitted(session, n, stanza)
@@ -275,13 +288,12 @@ class Owner:
         turn = Turn(entity, None, bundle[0], self.settings, self.effects.wall(), entity.origin, entity.counter)
         for stanza in bundle:
             self.pipeline.incoming(turn, stanza)
-        if turn.writes or entity.waiting:
+        if self.finish(turn, partial(self._accepted, sender, key, n)):
             self._uncommitted.setdefault(key, []).append(n)
-        self.finish(turn, partial(self._accepted, sender, key, n))
 
     def _accepted(self, sender: Incarnation, key: tuple[str, int], n: int) -> None:
         waiting = self._uncommitted.get(key)
-        if waiting is not None:
+        if waiting is not None and waiting[0] <= n:
             waiting.remove(n)
             if not waiting:
                 del self._uncommitted[key]
@@ -344,8 +356,8 @@ class Owner:
 
     # --- a turn is over
 
-    def finish(self, turn: Turn, then: Callable[[], None] | None = None) -> None:
-        """Route what the turn sends, then release it or let it wait for its batch."""
+    def finish(self, turn: Turn, then: Callable[[], None] | None = None) -> bool:
+        """Route what the turn sends, then release it or let it wait for its batch; True if it waits."""
         item = Item(turn, then)
         if turn.sends:
             self._route(item)
@@ -353,8 +365,9 @@ class Owner:
             if turn.session is not None:
                 turn.session.pending[turn.n] = turn.session.pending.get(turn.n, 0) + 1
             self.queue.add(item)
-        else:
-            self._release(item)
+            return True
+        self._release(item)
+        return False
 
     def _route(self, item: Item) -> None:
         """Recipients owned and loaded here join the item; for others the stanzas are forwarded."""
@@ -565,6 +578,7 @@ class Owner:
         if now - self._marks_turned_at >= MARK_LIFE_S:
             self._marks_turned_at = now
             self._old_marks, self._marks = self._marks, {}
+            self._wanted_at.clear()
             self._forget_idle(now)
 
     def _forget_idle(self, now: float) -> None:

@@ -15,7 +15,7 @@ feature = Feature("delivery", rfc="RFC 6121, 8")
 
 @feature.on_message(Stage.IN_DELIVER)
 def deliver(turn: Turn, message: Stanza) -> bool:
-    """To a full JID: to that session. To a bare JID, or where the session is gone: to all available sessions whose
+    """To a full JID: to that session. To a bare JID, or a chat whose session is gone: to all available sessions whose
     priority is not negative (8.5.2.1.1 lets the server choose between these and "the most available")."""
     entity = turn.entity
     to = message.to
@@ -27,7 +27,7 @@ def deliver(turn: Turn, message: Stanza) -> bool:
         if session is not None:
             turn.deliveries.append((session, message))
             return True
-        if type_ in ("groupchat", "headline", "error"):  # 8.5.3.2.1
+        if type_ != "chat":  # 8.5.3.2.1: a chat alone goes on to the other sessions
             return _without_recipient(type_)
     elif type_ == "groupchat":
         raise ServiceUnavailable("Group messages go to a room's occupants.")  # 8.5.2.1.1

