@@ -40,14 +40,13 @@ faults: install
 
 # CPU per message and memory per session; see bench/README.md.
 bench: install
-	$(MAKE) --quiet -C bench/xload
-	$(BIN)/python bench/run.py
+	$(BIN)/python -m bench.measure all
 
 # The third-party programs that tests talk to.
 peers:
 	@command -v go-sendxmpp >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends go-sendxmpp >/dev/null; } || \
-		echo "go-sendxmpp is missing, its tests are skipped: apt-get install go-sendxmpp" >&2
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends go-sendxmpp </dev/null >/dev/null; } || \
+		{ echo "go-sendxmpp is missing: apt-get install go-sendxmpp" >&2; exit 1; }
 
 # After a change of the dependencies in pyproject.toml. Add --upgrade by UV_FLAGS to take newer versions.
 lock: install

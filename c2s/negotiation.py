@@ -2,8 +2,8 @@
 
 Whatever moves a stream from one state to another is in `c2s/stream.py`; whether it may is here.
 
-    HEADER -> PLAIN -> (TLS) -> HEADER -> SECURE -> AUTHENTICATING -> SECURE -> HEADER -> AUTHENTICATED -> BINDING -> BOUND
-    any -> CLOSING -> CLOSED
+    HEADER -> UNAUTHENTICATED -> HANDSHAKE -> HEADER -> UNAUTHENTICATED -> AUTHENTICATING -> HEADER
+           -> AUTHENTICATED -> BINDING -> BOUND -> CLOSING -> CLOSED
 """
 
 from __future__ import annotations

@@ -7,9 +7,11 @@ import random
 import secrets
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from c2s import features
+from c2s.channel_binding import exporter_works
 from c2s.edge import Answer, Edge
 from c2s.negotiation import State
 from c2s.stream import ClientStream, Facts, StreamSettings
@@ -18,6 +20,7 @@ from c2s.tls import ServerTls
 from cluster import logs, metrics
 from cluster.admin import Check
 from cluster.bus import Bus
+from cluster.certificates import CertificateError, expiry_timestamp
 from cluster.config import Config
 from cluster.membership import PeerDown, PeerEvent, PeerUp
 from cluster.process import CannotStart, Drain, Process
@@ -125,8 +128,8 @@ class C2SApplication:
             if connection.stream is not None:
                 connection.stream.shut_down()
                 self._connections.flush()
-        while self._edge.sessions or self._connections.all:
-            await asyncio.sleep(0.05)  # the owners confirm what was held; the drain's own time bounds this
+        while self._edge.sessions or self._connections.all:  # noqa: ASYNC110  # the drain's time bounds this
+            await asyncio.sleep(0.05)  # owners confirm what was held
 
     async def stop(self) -> None:
         """Leave the bus."""
@@ -191,6 +194,13 @@ class C2SApplication:
 
     def _export(self) -> None:
         connections = self._connections.all
+        expiries = {name: expiry_timestamp(pair[0]) for name, pair in _certificates(self._config).items()}
+        metrics.sampled_gauge(
+            "stentor_certificate_expiry_timestamp_seconds",
+            "When the certificate of a served domain expires, Unix seconds",
+            ("name",),
+            {(name,): (lambda at=at: at) for name, at in expiries.items()},  # type: ignore[misc]
+        )
 
         def in_state(transport: str, wanted: str) -> float:
             return sum(
@@ -251,7 +261,8 @@ def _stream_settings(config: Config) -> StreamSettings:
     )
 
 
-def _server_tls(config: Config) -> ServerTls:
+def _certificates(config: Config) -> dict[str, tuple[Path, Path]]:
+    """Certificate and key of each served domain."""
     tls = config.tls
     pairs = {domain: (pair.certificate, pair.key) for domain, pair in tls.certificates.items()}
     if tls.certificate is not None and tls.key is not None:
@@ -259,7 +270,17 @@ def _server_tls(config: Config) -> ServerTls:
             pairs.setdefault(domain, (tls.certificate, tls.key))
     if not pairs:
         raise CannotStart("no certificate is configured. Set tls.certificate and tls.key, or tls.certificates")
-    return ServerTls(pairs, alpn=("xmpp-client",))
+    return pairs
+
+
+def _server_tls(config: Config) -> ServerTls:
+    try:
+        tls = ServerTls(_certificates(config), alpn=("xmpp-client",))
+    except CertificateError as problem:
+        raise CannotStart(str(problem)) from problem
+    if not exporter_works():
+        log.warning("tls_exporter_missing", remedy="channel binding is by tls-server-end-point alone")
+    return tls
 
 
 def application(config: Config) -> C2SApplication:

@@ -35,6 +35,7 @@ KEYS: Final = {
     "problem": "what went wrong, as the error's own text",
     "process": "the process that the line is about",
     "reason": "why, in a word or a sentence",
+    "remedy": "what an operator can do about it",
     "role": "c2s, s2s or router",
     "seconds": "how long",
     "sessions": "how many sessions",

@@ -113,8 +113,10 @@ class Membership:
     def nodes(self, entries: tuple[tuple[Incarnation, str, str], ...]) -> None:
         """A router names all routers (NODES): greet those that are not known."""
         for incarnation, _, address in entries:
-            if incarnation != self.me and incarnation not in self.peers:
+            if incarnation != self.me and incarnation not in self.peers and address != self.address:
+                # At once, also where a former run of that node is still believed alive.
                 self.greet(address)
+                self.greetings.append((address, self._greeting(HELLO)))
 
     def tick(self, now: float) -> None:
         """Greet who has not answered; notice who is silent."""

@@ -40,7 +40,10 @@ class Item:
         main = self.main
         if main.writes or main.entity.waiting:
             return True
-        return any(part.writes or part.entity.waiting for part in self.parts)
+        for part in self.parts:  # noqa: SIM110  # a generator would cost more than the rest of a turn's end
+            if part.writes or part.entity.waiting:
+                return True
+        return False
 
 
 class Batch(NamedTuple):

@@ -23,6 +23,7 @@ from cluster.wire import (
     Incarnation,
     SessionId,
     Shard,
+    node_of,
 )  # fmt: skip
 from router.entity import Entity, Session
 from router.events import SessionBound
@@ -36,7 +37,7 @@ ANNOUNCE_WITHIN_S: Final = 10.0  # how long a take waits for edges that live but
 
 
 class _Settling(NamedTuple):
-    """A shard just taken: the edges that have not announced yet, and until when they may."""
+    """A shard just taken: the edges that held its sessions and have not announced yet, and until when they may."""
 
     edges: set[Incarnation]
     deadline: float
@@ -48,7 +49,6 @@ class Directory:
     def __init__(self, owner: Owner, new_resource: Callable[[], str]) -> None:
         self._owner = owner
         self._new_resource = new_resource
-        self._edges: set[Incarnation] = set()  # the c2s (and s2s) processes that live
         self._were_down: set[Incarnation] = set()
         self._settling: dict[Shard, _Settling] = {}
         self._requests: dict[str, Session] = {}  # the last attach request of each session (rule 19)
@@ -70,7 +70,7 @@ class Directory:
         owner = self._owner
         self.dropped(owner.drop(shard))
         owner.hold(shard, epoch)
-        is_anyone = False
+        holders: set[Incarnation] = set()
         for row in rows:
             entity = owner.entity(row.bare)
             assert entity is not None
@@ -82,11 +82,10 @@ class Directory:
             entity.sessions[session.resource] = session
             owner.sessions[session.sid] = session
             self._requests[row.request] = session
-            is_anyone = True
-        if is_anyone:
-            self._settling[shard] = _Settling(set(self._edges), owner.outbox.now + ANNOUNCE_WITHIN_S)
-            if not self._edges:
-                self._settle(shard)
+            holders.add(Incarnation(row.node))
+        if holders:
+            # This router may be so young that it has no link to any edge yet: those that held the sessions count.
+            self._settling[shard] = _Settling(holders, owner.outbox.now + ANNOUNCE_WITHIN_S)
 
     def dropped(self, sessions: Iterable[Session]) -> None:
         """Sessions of a shard that is no longer owned here."""
@@ -96,7 +95,11 @@ class Directory:
 
     def edge_up(self, edge: Incarnation) -> None:
         """A c2s lives. One that was believed dead still holds streams whose sessions have ended here."""
-        self._edges.add(edge)
+        # Another run of the same node: the one before is over, and announces nothing any more.
+        holders = {holder for settling in self._settling.values() for holder in settling.edges}
+        for holder in holders:
+            if holder != edge and node_of(holder) == node_of(edge):
+                self._heard_from(holder, list(self._settling))
         if edge in self._were_down:
             self._were_down.discard(edge)
             for shard, epoch in enumerate(self._owner.tenures):
@@ -105,7 +108,6 @@ class Directory:
 
     def edge_down(self, edge: Incarnation) -> None:
         """A c2s is dead: its streams are gone, and without resumption their sessions end with them."""
-        self._edges.discard(edge)
         self._were_down.add(edge)
         for session in [s for s in self._owner.sessions.values() if s.place == edge]:
             session.place = None
@@ -121,7 +123,7 @@ class Directory:
                     self._settle(shard)
 
     def _settle(self, shard: Shard) -> None:
-        """Every living edge has announced: what is still unknown has ended with its process."""
+        """Every edge has announced or is over: what nobody announced has ended with its process."""
         self._settling.pop(shard, None)
         for session in [s for s in self._owner.sessions.values() if s.shard == shard and not s.is_adopted]:
             session.place = None
@@ -218,7 +220,6 @@ class Directory:
     ) -> None:
         if self._owner.tenures[shard] != epoch:
             return
-        self._edges.add(edge)
         for announcement in announcements:
             self._announced(edge, shard, epoch, announcement)
         self._heard_from(edge, (shard,))

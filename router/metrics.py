@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from cluster import metrics
+from cluster.wire import ATTACH, FORWARD, SUBMIT
 from router.owner import Owner
 from router.ownership import Ownership
 from xmpp.stanza import NAMES
+
+MEASURED: Final = {"submit": SUBMIT, "forward": FORWARD, "attach": ATTACH}
+
+
+handle_seconds = metrics.histogram(
+    "stentor_router_handle_seconds", "Time to handle one envelope; a sample", {"kind": list(MEASURED)}
+)
+_children: Final = {kind: handle_seconds.labels(name) for name, kind in MEASURED.items()}
+
+
+def measured(kind: int, seconds: float) -> None:
+    """One envelope of this kind took so long."""
+    child = _children.get(kind)
+    if child is not None:
+        child.observe(seconds)
 
 
 def export(owner: Owner, ownership: Ownership) -> None:
@@ -54,8 +72,12 @@ def export(owner: Owner, ownership: Ownership) -> None:
         "Stanzas by what became of them",
         ("kind", "outcome"),
         {
-            (name, outcome): (lambda kind=kind, outcome=outcome: owner.outcomes[outcome][kind])  # type: ignore[misc]
+            (name, outcome): (lambda kind=kind, counts=counts: counts[kind])  # type: ignore[misc]
             for kind, name in NAMES.items()
-            for outcome in owner.outcomes
+            for outcome, counts in (
+                ("delivered", owner.outbox.delivered),
+                ("bounced", owner.pipeline.bounced),
+                ("error", owner.pipeline.failed),
+            )
         },
     )

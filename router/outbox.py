@@ -44,6 +44,7 @@ class Outbox:
         self._queues: dict[tuple[int, str], deque[Held]] = {}
         self._confirms: dict[tuple[Incarnation, int, str], int] = {}
         self._to_tell: dict[int, Session] = {}  # sessions whose conf has risen, by sid
+        self.delivered = [0, 0, 0, 0]  # stanzas given to sessions, by kind (xmpp/stanza.py)
         self.now = 0.0  # monotonic seconds, set by the owner before it calls
 
     def __len__(self) -> int:
@@ -147,6 +148,7 @@ class Outbox:
 
     def deliver(self, sessions: Sequence[tuple[Session, int | None]], stanza: Stanza) -> None:
         """Number one stanza for each of these sessions and send one copy to each edge (rule 21)."""
+        self.delivered[stanza.kind] += len(sessions)
         if len(sessions) == 1:
             session, id_ = sessions[0]
             q = session.q = session.q + 1

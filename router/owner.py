@@ -107,8 +107,6 @@ class Owner:
         self.rejected = 0  # envelopes that no correct process sends
         self.deduplicated = 0
         self.fenced = 0  # transactions that were refused because a shard had moved
-        # What became of stanzas, by outcome and kind (xmpp/stanza.py).
-        self.outcomes = {name: [0, 0, 0, 0] for name in ("delivered", "forwarded", "bounced", "dropped")}
         self._inputs: deque[Callable[[], None]] = deque()  # made by releases, run before the batch of input ends
         self._is_running = False
         self._asked: dict[int, _Asked] = {}

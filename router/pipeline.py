@@ -45,6 +45,8 @@ class Pipeline:
 
     def __init__(self, features: Sequence[Feature], domains: frozenset[str]) -> None:
         self.features = features
+        self.bounced = [0, 0, 0, 0]  # stanzas refused, by kind (xmpp/stanza.py)
+        self.failed = [0, 0, 0, 0]  # stanzas that a bug of ours ended
         self._domains = domains
         self._message_out, self._message_in = _ordered(s for f in features for s in f.message_steps)
         self._presence_out, self._presence_in = _ordered(s for f in features for s in f.presence_steps)
@@ -74,8 +76,10 @@ class Pipeline:
             if turn.events:
                 self.tell(turn)
         except StanzaError as fault:
+            self.bounced[stanza.kind] += 1
             _refuse(turn, stanza, fault)
         except Exception as bug:
+            self.failed[stanza.kind] += 1
             self.record_bug(bug)
             _refuse(turn, stanza, InternalServerError())
 
@@ -91,8 +95,10 @@ class Pipeline:
             if turn.events:
                 self.tell(turn)
         except StanzaError as fault:
+            self.bounced[stanza.kind] += 1
             _refuse(turn, stanza, fault)
         except Exception as bug:
+            self.failed[stanza.kind] += 1
             self.record_bug(bug)
             _refuse(turn, stanza, InternalServerError())
 
@@ -174,7 +180,10 @@ class Pipeline:
 
 
 def _run(steps: tuple[Step, ...], turn: Turn, stanza: Stanza) -> bool:
-    return any(step(turn, stanza) for step in steps)
+    for step in steps:  # noqa: SIM110  # a generator would cost as much as the steps
+        if step(turn, stanza):
+            return True
+    return False
 
 
 def _check_iq(stanza: Stanza) -> None:

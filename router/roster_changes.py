@@ -11,6 +11,7 @@ from router.turn import Turn
 from storage import rosters
 from xmpp import ns
 from xmpp import stanza as stanzas
+from xmpp.errors import ResourceConstraint
 from xmpp.xml import element
 
 INTERESTED = "roster"  # mark of a session that has asked for the roster (RFC 6121, 2.2)
@@ -22,6 +23,14 @@ def contact_of(entity: Entity, jid: str) -> Contact:
     if contact is None:
         contact = entity.roster.contacts[jid] = Contact(jid, in_roster=False)
     return contact
+
+
+def require_room(turn: Turn) -> None:
+    """Raises ResourceConstraint where the roster may not grow. Requests that wait do not count: strangers send them."""
+    contacts = turn.entity.roster.contacts
+    limit = turn.settings.roster_contacts
+    if len(contacts) >= limit and sum(contact.in_roster for contact in contacts.values()) >= limit:
+        raise ResourceConstraint("The roster is full.")
 
 
 def save(turn: Turn, contact: Contact) -> None:

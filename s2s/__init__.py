@@ -1,0 +1,1 @@
+"""Federation and components; they join the cluster as a third role."""

@@ -169,7 +169,7 @@ class StreamParser:
 
     def flow(self) -> list[Event]:
         """The negotiation is over: from here on `feed`. Returns what was pushed already."""
-        self._is_stepping = False
+        self._is_stepping = self._is_stopped = False
         data, self._tail = self._tail, b""
         return self.feed(data)
 

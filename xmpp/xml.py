@@ -23,9 +23,16 @@ _ATTRIBUTE_ESCAPES = {
 }
 _TEXT_SPECIAL = re.compile(r"[&<>\r]")
 
-# One parser for the inside of stanzas: no entities, no DTD, no network (RFC 6120, 11.1).
+# One parser for the inside of stanzas: no entities, no DTD, no network (RFC 6120, 11.1). `recover`, because libxml2
+# would refuse namespace names that are no URIs, which are well-formed all the same (Namespaces in XML 1.0, 2.1).
 _PARSER = etree.XMLParser(
-    resolve_entities=False, no_network=True, load_dtd=False, remove_comments=False, huge_tree=False, collect_ids=False
+    resolve_entities=False,
+    no_network=True,
+    load_dtd=False,
+    remove_comments=False,
+    huge_tree=False,
+    collect_ids=False,
+    recover=True,
 )
 
 

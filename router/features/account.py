@@ -6,6 +6,7 @@ A client that has no account yet is answered through `router/registration.py`, w
 from __future__ import annotations
 
 import secrets
+from typing import Final
 
 from router.events import AccountRemoved
 from router.feature import At, Feature
@@ -13,13 +14,15 @@ from router.settings import Settings
 from router.turn import Turn
 from storage import accounts
 from xmpp import ns, scram
-from xmpp.errors import BadRequest, JidError, NotAcceptable, NotAllowed, ServiceUnavailable
+from xmpp.errors import BadRequest, JidError, NotAcceptable, NotAllowed
 from xmpp.jid import JID
 from xmpp.scram import Credentials, UnusablePassword
 from xmpp.stanza import Stanza
 from xmpp.xml import element, text_of
 
 feature = Feature("account", xep=((77, "2.4"),), server_features=(ns.REGISTER,))
+
+PASSWORD_BYTES: Final = 1_024  # preparing a longer one would hold up the event loop
 
 
 def registration_form(settings: Settings, domain: str) -> bytes:
@@ -32,6 +35,7 @@ def check_new_account(settings: Settings, domain: str, username: str, password: 
     """The JID of an account that may be made (whether it exists already, the database tells). Raises StanzaError."""
     if not username or not password:
         raise NotAcceptable("A user name and a password are needed.")  # XEP-0077, 3.1.1
+    _check_length(password)
     try:
         jid = JID.of(username, domain)
     except JidError as problem:
@@ -69,8 +73,6 @@ def get(turn: Turn, iq: Stanza) -> None:
 @feature.on_iq("set", ns.REGISTER, "query", at=At.SERVER)
 def set_(turn: Turn, iq: Stanza) -> None:
     """XEP-0077, 3.2 (cancellation) and 3.3 (a new password)."""
-    if turn.session is None:
-        raise ServiceUnavailable
     query = iq.child(ns.REGISTER, "query")
     assert query is not None
     given = {str(child.tag).rpartition("}")[2]: text_of(child) for child in query}
@@ -87,6 +89,7 @@ def _change_password(turn: Turn, iq: Stanza, username: str, password: str) -> No
     entity = turn.entity
     if not username or not password:
         raise BadRequest("A new password needs a user name and a password.")  # 3.3, table
+    _check_length(password)
     try:
         local = JID.of(username, entity.bare.rpartition("@")[2]).local
         scram.prepare_password(password)
@@ -96,10 +99,16 @@ def _change_password(turn: Turn, iq: Stanza, username: str, password: str) -> No
         raise NotAcceptable("This password cannot be used.") from problem
     if local != entity.local:
         raise NotAllowed("One changes one's own password only.")
+    key = entity.key
+    assert key is not None
 
     def derived(later: Turn, credentials: tuple[Credentials, ...]) -> None:
-        assert later.entity.key is not None
-        later.write(accounts.set_credentials, later.entity.key, credentials)
+        later.write(accounts.set_credentials, key, credentials)
         later.answer(iq)
 
     turn.compute(derive_all, derived, password)
+
+
+def _check_length(password: str) -> None:
+    if len(password.encode()) > PASSWORD_BYTES:
+        raise NotAcceptable("The password is too long.")

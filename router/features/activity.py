@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from router.blocking_rules import is_blocked
 from router.events import BecameUnavailable
 from router.feature import At, Feature
 from router.turn import Turn
@@ -47,7 +46,7 @@ def of_contact(turn: Turn, iq: Stanza) -> None:
     entity = turn.entity
     assert iq.from_ is not None
     contact = entity.roster.contacts.get(iq.from_.partition("/")[0])
-    if contact is None or not contact.sees_us or is_blocked(entity, iq.from_):
+    if contact is None or not contact.sees_us:
         raise Forbidden
     if entity.available():
         turn.answer(iq, element("query", ns.LAST, {"seconds": "0"}))

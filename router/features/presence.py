@@ -167,8 +167,6 @@ def _answer_probe(turn: Turn, probe: Stanza) -> None:
         if contact is None or not contact.pending_in:
             turn.send(stanzas.presence(to=bare, from_=entity.bare, type="unsubscribed"))
         return
-    if is_blocked(entity, prober):
-        return
     sessions = entity.available()
     for session in sessions:
         assert session.presence is not None

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from lxml import etree
 
 from router import roster_changes
-from router.contacts import Contact
+from router.contacts import Contact, Roster
 from router.entity import Entity, Session
 from router.events import AccountRemoved
 from router.feature import At, Feature
@@ -15,7 +15,7 @@ from router.turn import Connection, Turn
 from storage import rosters
 from xmpp import ns
 from xmpp import stanza as stanzas
-from xmpp.errors import BadRequest, Forbidden, ItemNotFound, JidError, NotAcceptable, NotAllowed, ResourceConstraint
+from xmpp.errors import BadRequest, Forbidden, ItemNotFound, JidError, NotAcceptable, NotAllowed
 from xmpp.jid import prepare
 from xmpp.stanza import Stanza
 from xmpp.xml import element, text_of
@@ -75,7 +75,8 @@ def get(turn: Turn, iq: Stanza) -> None:
 
 def _is_known(entity: Entity, version: str) -> bool:
     """Whether what changed since then can be told: versions only count up, and removals are remembered."""
-    return version.isascii() and version.isdigit() and 0 < int(version) <= entity.roster.version
+    is_number = version.isascii() and version.isdigit() and len(version) < 20
+    return is_number and 0 < int(version) <= entity.roster.version
 
 
 def _catch_up(turn: Turn, session: Session, since: int) -> None:
@@ -124,15 +125,11 @@ def _update(turn: Turn, jid: str, item: etree._Element) -> None:
     if any(not group or len(group.encode()) > NAME_BYTES for group in groups):
         raise NotAcceptable("A group's name is empty or too long.")
     known = entity.roster.contacts.get(jid)
-    if (known is None or not known.in_roster) and _size(entity) >= turn.settings.roster_contacts:
-        raise ResourceConstraint("The roster is full.")
+    if known is None or not known.in_roster:
+        roster_changes.require_room(turn)
     contact = roster_changes.contact_of(entity, jid)
     contact.name, contact.groups, contact.in_roster = name, groups, True
     roster_changes.save(turn, contact)
-
-
-def _size(entity: Entity) -> int:
-    return sum(contact.in_roster for contact in entity.roster.contacts.values())
 
 
 def _remove(turn: Turn, jid: str) -> None:
@@ -161,6 +158,7 @@ def account_removed(turn: Turn, event: AccountRemoved) -> None:
         _end_subscriptions(turn, contact)
         if contact.pending_in:
             turn.send(stanzas.presence(to=contact.jid, from_=turn.entity.bare, type="unsubscribed"))
+    turn.entity.roster = Roster()  # the sessions that end with it have nobody left to tell
 
 
 @feature.on_iq("get", ns.ROSTER, "query", at=At.ACCOUNT)

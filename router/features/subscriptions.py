@@ -6,6 +6,7 @@ Each side changes only its own roster: the sender's owner by the outbound table,
 from __future__ import annotations
 
 from router import roster_changes
+from router.blocking_rules import is_blocked
 from router.contacts import Contact
 from router.entity import Session
 from router.events import BecameAvailable
@@ -15,7 +16,7 @@ from router.turn import Turn
 from storage import rosters
 from xmpp import ns
 from xmpp import stanza as stanzas
-from xmpp.errors import BadRequest, NotAllowed, ResourceConstraint
+from xmpp.errors import BadRequest, NotAllowed
 from xmpp.stanza import Stanza
 
 feature = Feature("subscriptions", rfc="RFC 6121, 3", server_features=(ns.SUBSCRIPTION_PREAPPROVAL_FEATURE,))
@@ -55,8 +56,8 @@ def send(turn: Turn, presence: Stanza) -> bool:
 
 def _subscribe(turn: Turn, to: str, known: Contact | None, state: State) -> None:
     entity = turn.entity
-    if known is None and len(entity.roster.contacts) >= turn.settings.roster_contacts:
-        raise ResourceConstraint("The roster is full.")
+    if known is None or not known.in_roster:
+        roster_changes.require_room(turn)
     contact = roster_changes.contact_of(entity, to)
     if state_of(contact) is not state or not contact.in_roster:
         apply(contact, state)
@@ -66,8 +67,8 @@ def _subscribe(turn: Turn, to: str, known: Contact | None, state: State) -> None
 
 def _approve(turn: Turn, to: str, known: Contact | None, passes: bool, state: State) -> None:
     entity = turn.entity
-    if known is None and len(entity.roster.contacts) >= turn.settings.roster_contacts:
-        raise ResourceConstraint("The roster is full.")
+    if known is None or not known.in_roster:
+        roster_changes.require_room(turn)
     contact = roster_changes.contact_of(entity, to)
     if passes:
         apply(contact, state)
@@ -184,7 +185,7 @@ def show_requests(turn: Turn, event: BecameAvailable) -> None:
     """3.1.3: requests that wait are shown to each resource that comes online, until they are answered."""
     session: Session = event.session
     for contact in turn.entity.roster.contacts.values():
-        if contact.pending_in:
+        if contact.pending_in and not is_blocked(turn.entity, contact.jid):
             turn.deliver(
                 session,
                 stanzas.presence(to=turn.entity.bare, from_=contact.jid, type="subscribe", inner=contact.pending_inner),

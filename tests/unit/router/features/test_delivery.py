@@ -149,9 +149,7 @@ def test_to_oneself_and_without_address(scene: Scene) -> None:
 def test_the_content_is_passed_on_as_it_came(scene: Scene) -> None:
     session = scene.world.online(scene.romeo)
     inner = '<body xml:lang="cs">Jak?</body><x xmlns="urn:x"><y a="&lt;"/></x>'
-    scene.world.say(
-        scene.juliet, f'<message to="romeo@example.com" type="chat" id="1" xml:lang="en">{inner}</message>'
-    )
+    scene.world.say(scene.juliet, f'<message to="romeo@example.com" type="chat" id="1" xml:lang="en">{inner}</message>')
     assert scene.world.heard(session) == [
         '<message to="romeo@example.com" from="juliet@example.com/balcony" type="chat" id="1" xml:lang="en">'
         f"{inner}</message>"
