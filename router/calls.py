@@ -29,8 +29,8 @@ log = logs.get_logger()
 THREADS: Final = 2  # for PBKDF2: more than cores would only slow the loop
 THREAD_QUEUE: Final = 200  # then an attempt is told to come back later
 PLAIN_HASH: Final = "SHA-1"  # of the hashes kept for an account, the one cheapest to derive
-CACHE_S: Final = 30.0
-CACHE_SIZE: Final = 10_000
+BEGUN_S: Final = 5.0  # between the salt and the proof of one exchange, its credentials are not read again
+BEGUN_MOST: Final = 10_000
 ASK_AGAIN_S: Final = 1.0  # a router asks another again, of the same owner or the next
 ASK_TIMES: Final = 10
 
@@ -94,7 +94,7 @@ class Calls:
         self._stream_features = stream_features
         self._secret = secret
         self._tasks: set[asyncio.Task[None]] = set()
-        self._cache: dict[str, tuple[float, dict[str, Credentials]]] = {}
+        self._begun: dict[str, tuple[float, dict[str, Credentials]]] = {}  # SCRAM: bare JID -> until when, credentials
         self._methods: dict[str, Callable[..., Awaitable[Any]]] = {
             "auth.salt": self._salt,
             "auth.proof": self._proof,
@@ -108,8 +108,8 @@ class Calls:
         }
 
     def forget(self, bare: str) -> None:
-        """The account's credentials have changed."""
-        self._cache.pop(bare, None)
+        """The account's credentials have changed: an exchange that has begun does not end with the old ones."""
+        self._begun.pop(bare, None)
 
     def receive(self, sender: Incarnation, request: str, method: str, arguments: tuple[Any, ...]) -> None:
         """One CALL for a shard that is owned here."""
@@ -171,28 +171,26 @@ class Calls:
     async def _features(self) -> dict[str, bytes]:
         return dict(self._stream_features)
 
-    async def _credentials(self, bare: str) -> dict[str, Credentials]:
-        now = self._effects.monotonic()
-        cached = self._cache.get(bare)
-        if cached is not None and cached[0] > now:
-            return cached[1]
-        found = await self._store.run(accounts.credentials, bare)
-        if len(self._cache) >= CACHE_SIZE:
-            self._cache.clear()
-        self._cache[bare] = (now + CACHE_S, found)
-        return found
+    async def _read(self, bare: str) -> dict[str, Credentials]:
+        """As they are now: a new password, or the end of an account, counts from the moment it is committed."""
+        return await self._store.run(accounts.credentials, bare)
 
     async def _salt(self, bare: str, hash: str) -> tuple[bytes, int]:
-        known = (await self._credentials(bare)).get(hash) or scram.fake_credentials(self._secret, bare, hash)
+        found = await self._read(bare)
+        if len(self._begun) >= BEGUN_MOST:
+            self._begun.clear()
+        self._begun[bare] = (self._effects.monotonic() + BEGUN_S, found)
+        known = found.get(hash) or scram.fake_credentials(self._secret, bare, hash)
         return known.salt, known.iterations
 
     async def _proof(self, bare: str, hash: str, auth_message: bytes, proof: bytes) -> bytes | None:
-        known = (await self._credentials(bare)).get(hash) or scram.fake_credentials(self._secret, bare, hash)
+        valid_until, found = self._begun.pop(bare, (0.0, {}))
+        if valid_until <= self._effects.monotonic():
+            found = await self._read(bare)
+        known = found.get(hash) or scram.fake_credentials(self._secret, bare, hash)
         return scram.verify_proof(known, auth_message, proof)
 
     async def _password(self, bare: str, password: str) -> bool:
         # The same hash for real and for fake accounts, so that the time tells nothing.
-        known = (await self._credentials(bare)).get(PLAIN_HASH) or scram.fake_credentials(
-            self._secret, bare, PLAIN_HASH
-        )
+        known = (await self._read(bare)).get(PLAIN_HASH) or scram.fake_credentials(self._secret, bare, PLAIN_HASH)
         return bool(await self._passwords.run(scram.check_password, known, password))

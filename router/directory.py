@@ -37,10 +37,12 @@ ANNOUNCE_WITHIN_S: Final = 10.0  # how long a take waits for edges that live but
 
 
 class _Settling(NamedTuple):
-    """A shard just taken: the edges that held its sessions and have not announced yet, and until when they may."""
+    """A shard just taken: the edges that held its sessions and have not announced yet, until when they may, and the
+    entities that wait for it."""
 
     edges: set[Incarnation]
     deadline: float
+    entities: set[Entity]
 
 
 class Directory:
@@ -71,6 +73,7 @@ class Directory:
         self.dropped(owner.drop(shard))
         owner.hold(shard, epoch)
         holders: set[Incarnation] = set()
+        waiting: set[Entity] = set()
         for row in rows:
             entity = owner.entity(row.bare)
             assert entity is not None
@@ -79,13 +82,15 @@ class Directory:
             session.place = Incarnation(row.node)
             session.request = row.request
             session.restore_state(row.state)
+            entity.is_settling = True  # a stanza delivered now would get a number that its edge knows already
             entity.sessions[session.resource] = session
             owner.sessions[session.sid] = session
             self._requests[row.request] = session
             holders.add(Incarnation(row.node))
+            waiting.add(entity)
         if holders:
             # This router may be so young that it has no link to any edge yet: those that held the sessions count.
-            self._settling[shard] = _Settling(holders, owner.outbox.now + ANNOUNCE_WITHIN_S)
+            self._settling[shard] = _Settling(holders, owner.outbox.now + ANNOUNCE_WITHIN_S, waiting)
 
     def dropped(self, sessions: Iterable[Session]) -> None:
         """Sessions of a shard that is no longer owned here."""
@@ -124,10 +129,12 @@ class Directory:
 
     def _settle(self, shard: Shard) -> None:
         """Every edge has announced or is over: what nobody announced has ended with its process."""
-        self._settling.pop(shard, None)
+        settling = self._settling.pop(shard)
         for session in [s for s in self._owner.sessions.values() if s.shard == shard and not s.is_adopted]:
             session.place = None
             self._end(session, "", "edge-lost")
+        for entity in settling.entities:
+            self._owner.settled(entity)
 
     def tick(self) -> None:
         """About once a second: takes that wait too long for an announcement; clients that read nothing."""
@@ -245,6 +252,8 @@ class Directory:
             session.unacknowledged.extend((number, id_, from_wire(fields)) for number, id_, fields in unacknowledged)
             session.seen = session.conf = conf
             session.restore_state(state)
+            if all(other.is_adopted for other in session.entity.sessions.values()):
+                self._owner.settled(session.entity)
         session.told = conf
         self._owner.outbox.conf_rose(session)
 

@@ -100,6 +100,7 @@ class Entity:
         "inputs",
         "is_enabled",
         "is_loaded",
+        "is_settling",
         "key",
         "local",
         "origin",
@@ -118,6 +119,7 @@ class Entity:
         self.key: int | None = None
         self.is_enabled = True
         self.is_loaded = False
+        self.is_settling = False  # taken over, and not every session's edge has said yet how far it is (rule 17)
         self.sessions: dict[str, Session] = {}  # resource -> bound session
         self.roster = Roster()
         self.blocks: set[str] = set()  # blocked JIDs, prepared (XEP-0191)

@@ -104,6 +104,7 @@ class Owner:
         self.sessions: dict[SessionId, Session] = {}
         self.outbox = Outbox(shard_map, effects.send, self.settle)
         self.queue = Queue(effects.commit, self._epoch_of, self._release, self._refused, self._demoted)
+        self.leaving: frozenset[Shard] = frozenset()  # being handed over: takes no input, its senders offer it again
         self.rejected = 0  # envelopes that no correct process sends
         self.deduplicated = 0
         self.fenced = 0  # transactions that were refused because a shard had moved
@@ -140,6 +141,12 @@ class Owner:
                 del marks[key]
         return gone
 
+    def is_busy(self, shards: frozenset[Shard]) -> bool:
+        """Whether anything of these shards is still on its way: to the database, to others, or out of a request."""
+        if len(self.queue) or any(asked.entity.shard in shards for asked in self._asked.values()):
+            return True
+        return self.outbox.holds_of(shards)
+
     def _epoch_of(self, shard: Shard) -> Epoch | None:
         return self.tenures[shard]
 
@@ -164,8 +171,15 @@ class Owner:
             act()
             return
         entity.inputs.append(act)
-        if len(entity.inputs) == 1:
+        if len(entity.inputs) == 1 and not entity.is_settling:
             self.effects.load(entity.bare, entity.shard, entity.epoch)
+
+    def settled(self, entity: Entity) -> None:
+        """The numbers of all its sessions are known: what waited for that goes on."""
+        if entity.is_settling:
+            entity.is_settling = False
+            if entity.inputs:
+                self.effects.load(entity.bare, entity.shard, entity.epoch)
 
     def loaded(self, bare: str, epoch: Epoch, found: Loaded) -> None:
         """The database's answer about an entity; its waiting inputs run now."""
@@ -211,6 +225,8 @@ class Owner:
             # Rule 4. The edge and this owner do not agree about the session: its announcement will settle that.
             if self.tenures[shard] == epoch:
                 self.want(sender, shard)
+            return
+        if self.leaving and shard in self.leaving:
             return
         if n != session.seen + 1:
             if n <= session.seen:
@@ -261,8 +277,8 @@ class Owner:
         stanzas_ = [from_wire(fields) for fields in bundle]
         for to, prev in targets:
             entity = self.entity(to)
-            if entity is None:
-                continue  # not owned here: its sender offers it again to whoever does
+            if entity is None or (self.leaving and entity.shard in self.leaving):
+                continue  # not owned here (soon): its sender offers it again to whoever does
             self.when_loaded(entity, partial(self._forwarded, entity, sender, origin, n, prev, stanzas_))
 
     def _forwarded(
@@ -408,6 +424,12 @@ class Owner:
         entity = self.entities.get(to)
         if entity is None or not entity.is_loaded or entity.inputs or self.outbox.is_queued(turn.origin, to):
             item.forwards[to] = bundle
+            return
+        if self.leaving and entity.shard in self.leaving:
+            item.forwards[to] = bundle
+            return
+        if turn.n <= self._mark(to, turn.origin):
+            self.deduplicated += 1  # the owner before ran this turn, and its recipient has been here all along
             return
         self._marks[(to, turn.origin)] = turn.n
         entity.used_at = self.outbox.now

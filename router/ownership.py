@@ -168,24 +168,31 @@ class Ownership:
         log.info("shards_taken", count=len(taken), sessions=len(rows), seconds=round(seconds, 3))
 
     async def _give(self, to: Incarnation, given: list[Shard]) -> None:
-        """A planned handover: the row names the next owner, which takes the shard under a new epoch of its own. What
-        is in flight here is fenced out and offered to it again by whoever holds it."""
+        """A planned handover: the row names the next owner, which takes the shard under a new epoch of its own. From
+        the first moment on the shards take no input here (it is offered again to the next owner), so that what was
+        accepted is out, and its confirmations with it, before the row changes hands."""
         started = time.monotonic()
-        await self._drained(given)
-        epochs = {shard: epoch for shard in given if (epoch := self._owner.tenures[shard]) is not None}
-        released = await self._store.run(shards.release, self._incarnation, epochs, to)
-        for shard in released:
-            self._directory.dropped(self._owner.drop(Shard(shard)))
-        self._is_stale = True
+        owner = self._owner
+        owner.leaving = frozenset(given)
+        released: Sequence[int] = given  # an unknown outcome: not ours any more, unless we take it anew (rule 15)
+        try:
+            await self._drained(owner.leaving)
+            epochs = {shard: epoch for shard in given if (epoch := owner.tenures[shard]) is not None}
+            released = await self._store.run(shards.release, self._incarnation, epochs, to)
+        finally:
+            for shard in released:
+                self._directory.dropped(owner.drop(Shard(shard)))
+            owner.leaving = frozenset()
+            self._is_stale = True
         handovers.labels("give").observe(time.monotonic() - started)
         log.info("shards_given", count=len(released), to=to)
 
-    async def _drained(self, given: Iterable[Shard]) -> None:
-        """Let the batch that is in flight commit before the shards go (bounded: fencing is safe, only slower)."""
-        for _ in range(20):
-            if not len(self._owner.queue):
+    async def _drained(self, given: frozenset[Shard]) -> None:
+        """Let what is on its way arrive (bounded: fencing is safe, only less smooth)."""
+        for _ in range(40):
+            await asyncio.sleep(0.005)  # one frame at least, also where nothing is known to be on its way
+            if not self._owner.is_busy(given):
                 return
-            await asyncio.sleep(0.005)
 
     def _tell(self, peers: Iterable[Incarnation], entries: dict[Any, Any]) -> None:
         news = (MAP, [(shard, epoch, self._incarnation) for shard, epoch in entries.items()])

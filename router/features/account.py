@@ -8,14 +8,23 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
+from lxml.etree import QName
+
 from router.events import AccountRemoved
 from router.feature import At, Feature
 from router.settings import Settings
 from router.turn import Turn
 from storage import accounts
 from xmpp import ns, scram
-from xmpp.errors import BadRequest, JidError, NotAcceptable, NotAllowed
-from xmpp.jid import JID
+from xmpp.errors import (
+    BadRequest,
+    JidError,
+    NotAcceptable,
+    NotAllowed,
+    RegistrationRequired,
+    ServiceUnavailable,
+)
+from xmpp.jid import JID, domain_of
 from xmpp.scram import Credentials, UnusablePassword
 from xmpp.stanza import Stanza
 from xmpp.xml import element, text_of
@@ -26,7 +35,7 @@ PASSWORD_BYTES: Final = 1_024  # preparing a longer one would hold up the event 
 
 
 def registration_form(settings: Settings, domain: str) -> bytes:
-    """XEP-0077, 3.1.1: what a new account needs."""
+    """XEP-0077, 3.1: what a new account needs."""
     instructions = element("instructions", None, None, f"Choose a user name and a password for {domain}.")
     return element("query", ns.REGISTER, None, instructions, b"<username/><password/>")
 
@@ -34,7 +43,7 @@ def registration_form(settings: Settings, domain: str) -> bytes:
 def check_new_account(settings: Settings, domain: str, username: str, password: str) -> JID:
     """The JID of an account that may be made (whether it exists already, the database tells). Raises StanzaError."""
     if not username or not password:
-        raise NotAcceptable("A user name and a password are needed.")  # XEP-0077, 3.1.1
+        raise NotAcceptable("A user name and a password are needed.")  # XEP-0077, 3.1
     _check_length(password)
     try:
         jid = JID.of(username, domain)
@@ -64,9 +73,12 @@ def remove_account(turn: Turn) -> None:
 @feature.on_iq("get", ns.REGISTER, "query", at=At.OWN)
 @feature.on_iq("get", ns.REGISTER, "query", at=At.SERVER)
 def get(turn: Turn, iq: Stanza) -> None:
-    """XEP-0077, 3.1.1: whoever is signed in is registered."""
+    """XEP-0077, 3.1: whoever is signed in is registered."""
+    if not _is_home(turn, iq):
+        raise ServiceUnavailable
+    instructions = element("instructions", None, None, "You are registered. To change the password, give a new one.")
     username = element("username", None, None, turn.entity.local)
-    turn.answer(iq, element("query", ns.REGISTER, None, b"<registered/>", username, b"<password/>"))
+    turn.answer(iq, element("query", ns.REGISTER, None, b"<registered/>", instructions, username, b"<password/>"))
 
 
 @feature.on_iq("set", ns.REGISTER, "query", at=At.OWN)
@@ -75,14 +87,21 @@ def set_(turn: Turn, iq: Stanza) -> None:
     """XEP-0077, 3.2 (cancellation) and 3.3 (a new password)."""
     query = iq.child(ns.REGISTER, "query")
     assert query is not None
-    given = {str(child.tag).rpartition("}")[2]: text_of(child) for child in query}
+    if not _is_home(turn, iq):
+        raise RegistrationRequired  # 3.2, table
+    given = {name.localname: text_of(child) for child in query if (name := QName(child)).namespace == ns.REGISTER}
     if "remove" in given:
-        if len(given) != 1:
-            raise BadRequest("<remove/> stands alone.")  # 3.2.1
+        if len(query) != 1:
+            raise BadRequest("<remove/> stands alone.")  # 3.2, table
         turn.answer(iq)
         remove_account(turn)
         return
     _change_password(turn, iq, given.get("username", ""), given.get("password", ""))
+
+
+def _is_home(turn: Turn, iq: Stanza) -> bool:
+    """Whether this is asked of the account's own domain: at another one that is served here it has no account."""
+    return iq.to in (None, turn.entity.bare, domain_of(turn.entity.bare))
 
 
 def _change_password(turn: Turn, iq: Stanza, username: str, password: str) -> None:
@@ -91,7 +110,7 @@ def _change_password(turn: Turn, iq: Stanza, username: str, password: str) -> No
         raise BadRequest("A new password needs a user name and a password.")  # 3.3, table
     _check_length(password)
     try:
-        local = JID.of(username, entity.bare.rpartition("@")[2]).local
+        local = JID.of(username, domain_of(entity.bare)).local
         scram.prepare_password(password)
     except JidError as problem:
         raise BadRequest("This is not your user name.") from problem

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from router.events import BecameUnavailable
-from router.feature import At, Feature
+from router.feature import At, Feature, Stage
 from router.turn import Turn
 from storage import accounts
 from xmpp import ns
@@ -14,6 +14,7 @@ from xmpp.xml import element, text_of
 feature = Feature("activity", xep=((12, "2.0"),), server_features=(ns.LAST,), account_features=(ns.LAST,))
 
 STATUS_BYTES = 1_024
+_QUERY = f"{ns.LAST} query"
 
 
 @feature.on_event(BecameUnavailable)
@@ -40,14 +41,24 @@ def own(turn: Turn, iq: Stanza) -> None:
     turn.answer(iq, element("query", ns.LAST, {"seconds": "0"}))
 
 
+@feature.on_any_iq(Stage.IN_SCREEN)
+def screen(turn: Turn, iq: Stanza) -> bool:
+    """XEP-0012, 3, 4 and 8: only for those who may see the account's presence, be it asked or one of its clients."""
+    if iq.payload == _QUERY and iq.type == "get" and turn.entity.exists:
+        entity = turn.entity
+        assert iq.from_ is not None
+        bare = iq.from_.partition("/")[0]
+        contact = entity.roster.contacts.get(bare)
+        if bare != entity.bare and (contact is None or not contact.sees_us):
+            raise Forbidden
+    return False
+
+
 @feature.on_iq("get", ns.LAST, "query", at=At.ACCOUNT)
 def of_contact(turn: Turn, iq: Stanza) -> None:
-    """XEP-0012, 4 and 8: only for those who may see the account's presence, else forbidden."""
+    """XEP-0012, 3: when the account was online last, for whom `screen` lets through. A client that is connected and
+    not available is shown to nobody (the "local security policies" of that section)."""
     entity = turn.entity
-    assert iq.from_ is not None
-    contact = entity.roster.contacts.get(iq.from_.partition("/")[0])
-    if contact is None or not contact.sees_us:
-        raise Forbidden
     if entity.available():
         turn.answer(iq, element("query", ns.LAST, {"seconds": "0"}))
         return

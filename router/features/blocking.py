@@ -9,18 +9,20 @@ from lxml import etree
 from router.blocking_rules import is_blocked
 from router.entity import Entity
 from router.feature import At, Feature, Stage
+from router.features.presence import end_directed_to_blocked
 from router.turn import Turn
 from storage import blocks
 from xmpp import ns
 from xmpp import stanza as stanzas
-from xmpp.errors import BadRequest, JidError, NotAcceptable, ResourceConstraint, ServiceUnavailable
-from xmpp.jid import prepare
+from xmpp.errors import BadRequest, JidError, JidMalformed, NotAcceptable, ResourceConstraint, ServiceUnavailable
+from xmpp.jid import bare_of, prepare
 from xmpp.stanza import Stanza
 from xmpp.xml import element
 
 feature = Feature("blocking", xep=((191, "1.3"),), server_features=(ns.BLOCKING,), account_features=(ns.BLOCKING,))
 
 INTERESTED: Final = "blocking"  # mark of a session that has asked for the list (3.2: it gets the pushes)
+NOBODY_THERE: Final = "Nobody is there to take the message."  # word for word as `delivery.py` says it
 _ITEM: Final = f"{{{ns.BLOCKING}}}item"
 
 
@@ -51,7 +53,7 @@ def block(turn: Turn, iq: Stanza) -> None:
     entity = turn.entity
     jids = _jids(iq, "block")
     if not jids:
-        raise BadRequest("Nobody is named.")  # 3.3, example 6
+        raise BadRequest("Nobody is named.")  # 3.3
     new = [jid for jid in jids if jid not in entity.blocks]
     if len(entity.blocks) + len(new) > turn.settings.blocks:
         raise ResourceConstraint("The block list is full.")
@@ -63,8 +65,10 @@ def block(turn: Turn, iq: Stanza) -> None:
     turn.answer(iq)
     _push(turn, "block", jids)
     hidden = [contact for contact in visible if is_blocked(entity, contact)]
+    hidden += [jid for jid in new if "/" in jid and bare_of(jid) in visible and bare_of(jid) not in hidden]
     for session in entity.available():
-        turn.broadcast(stanzas.presence(to=None, from_=session.jid, type="unavailable"), hidden)
+        _tell(turn, stanzas.presence(to=None, from_=session.jid, type="unavailable"), hidden)
+    end_directed_to_blocked(turn)
 
 
 @feature.on_iq("set", ns.BLOCKING, "unblock", at=At.OWN)
@@ -74,6 +78,7 @@ def unblock(turn: Turn, iq: Stanza) -> None:
     jids = _jids(iq, "unblock")
     assert entity.key is not None
     before = set(_visible_contacts(entity))
+    freed = [jid for jid in jids if jid in entity.blocks] if jids else sorted(entity.blocks)
     if jids:
         entity.blocks.difference_update(jids)
         turn.write(blocks.remove, entity.key, jids)
@@ -83,15 +88,24 @@ def unblock(turn: Turn, iq: Stanza) -> None:
     turn.answer(iq)
     _push(turn, "unblock", jids)
     shown = [contact for contact in _visible_contacts(entity) if contact not in before]
+    shown += [jid for jid in freed if "/" in jid and bare_of(jid) in before and not is_blocked(entity, jid)]
     for session in entity.available():
         assert session.presence is not None
-        turn.broadcast(session.presence, shown)
+        _tell(turn, session.presence, shown)
 
 
 def _visible_contacts(entity: Entity) -> list[str]:
     """Who gets the account's presence now."""
     contacts = entity.roster.contacts.values()
     return [contact.jid for contact in contacts if contact.sees_us and not is_blocked(entity, contact.jid)]
+
+
+def _tell(turn: Turn, presence: Stanza, jids: list[str]) -> None:
+    """Contacts by their bare JIDs; a full one where only that resource is blocked."""
+    turn.broadcast(presence, [jid for jid in jids if "/" not in jid])
+    for jid in jids:
+        if "/" in jid:
+            turn.send(presence._replace(to=jid))
 
 
 def _push(turn: Turn, name: str, jids: list[str]) -> None:
@@ -109,14 +123,19 @@ def _items(jids: list[str]) -> list[bytes]:
 def _jids(iq: Stanza, name: str) -> list[str]:
     parent = iq.child(ns.BLOCKING, name)
     assert parent is not None
-    return list(dict.fromkeys(_jid(item) for item in parent if item.tag == _ITEM))
+    if any(item.tag != _ITEM for item in parent):
+        raise BadRequest("There is something else than items.")  # an <unblock/> that is not empty is not for everybody
+    return list(dict.fromkeys(_jid(item) for item in parent))
 
 
 def _jid(item: etree._Element) -> str:
+    jid = item.get("jid")
+    if jid is None:
+        raise BadRequest("An item has no 'jid'.")
     try:
-        return prepare(item.get("jid") or "")
+        return prepare(jid)
     except JidError as problem:
-        raise BadRequest("An item's 'jid' is not a JID.") from problem
+        raise JidMalformed("An item's 'jid' is not a JID.") from problem
 
 
 # --- the screen
@@ -151,13 +170,14 @@ def screen_outgoing_presence(turn: Turn, presence: Stanza) -> bool:
 
 @feature.on_message(Stage.IN_SCREEN)
 def screen_message(turn: Turn, message: Stanza) -> bool:
-    """3.3: service-unavailable for messages, as if nobody were there; groupchat and error are dropped in silence."""
+    """3.3: service-unavailable for messages, as if nobody were there; headline, groupchat (an error would be told to
+    all the room) and error are dropped in silence."""
     entity = turn.entity
     if not entity.blocks or message.from_ is None or not is_blocked(entity, message.from_):
         return False
     if message.type in ("groupchat", "error", "headline"):
         return True
-    raise ServiceUnavailable
+    raise ServiceUnavailable(NOBODY_THERE)
 
 
 @feature.on_any_iq(Stage.IN_SCREEN)

@@ -37,8 +37,6 @@ def server_info(settings: Settings) -> Info:
     if settings.show_os:
         fields += [("os", (platform.system(),)), ("os_version", (platform.release(),))]
     names = {name for declared in _all for name in declared.server_features}
-    if settings.registration_mode == "closed":
-        names.discard(ns.REGISTER)
     form = Form(ns.SOFTWARE_INFO, tuple(fields))
     return Info((Identity("server", "im", "Stentor"),), tuple(sorted(names)), (form,))
 
@@ -100,6 +98,8 @@ def items_of_account(turn: Turn, iq: Stanza) -> None:
 
 
 def _require_authorized(turn: Turn, iq: Stanza) -> None:
+    """XEP-0030, 8: who does not see the account's presence does not learn whether there is one. (Of items it wants an
+    empty result then; RFC 6121, 8.5.1 an error where there is no account. The two must look the same.)"""
     if turn.session is not None:
         return
     assert iq.from_ is not None

@@ -12,6 +12,7 @@ from router.turn import Turn
 from xmpp import ns
 from xmpp import stanza as stanzas
 from xmpp.errors import BadRequest, ResourceConstraint
+from xmpp.jid import domain_of
 from xmpp.stanza import Stanza
 from xmpp.xml import text_of
 
@@ -66,22 +67,35 @@ def _begin(turn: Turn, session: Session) -> None:
         for contact in entity.roster.contacts.values()
         if contact.seen_by_us and not is_blocked(entity, contact.jid)
     ]
-    turn.broadcast(stanzas.presence(to=None, from_=session.jid, type="probe"), seen)
+    # 4.3: a probe comes from the bare JID. Inside the cluster it names the session, which alone needs the answers.
+    domains = turn.settings.domains
+    here = [jid for jid in seen if domain_of(jid) in domains]
+    elsewhere = [jid for jid in seen if domain_of(jid) not in domains]
+    turn.broadcast(stanzas.presence(to=None, from_=session.jid, type="probe"), here)
+    turn.broadcast(stanzas.presence(to=None, from_=entity.bare, type="probe"), elsewhere)
     turn.emit(BecameAvailable(session))
 
 
 def _become_unavailable(turn: Turn, session: Session, presence: Stanza) -> None:
     """4.5: subscribers, own resources and whoever got directed presence are told."""
+    entity = turn.entity
+    told: list[str] = []
     if session.presence is not None:
         session.presence, session.priority = None, 0
-        entity = turn.entity
-        turn.broadcast(presence, [contact for contact in _subscribers(entity) if not is_blocked(entity, contact)])
+        told = [contact for contact in _subscribers(entity) if not is_blocked(entity, contact)]
+        turn.broadcast(presence, told)
         for other in entity.available():
             turn.deliver(other, presence)
+        if turn.session is session:
+            turn.deliver(session, presence)  # 4.5.2: "as well as to the resource that generated" it
         turn.emit(BecameUnavailable(session, presence))
-    for to in session.marks.pop(DIRECTED, ()):
-        turn.send(presence._replace(to=to))
-    turn.touch(session)
+    if directed := session.marks.pop(DIRECTED, ()):
+        already = set(told)
+        for to in directed:
+            if to not in already:
+                turn.send(presence._replace(to=to))
+    if turn.session is session:
+        turn.touch(session)
 
 
 def _send_directed(turn: Turn, session: Session, presence: Stanza) -> None:
@@ -105,6 +119,19 @@ def _is_told_anyway(entity: Entity, session: Session, to: str) -> bool:
     bare = to.partition("/")[0]
     contact = entity.roster.contacts.get(bare)
     return session.presence is not None and (bare == entity.bare or (contact is not None and contact.sees_us))
+
+
+def end_directed_to_blocked(turn: Turn) -> None:
+    """The account has just blocked somebody: whoever of them got directed presence sees those sessions go."""
+    entity = turn.entity
+    for session in entity.sessions.values():
+        directed: list[str] = list(session.marks.get(DIRECTED, ()))
+        blocked = [to for to in directed if is_blocked(entity, to)]
+        if blocked:
+            session.marks[DIRECTED] = [to for to in directed if to not in blocked]
+            turn.touch(session)
+        for to in blocked:
+            turn.send(stanzas.presence(to=to, from_=session.jid, type="unavailable"))
 
 
 @feature.on_event(SessionClosed)
@@ -141,9 +168,13 @@ def _priority(presence: Stanza) -> int:
 def receive(turn: Turn, presence: Stanza) -> bool:
     """Presence arrives (RFC 6121, 8.5): for a session, or for all available ones."""
     entity = turn.entity
+    if presence.type not in _TYPES:
+        raise BadRequest("There is no such type of presence.")  # 4.7.1
     if presence.type == "probe":
         _answer_probe(turn, presence)
         return True
+    if presence.type == "unavailable":
+        _forget_directed(turn, presence)
     resource = presence.to.partition("/")[2] if presence.to is not None else ""
     if resource:
         session = entity.sessions.get(resource)
@@ -155,21 +186,40 @@ def receive(turn: Turn, presence: Stanza) -> bool:
     return True
 
 
+def _forget_directed(turn: Turn, presence: Stanza) -> None:
+    """4.6.1: whoever got directed presence and goes need not be told of our going."""
+    for session in turn.entity.sessions.values():
+        directed = session.marks.get(DIRECTED, ())
+        if presence.from_ in directed and presence.to in (None, session.bare, session.jid):
+            session.marks[DIRECTED] = [to for to in directed if to != presence.from_]
+            turn.touch(session)
+
+
 def _answer_probe(turn: Turn, probe: Stanza) -> None:
-    """4.3.2: by what the prober may see."""
+    """4.3.2: by what the prober may see. 4.3.2.1: only an answer that is no available presence has the probe's id."""
     entity = turn.entity
     prober = probe.from_
     assert prober is not None
     bare = prober.partition("/")[0]
+    resource = (probe.to or "").partition("/")[2]
+    session = entity.sessions.get(resource)
     contact = entity.roster.contacts.get(bare)
     if bare != entity.bare and (contact is None or not contact.sees_us):
-        # 4.3.2, first rule. A request of theirs that waits is not answered by this.
-        if contact is None or not contact.pending_in:
-            turn.send(stanzas.presence(to=bare, from_=entity.bare, type="unsubscribed"))
+        if session is not None and {prober, bare}.intersection(session.marks.get(DIRECTED, ())):
+            turn.send(stanzas.presence(to=prober, from_=session.jid))  # 4.6.6: "mere presence"
+        elif contact is None or not contact.pending_in:
+            # 4.3.2, first rule. A request of theirs that waits is not answered by this.
+            turn.send(stanzas.presence(to=bare, from_=entity.bare, type="unsubscribed", id=probe.id))
+        return
+    if resource:  # of that resource alone, and only whether it is there
+        if session is not None and session.presence is not None:
+            turn.send(stanzas.presence(to=prober, from_=session.jid, id=session.presence.id))
+        else:
+            turn.send(stanzas.presence(to=prober, from_=probe.to, type="unavailable", id=probe.id))
         return
     sessions = entity.available()
     for session in sessions:
         assert session.presence is not None
         turn.send(session.presence._replace(to=prober))
     if not sessions:
-        turn.send(stanzas.presence(to=prober, from_=entity.bare, type="unavailable"))
+        turn.send(stanzas.presence(to=prober, from_=entity.bare, type="unavailable", id=probe.id))

@@ -16,7 +16,7 @@ from xmpp.xml import canonical_element, element
 
 feature = Feature("private", xep=((49, "1.2"),), server_features=(ns.PRIVATE,))
 
-# XEP-0049, 3.2: names that belong to the protocol itself.
+# XEP-0049, 2.3: names that belong to the protocol itself.
 _RESERVED: Final = ("jabber:client", "jabber:server", "jabber:iq:", "vcard-temp")
 
 
@@ -24,27 +24,31 @@ _RESERVED: Final = ("jabber:client", "jabber:server", "jabber:iq:", "vcard-temp"
 def put(turn: Turn, iq: Stanza) -> None:
     """Store the children, each in place of the former one of its name."""
     children = _children(iq)
+    if not children:
+        raise NotAcceptable("There is no element in the query.")  # 2.3
     key = turn.entity.key
     assert key is not None
-    stored = [(_name(child), canonical_element(child, ns.PRIVATE)) for child in children]
-    new_bytes = sum(len(xml) for _, xml in stored)
+    stored = {_name(child): canonical_element(child, ns.PRIVATE) for child in children}
+    new_bytes = sum(map(len, stored.values()))
     if new_bytes > turn.settings.private_bytes:
         raise NotAcceptable("The element is too large.")
 
-    def counted(later: Turn, present_bytes: int) -> None:
-        if present_bytes + new_bytes > later.settings.private_bytes:
+    def counted(later: Turn, other_bytes: int) -> None:
+        if other_bytes + new_bytes > later.settings.private_bytes:
             raise ResourceConstraint("There is no room for it in this account's private storage.")
-        for name, xml in stored:
+        for name, xml in stored.items():
             later.write(private.put, key, name, xml)
         later.answer(iq)
 
-    turn.fetch(private.total_size, counted, key)
+    turn.fetch(private.total_size, counted, key, tuple(stored))
 
 
 @feature.on_iq("get", ns.PRIVATE, "query", at=At.OWN)
 def get(turn: Turn, iq: Stanza) -> None:
-    """XEP-0049, 3.3: the stored element, or the empty one that was asked for."""
+    """XEP-0049, 2.3: the stored element, or the empty one that was asked for."""
     children = _children(iq)
+    if not children:
+        raise BadRequest("There is no element in the query.")  # 2.3: "Bad Format" of old
     if len(children) != 1:
         raise NotAcceptable("Ask for one element at a time.")
     asked = children[0]
@@ -61,7 +65,7 @@ def get(turn: Turn, iq: Stanza) -> None:
 @feature.on_iq("get", ns.PRIVATE, "query", at=At.ACCOUNT)
 @feature.on_iq("set", ns.PRIVATE, "query", at=At.ACCOUNT)
 def refuse(turn: Turn, iq: Stanza) -> None:
-    """XEP-0049, 3.1: another's private data."""
+    """XEP-0049, 2.3: another's private data."""
     raise Forbidden
 
 
@@ -69,8 +73,6 @@ def _children(iq: Stanza) -> list[etree._Element]:
     query = iq.child(ns.PRIVATE, "query")
     assert query is not None
     children = [child for child in query if isinstance(child.tag, str)]
-    if not children:
-        raise BadRequest("There is no element in the query.")
     for child in children:
         namespace = etree.QName(child).namespace or ""
         if namespace in ("", ns.PRIVATE) or namespace.startswith(_RESERVED):

