@@ -1,8 +1,8 @@
-"""Channel binding data of a TLS connection: `tls-exporter` (RFC 9266) and `tls-server-end-point` (RFC 5929).
+"""Channel binding data of a TLS connection: `tls-exporter` (RFC 9266), `tls-server-end-point`, `tls-unique` (RFC 5929).
 
 Python's `ssl` offers no exporter (as of 3.13). OpenSSL has it, so it is called through ctypes on the connection's
 `SSL*`, which lies behind the head of CPython's `_ssl._SSLSocket`. That is a private layout: only versions of Python
-where it was found are tried, and there a handshake in memory tests it first. Elsewhere only the other type is offered.
+where it was found are tried, and there a handshake in memory tests it first. Elsewhere only the end point is offered.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 EXPORTER: Final = "tls-exporter"
 END_POINT: Final = "tls-server-end-point"
+UNIQUE: Final = "tls-unique"
 
 # RFC 9266, 2: the label, a context of zero length (which is not the same as no context), 32 bytes.
 _LABEL: Final = b"EXPORTER-Channel-Binding"
@@ -38,7 +39,11 @@ def bindings(ssl_object: TlsObject, certificate_der: bytes) -> dict[str, bytes]:
 
     `ssl_object` has finished its handshake; `certificate_der` is the certificate that the server showed in it.
     """
-    found = {EXPORTER: tls_exporter(ssl_object), END_POINT: tls_server_end_point(certificate_der)}
+    found = {
+        EXPORTER: tls_exporter(ssl_object),
+        END_POINT: tls_server_end_point(certificate_der),
+        UNIQUE: tls_unique(ssl_object),
+    }
     return {binding_type: data for binding_type, data in found.items() if data is not None}
 
 
@@ -49,6 +54,18 @@ def tls_exporter(ssl_object: TlsObject) -> bytes | None:
     where it would not be unique to the connection (RFC 9266, 4).
     """
     return _export(ssl_object) if exporter_works() else None
+
+
+def tls_unique(ssl_object: TlsObject) -> bytes | None:
+    """The first Finished message of a handshake of TLS 1.2 (RFC 5929, 3); it is not defined for TLS 1.3.
+
+    RFC 5802, 6.1: who has channel binding has this type; clients on TLS 1.2 use it without asking (XEP-0440 is newer
+    than they are) and would fail with every -PLUS mechanism. None where there would be no exporter either, for the same
+    reasons: without the extended master secret it is not unique (RFC 7627, 1).
+    """
+    if ssl_object.version() == "TLSv1.3" or tls_exporter(ssl_object) is None:
+        return None
+    return ssl_object.get_channel_binding("tls-unique")
 
 
 @lru_cache(maxsize=256)  # a process shows few certificates

@@ -12,6 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
+import structlog
+
+from c2s.metrics import stats
 from cluster.shards import ShardMap, shard_of
 from cluster.wire import (
     ACKNOWLEDGED,
@@ -38,12 +41,15 @@ from cluster.wire import (
 )
 from xmpp.stanza import Stanza, from_wire
 
+log = structlog.get_logger(__name__)
+
 HELD_STANZAS: Final = 64  # per session; then its socket is not read
 HELD_BYTES: Final = 262_144
 OVERHEAD_BYTES: Final = 200  # what a stanza weighs beside its inner bytes
 ACKNOWLEDGE_EVERY: Final = 50  # stanzas, or one tick
 OFFER_AGAIN_S: Final = 3.0  # the safety net of rule 5
 ASK_AGAIN_S: Final = 1.0
+GAP_AGAIN_S: Final = 0.5  # a gap is told once, not again for each delivery that is on its way behind it
 
 
 class Sink(Protocol):
@@ -158,6 +164,18 @@ class _Asked:
     sink: Sink | None = None
 
 
+def _tell(asked: _Asked, answer: Attached | Refused | Answer) -> bool:
+    """Give an answer to the stream that asked. A bug of that stream is its own: False, and everybody else goes on; it
+    is not bound, and ends when its time to sign in is over."""
+    try:
+        asked.done(answer)
+    except Exception:
+        log.exception("stream_failed")
+        stats.failed()
+        return False
+    return True
+
+
 class Edge:
     """All sessions of one c2s process."""
 
@@ -175,6 +193,7 @@ class Edge:
         self._by_shard: dict[Shard, dict[SessionId, EdgeSession]] = {}
         self._asked: dict[str, _Asked] = {}
         self._touched: set[EdgeSession] = set()  # with acknowledgements the owner has not been told of
+        self._gap_told_at: dict[Shard, float] = {}
         self._handlers: dict[int, Callable[..., None]] = {
             DELIVER: self._on_deliver,
             CONFIRMED: self._on_confirmed,
@@ -223,8 +242,8 @@ class Edge:
         owner = self.map.owners[shard]
         if owner is not None:
             self._send_to(owner, (SUBMIT, shard, self.map.epochs[shard], session.sid, session.gen, n, stanza))
-        if len(session.held) >= HELD_STANZAS or session.held_bytes >= HELD_BYTES:
-            session.is_paused = True
+        if (len(session.held) >= HELD_STANZAS or session.held_bytes >= HELD_BYTES) and not session.is_paused:
+            session.is_paused = True  # what one read brought is taken all the same, so it may become a little more
             session.sink.pause_reading()
 
     def written(self, session: EdgeSession, q: int) -> None:
@@ -276,7 +295,7 @@ class Edge:
             if now > asked.deadline:
                 del self._asked[request]
                 lost = "remote-server-timeout"
-                asked.done(Refused(lost, "") if asked.kind == ATTACH else Answer(False, lost))
+                _tell(asked, Refused(lost, "") if asked.kind == ATTACH else Answer(False, lost))
             elif now - asked.asked_at >= ASK_AGAIN_S:
                 self._put(request, asked)
         for session in self.sessions.values():
@@ -302,7 +321,14 @@ class Edge:
                     session.last_id = id_
                 session.sink.deliver(stanza)
             elif q > session.q:
-                self._announce(shard)
+                self._on_gap(shard)
+
+    def _on_gap(self, shard: Shard) -> None:
+        now = self._now()
+        told_at = self._gap_told_at.get(shard)
+        if told_at is None or now - told_at >= GAP_AGAIN_S:
+            self._gap_told_at[shard] = now
+            self._announce(shard)
 
     def _on_confirmed(
         self, sender: Incarnation, shard: Shard, epoch: Epoch, sid: SessionId, gen: int, conf: int
@@ -350,14 +376,17 @@ class Edge:
         session.state = state
         self.sessions[sid] = session
         self._by_shard.setdefault(shard, {})[sid] = session
-        asked.done(Attached(session))
+        if not _tell(asked, Attached(session)):
+            self.detach(session, "internal-server-error")
 
     def _on_refused(
         self, sender: Incarnation, shard: Shard, epoch: Epoch, request: str, condition: str, text: str
     ) -> None:
+        if not self.map.is_current(shard, epoch):
+            return  # rule 14: the present owner is asked, too
         asked = self._asked.pop(request, None)
         if asked is not None:
-            asked.done(Refused(condition, text))
+            _tell(asked, Refused(condition, text))
 
     def _on_state(self, sender: Incarnation, shard: Shard, epoch: Epoch, sid: SessionId, gen: int, state: Any) -> None:
         session = self.sessions.get(sid)
@@ -371,7 +400,7 @@ class Edge:
     def _on_answer(self, sender: Incarnation, request: str, ok: bool, value: Any) -> None:
         asked = self._asked.pop(request, None)
         if asked is not None:
-            asked.done(Answer(ok, value))
+            _tell(asked, Answer(ok, value))
 
     def _on_map(self, sender: Incarnation, entries: tuple[tuple[Shard, Epoch, Incarnation], ...]) -> None:
         changed = [shard for shard, epoch, owner in entries if self.map.update(shard, epoch, owner)]

@@ -94,6 +94,10 @@ class Login:
         """`<abort/>` (RFC 6120, 6.4.4)."""
         self._fail(errors.Aborted())
 
+    def discard(self) -> None:
+        """The client begins another exchange instead (RFC 6120, 6.4.2)."""
+        stats.auth(self._mechanism, errors.Aborted.condition, self._now() - self._started_at)
+
     def cancel(self) -> None:
         """The stream has ended."""
         if self._request is not None:

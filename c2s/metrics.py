@@ -16,7 +16,6 @@ MECHANISMS: Final = (
     "PLAIN", "SCRAM-SHA-1", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-512",
     "SCRAM-SHA-512-PLUS", "other",
 )  # fmt: skip
-_STATES: Final = ("handshake", "auth", "bound")
 _IN, _OUT = "in", "out"
 
 _opened = metrics.counter(
@@ -28,6 +27,7 @@ _closed = metrics.counter(
 _stream_errors = metrics.counter(
     "stentor_c2s_stream_errors_total", "Stream errors sent to clients", {"condition": list(STREAM_ERRORS)}
 )
+_failures = metrics.counter("stentor_c2s_stream_failures_total", "Streams that failed by a bug of the server")
 _auth = metrics.counter(
     "stentor_c2s_auth_total",
     "SASL exchanges by outcome: rejected is the client's fault, error is ours",
@@ -46,8 +46,6 @@ class Stats:
         self.bytes_out = 0
         self.stanzas_in = [0, 0, 0, 0]  # by kind (xmpp/stanza.py)
         self.stanzas_out = [0, 0, 0, 0]
-        self.paused_readers = 0
-        self.throttled = 0
 
     def opened(self, transport: str) -> None:
         """A connection was accepted."""
@@ -60,6 +58,10 @@ class Stats:
     def stream_error(self, condition: str) -> None:
         """A stream error was sent."""
         _stream_errors.labels(condition).inc()
+
+    def failed(self) -> None:
+        """A bug of ours has ended a stream; the log has the traceback."""
+        _failures.inc()
 
     def auth(self, mechanism: str, condition: str | None, seconds: float) -> None:
         """A SASL exchange has ended; `condition` is the failure's, None for success."""
@@ -88,12 +90,6 @@ def _export() -> None:
         ("direction", "kind"),
         {(_IN, name): (lambda kind=kind: stats.stanzas_in[kind]) for kind, name in NAMES.items()}
         | {(_OUT, name): (lambda kind=kind: stats.stanzas_out[kind]) for kind, name in NAMES.items()},
-    )
-    metrics.sampled_gauge(
-        "stentor_c2s_paused_readers",
-        "Connections not read from, because too much of theirs is unconfirmed",
-        (),
-        {(): lambda: stats.paused_readers},
     )
 
 

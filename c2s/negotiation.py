@@ -36,8 +36,5 @@ ABORT: Final = f"{ns.SASL} abort"
 # First-level elements other than stanzas, by the state in which they mean something.
 ELEMENTS: Final[dict[State, frozenset[str]]] = {
     State.UNAUTHENTICATED: frozenset({STARTTLS, AUTH}),
-    State.AUTHENTICATING: frozenset({RESPONSE, ABORT}),
+    State.AUTHENTICATING: frozenset({AUTH, RESPONSE, ABORT}),
 }
-
-# States in which the answer of a router is awaited: input waits, too.
-WAITING: Final = frozenset({State.HANDSHAKE, State.BINDING})

@@ -6,6 +6,7 @@ import asyncio
 import random
 import secrets
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ from typing import Any, Final
 from c2s import features
 from c2s.channel_binding import exporter_works
 from c2s.edge import Answer, Edge
+from c2s.metrics import TRANSPORTS
 from c2s.negotiation import State
 from c2s.stream import ClientStream, Facts, StreamSettings
 from c2s.tcp import Connection, Connections
@@ -32,6 +34,7 @@ log = logs.get_logger()
 TICK_S: Final = 1.0
 MAP_YOUNG_S: Final = 30.0
 STANZA_ELEMENTS: Final = 5_000
+PHASES: Final = ("handshake", "auth", "bound")
 
 
 class C2SApplication:
@@ -60,6 +63,7 @@ class C2SApplication:
             "routers": lambda: None if self._routers else "no link to a router; check bus.seeds",
             "shard_map": self._check_map,
             "facts": lambda: None if self._has_facts else "no router has told the stream features yet",
+            "sessions": self._check_sessions,
         }
 
     def _check_map(self) -> str | None:
@@ -69,6 +73,10 @@ class C2SApplication:
         if not self._routers and time.monotonic() - self._heard_at > MAP_YOUNG_S:
             return "the shard map is older than 30 s"
         return None
+
+    def _check_sessions(self) -> str | None:
+        bound, limit = len(self._edge.sessions), self._config.limits.sessions
+        return None if bound < limit else f"{bound} sessions are bound, and limits.sessions is {limit}"
 
     async def start(self, process: Process) -> None:
         """Join the bus, then listen."""
@@ -128,7 +136,11 @@ class C2SApplication:
             if connection.stream is not None:
                 connection.stream.shut_down()
                 self._connections.flush()
-        while self._edge.sessions or self._connections.all:  # noqa: ASYNC110  # the drain's time bounds this
+        while self._edge.sessions or self._connections.all:  # the drain's time bounds this
+            for connection in list(self._connections.all):
+                if connection.stream is not None:
+                    connection.stream.shut_down()  # it was still in its handshake above
+            self._connections.flush()
             await asyncio.sleep(0.05)  # owners confirm what was held
 
     async def stop(self) -> None:
@@ -169,11 +181,7 @@ class C2SApplication:
             self._edge.tick()
             if not self._has_facts and all(self._edge.map.owners):
                 self._ask_facts()
-            for connection in list(self._connections.all):
-                connection.check_written()
-                if connection.stream is not None:
-                    connection.stream.check_time()
-            self._connections.flush()
+            await self._connections.check()
 
     def _ask_facts(self) -> None:
         domain = self._config.server.domains[0]
@@ -201,24 +209,20 @@ class C2SApplication:
             ("name",),
             {(name,): (lambda at=at: at) for name, at in expiries.items()},  # type: ignore[misc]
         )
-
-        def in_state(transport: str, wanted: str) -> float:
-            return sum(
-                connection.transport_name == transport and _phase(connection) == wanted for connection in connections
-            )
-
-        metrics.sampled_gauge(
+        metrics.counted_gauge(
             "stentor_c2s_connections",
             "Client connections by what they are doing",
-            ("transport", "state"),
-            {
-                (transport, state): (lambda transport=transport, state=state: in_state(transport, state))  # type: ignore[misc]
-                for transport in ("tcp", "starttls", "tls")
-                for state in ("handshake", "auth", "bound")
-            },
+            {"transport": TRANSPORTS, "state": PHASES},
+            lambda: Counter((connection.transport_name, _phase(connection)) for connection in connections),
         )
         sessions = self._edge.sessions
         metrics.sampled_gauge("stentor_c2s_sessions", "Bound sessions", (), {(): lambda: len(sessions)})
+        metrics.sampled_gauge(
+            "stentor_c2s_paused_readers",
+            "Connections not read from, because too much of theirs is unconfirmed",
+            (),
+            {(): lambda: sum(session.is_paused and not session.is_closing for session in sessions.values())},
+        )
         metrics.sampled_gauge(
             "stentor_c2s_unacknowledged_stanzas",
             "Stanzas written to clients and not yet acknowledged",
@@ -252,6 +256,7 @@ def _stream_settings(config: Config) -> StreamSettings:
         after_login=after,
         before_login_bytes=c2s.pre_auth_bytes,
         sasl_tries=c2s.sasl_tries,
+        sessions=config.limits.sessions,
         login_timeout_s=c2s.login_timeout_s,
         idle_timeout_s=c2s.idle_timeout_s,
         keepalive_s=c2s.keepalive_s,

@@ -6,9 +6,10 @@ bound it originates no stanza and drops none: every reply, errors included, is t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -32,12 +33,15 @@ from xmpp.stream import (
     Violation,
     open_stream,
 )
-from xmpp.xml import element, text_of
+from xmpp.xml import child_texts, element, text_of
 
 log = structlog.get_logger(__name__)
 
 PARSER_SLEEPS_S: Final = 1.0  # a parser costs 12 KB to keep and 5 us to make anew
 CLOSE_WITHIN_S: Final = 5.0  # how long a client that has closed its stream waits for what it sent to be confirmed
+
+# RFC 6120, 4.7.5: major and minor are separate integers; leading zeros are ignored, a minor version is no obstacle.
+_VERSION_1: Final = re.compile(r"0*1\.[0-9]+")
 
 
 class Transport(Protocol):
@@ -86,6 +90,7 @@ class StreamSettings:
     after_login: Limits
     before_login_bytes: int
     sasl_tries: int
+    sessions: int  # of this process
     login_timeout_s: float
     idle_timeout_s: float
     keepalive_s: float
@@ -147,13 +152,14 @@ class ClientStream:
 
     def receive_data(self, data: bytes) -> None:
         """Bytes from the client, however cut."""
-        if self._is_closed:
-            return
-        self._last_in = self._now()
         stats.bytes_in += len(data)
         if self._state is State.BOUND:
+            self._last_in = self._now()
             self._handle_all(self._parser.feed(data))
             return
+        if self._state is State.CLOSING or self._is_closed:
+            return  # RFC 6120, 4.4: who has closed its stream sends nothing more
+        self._last_in = self._now()
         self._parser.push(data)
         if not self._bare:
             self._before_login += len(data)
@@ -166,19 +172,23 @@ class ClientStream:
             self._negotiate()
 
     def receive_eof(self) -> None:
-        """The client has half-closed its connection: as if it had closed the stream."""
+        """The client has half-closed its connection: as if it had closed the stream. It may still read."""
         if not self._is_closed:
-            self._end("client-eof")
+            if self._state not in (State.HEADER, State.HANDSHAKE):  # else there is no stream of ours to close
+                self._transport.write(CLOSE_STREAM)
+            self._end("client" if self._state is State.CLOSING else "client-eof")
             self._transport.close()
 
     def connection_lost(self) -> None:
         """The connection is gone."""
         if not self._is_closed:
-            self._end("connection-lost")
+            self._end("client" if self._state is State.CLOSING else "connection-lost")
 
     def tls_established(self) -> None:
         """The STARTTLS handshake is done: the client opens a new stream (RFC 6120, 5.4.3.3). What it sent in clear
         behind <starttls/> is thrown away: it was not protected."""
+        if self._is_closed:
+            return
         self._parser.restart(drop=True)
         self._is_held = False
         self._state = State.HEADER
@@ -194,7 +204,7 @@ class ClientStream:
             elif now - self._opened_at > settings.login_timeout_s:
                 self.fail(errors.ConnectionTimeout("No resource was bound in time."))
             return
-        if now - self._last_in > settings.idle_timeout_s:
+        if now - self._last_in > settings.idle_timeout_s and not self._is_paused():
             self.fail(errors.ConnectionTimeout("Nothing was received for too long."))
         elif now - max(self._last_out, self._last_in) > settings.keepalive_s:
             self._last_out = now
@@ -210,7 +220,7 @@ class ClientStream:
                 self._submit(event)
             else:
                 self._handle(event)
-            if self._is_closed:
+            if self._state is not State.BOUND:
                 return
 
     def _negotiate(self) -> None:
@@ -246,7 +256,7 @@ class ClientStream:
 
     def _on_open(self, event: StreamOpen) -> None:
         """RFC 6120, 4.7: the header is checked, ours goes out, then the features."""
-        fault = self._header_fault(event)
+        fault = self._header_fault(event) or self._shortage()
         self._lang = event.lang
         from_ = self._domain or next(iter(self._settings.domains))
         header = open_stream(
@@ -278,11 +288,17 @@ class ClientStream:
         if self._bare and domain != self._domain:
             return errors.HostUnknown("The domain changed during the negotiation.")
         self._domain = domain
-        if event.version is not None and not _is_version_1(event.version):
-            return errors.UnsupportedVersion()
         if event.version is None:
             return errors.UnsupportedVersion("XMPP 1.0 is needed (RFC 6120).")
+        if _VERSION_1.fullmatch(event.version) is None:
+            return errors.UnsupportedVersion()
         return None
+
+    def _shortage(self) -> StreamError | None:
+        """Whether this process holds all the sessions that it may: refused before the work of signing in is done."""
+        if len(self._edge.sessions) < self._settings.sessions:
+            return None
+        return errors.StreamResourceConstraint("This server holds as many sessions as it may. Try again.")
 
     @staticmethod
     def _header_from(event: StreamOpen) -> str | None:
@@ -342,14 +358,21 @@ class ClientStream:
 
     def _on_auth(self, event: Element) -> None:
         transport = self._transport
+        mechanism = event.attributes.get("mechanism", "")
+        if self._login is not None:
+            # RFC 6120, 6.4.2: another <auth/> discards the negotiation that is going on.
+            self._login.discard()
+            self._login = None
         if not transport.is_secure and self._settings.is_tls_required:
-            self.auth_failed(errors.EncryptionRequired())
+            fault = errors.EncryptionRequired()
+            stats.auth(mechanism, fault.condition, 0.0)
+            self.auth_failed(fault)
             return
         self._state = State.AUTHENTICATING
         self._login = Login(
             self, self._edge, self._domain, transport.is_secure, transport.channel_bindings(), self._now
         )
-        self._login.begin(event.attributes.get("mechanism", ""), event.text)
+        self._login.begin(mechanism, event.text)
 
     def auth_challenge(self, data: bytes) -> None:
         """The exchange goes on; the client answers."""
@@ -399,7 +422,6 @@ class ClientStream:
             self._state is State.UNAUTHENTICATED
             and stanza.kind == IQ
             and stanza.payload == f"{ns.REGISTER} query"
-            and self._settings.may_register
             and (self._transport.is_secure or not self._settings.is_tls_required)
         ):
             self._on_register(stanza)
@@ -422,6 +444,9 @@ class ClientStream:
             except JidError as problem:
                 self._reply_error(stanza, errors.BadRequest(str(problem)))  # RFC 6120, 7.7.2.1
                 return
+        if (shortage := self._shortage()) is not None:
+            self.fail(shortage)
+            return
         self._state = State.BINDING
         self._hold()
         facts = {"address": self._transport.address, "transport": self._transport.transport_name}
@@ -445,18 +470,25 @@ class ClientStream:
         self._handle_all(self._parser.flow())
 
     def _on_register(self, stanza: Stanza) -> None:
+        """XEP-0077, 3.1: a request before anybody has signed in. What is wrong with it does not end the stream."""
+        if not self._settings.may_register:
+            self._reply_error(stanza, errors.ServiceUnavailable())  # 3.1: "does not support In-Band Registration"
+            return
+        query, *others = stanza.children()
+        if stanza.type not in ("get", "set") or not stanza.id or others:
+            self._reply_error(stanza, errors.BadRequest())  # RFC 6120, 8.2.3
+            return
         self._hold()
-        query = stanza.child(ns.REGISTER, "query")
-        assert query is not None
-        given = {str(child.tag).rpartition("}")[2]: text_of(child) for child in query}
+        given = child_texts(query, ns.REGISTER)
 
         def done(answer: Answer) -> None:
+            self._request = None
             if self._is_closed:
                 return
             if answer.ok:
                 self._transport.write(encode(result(stanza._replace(to=None, from_=None), answer.value)))
             else:
-                self._reply_error(stanza, errors.stanza_error(*answer.value))
+                self._reply_error(stanza, _fault_of(answer.value))
             self._release()
 
         arguments = (self._domain, stanza.type, given, self._transport.address)
@@ -489,8 +521,8 @@ class ClientStream:
                 to = prepare(to)
             except JidError:
                 to, flags = None, flags | BAD_TO  # the owner answers jid-malformed
-        if lang is None and kind != IQ:
-            lang = self._lang  # RFC 6120, 8.1.5
+        if lang is None:
+            lang = self._lang  # RFC 6120, 8.1.5: any stanza
         stats.stanzas_in[kind] += 1
         self._edge.submit(session, Stanza(kind, type_, to, jid, id_, lang, flags, payload, extra, inner))
 
@@ -505,6 +537,8 @@ class ClientStream:
 
     def deliver(self, stanza: Stanza) -> None:
         """Write a stanza to the client."""
+        if self._is_closed:
+            return  # its session waits for the owner's last word; nothing follows </stream:stream>
         self._last_out = self._now()
         stats.stanzas_out[stanza.kind] += 1
         self._transport.write(encode(stanza, self._bare))
@@ -524,13 +558,17 @@ class ClientStream:
 
     def pause_reading(self) -> None:
         """Too much is unconfirmed."""
-        stats.paused_readers += 1
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Go on."""
-        stats.paused_readers -= 1
-        self._transport.resume_reading()
+        """Go on. The client's silence, if it is silent, begins now."""
+        if not self._is_closed:
+            self._last_in = self._now()
+            self._transport.resume_reading()
+
+    def _is_paused(self) -> bool:
+        """Whether it is we who do not read: then silence is not the client's."""
+        return self.session is not None and self.session.is_paused
 
     # --- ends
 
@@ -555,17 +593,18 @@ class ClientStream:
         self.fail(errors.SystemShutdown())
 
     def fail(self, fault: StreamError) -> None:
-        """Close the stream with an error (RFC 6120, 4.9.1.1), opening it first where that has not happened yet."""
+        """Close the stream with an error (RFC 6120, 4.9.1.1), opening it first where that has not happened yet
+        (4.9.1.2), be it the first stream or the one after TLS or SASL."""
         if self._is_closed:
             return
-        if self._state is State.HEADER and not self._bare and self._domain == "":
-            from_ = next(iter(self._settings.domains))
+        if self._state is State.HEADER:
+            from_ = self._domain or next(iter(self._settings.domains))
             self._transport.write(open_stream(namespace=ns.CLIENT, from_=from_, id=self._new_id(), lang="en"))
         self._fail_after_header(fault)
 
     def _fail_after_header(self, fault: StreamError) -> None:
-        stats.stream_error(fault.condition)
-        if self._state is not State.HANDSHAKE:
+        if self._state is not State.HANDSHAKE:  # in the middle of it, there is no stream to write to
+            stats.stream_error(fault.condition)
             self._transport.write(fault.to_bytes() + CLOSE_STREAM)
         self._end(fault.condition)
         self._transport.close()
@@ -582,15 +621,16 @@ class ClientStream:
             self._login.cancel()
         session = self.session
         if session is not None and not session.is_closing:
-            if session.is_paused:
-                stats.paused_readers -= 1
             self._edge.detach(session, reason)
         stats.closed(reason)
         if was_bound:
             self._log.info("stream_closed", reason=reason, seconds=round(self._now() - self._opened_at, 3))
 
 
-def _is_version_1(version: str) -> bool:
-    """RFC 6120, 4.7.5: major and minor as separate integers; a minor version is no obstacle."""
-    major, _, minor = version.partition(".")
-    return major.isdigit() and minor.isdigit() and int(major) == 1
+def _fault_of(value: Any) -> StanzaError:
+    """What a router said instead of an answer: a condition and a text, or a condition alone, also one of SASL's."""
+    if not isinstance(value, str):
+        return errors.stanza_error(*value)
+    if value == "temporary-auth-failure":  # its database is away
+        return errors.ResourceConstraint("This cannot be done right now. Try again.")
+    return errors.stanza_error(value)

@@ -9,26 +9,30 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
+import time
 from collections.abc import Callable
 from typing import Any, Final, cast
 
 import structlog
-from prometheus_client import Histogram
 
 from c2s.channel_binding import bindings
 from c2s.edge import Edge
+from c2s.metrics import stats
 from c2s.stream import ClientStream
 from c2s.tls import ServerTls
-from cluster.metrics import LATENCY_BUCKETS
+from cluster import metrics
+from xmpp import errors
 
 log = structlog.get_logger(__name__)
 
 RECEIVE_BYTES: Final = 65_536
-WRITE_HIGH_BYTES: Final = 1_048_576  # a client that lets so much pile up is not written to until it reads
+WRITE_HIGH_BYTES: Final = 1_048_576  # a client that lets so much pile up is watched
+OUTPUT_BYTES: Final = 8_388_608  # and one that lets so much pile up is cut off
+CHECKED_AT_ONCE: Final = 500  # a millisecond
+CLOSE_WITHIN_S: Final = 10.0  # how long a client may take to read the end of its stream, and to close TLS
 
-tls_handshake_seconds = Histogram(
-    "stentor_c2s_tls_handshake_seconds", "Time of a TLS handshake with a client", ["result"], buckets=LATENCY_BUCKETS
+tls_handshake_seconds = metrics.histogram(
+    "stentor_c2s_tls_handshake_seconds", "Time of a TLS handshake with a client", {"result": ["ok", "failed"]}
 )
 _handshake_ok = tls_handshake_seconds.labels("ok")
 _handshake_failed = tls_handshake_seconds.labels("failed")
@@ -61,35 +65,46 @@ class Connections:
         """A protocol for a connection that is about to be accepted."""
         return Connection(self, is_direct_tls)
 
+    async def check(self) -> None:
+        """About once a second: what was written, and the time-outs of every connection. Everything else has its turn
+        after each few of them."""
+        connections = list(self.all)
+        for begin in range(0, len(connections), CHECKED_AT_ONCE):
+            for connection in connections[begin : begin + CHECKED_AT_ONCE]:
+                connection.check()
+            self.flush()
+            await asyncio.sleep(0)
+
 
 class Connection(asyncio.BufferedProtocol):
     """One client's socket, as transport of its stream."""
 
     __slots__ = (
-        "_buffer", "_connections", "_is_direct_tls", "_is_lost", "_out", "_q_written", "_started_at", "_transport",
-        "stream", "transport_name",
+        "_buffer", "_closed_at", "_connections", "_is_lost", "_is_slow", "_out", "_q_written", "_started_at",
+        "_transport", "stream", "transport_name",
     )  # fmt: skip
 
     def __init__(self, connections: Connections, is_direct_tls: bool) -> None:
+        self._started_at: float | None = time.monotonic() if is_direct_tls else None  # of a direct TLS handshake
         self._connections = connections
-        self._is_direct_tls = is_direct_tls
         self._buffer = connections.tls_buffer if is_direct_tls else connections.plain_buffer
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
         self._q_written = 0
         self._is_lost = False
-        self._started_at = 0.0
+        self._is_slow = False
+        self._closed_at: float | None = None
         self.transport_name = "tls" if is_direct_tls else "tcp"
         self.stream: ClientStream | None = None
 
     # --- asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A new connection, or the same one after its STARTTLS handshake."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's are not its subclasses
-        self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
-        if self.stream is not None:
-            return
+        """A new connection, with direct TLS after the handshake."""
+        self._use(cast(asyncio.Transport, transport))  # uvloop's are not its subclasses
+        if self._started_at is not None:
+            _handshake_ok.observe(time.monotonic() - self._started_at)
+            self._started_at = None
         connection: socket.socket | None = transport.get_extra_info("socket")
         if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -97,21 +112,35 @@ class Connection(asyncio.BufferedProtocol):
         self._connections.all.add(self)
         self.stream = self._connections.make_stream(self)
 
+    def __del__(self) -> None:
+        # A connection whose direct TLS handshake fails is dropped by the event loop without a word to its protocol.
+        if self._started_at is not None:
+            _handshake_failed.observe(time.monotonic() - self._started_at)
+
+    def _use(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+
     def get_buffer(self, sizehint: int) -> memoryview:
         """The buffer shared by all connections of this kind."""
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes have arrived."""
-        assert self.stream is not None
-        self.stream.receive_data(bytes(self._buffer[:nbytes]))
+        stream = self.stream
+        if stream is None:
+            return
+        try:
+            stream.receive_data(bytes(self._buffer[:nbytes]))
+        except Exception:
+            self._give_up()
         self._connections.flush()
 
     def eof_received(self) -> bool:
         """The client sends no more."""
-        assert self.stream is not None
-        self.stream.receive_eof()
-        self._connections.flush()
+        if self.stream is not None:
+            self.stream.receive_eof()
+            self._connections.flush()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -122,14 +151,28 @@ class Connection(asyncio.BufferedProtocol):
         if self.stream is not None:
             self.stream.connection_lost()
             self.stream = None
+        self._out.clear()
         self._transport = None
 
     def pause_writing(self) -> None:
-        """The client reads slower than we write; its owner bounds what may pile up."""
+        """The client reads slower than we write; its owner bounds how many stanzas may pile up, `check` the bytes."""
+        self._is_slow = True
 
     def resume_writing(self) -> None:
         """The client reads again."""
+        self._is_slow = False
         self._note_written()
+
+    def _give_up(self) -> None:
+        """A bug: this stream ends, the process lives."""
+        log.exception("stream_failed")
+        stats.failed()
+        try:
+            if self.stream is not None:
+                self.stream.fail(errors.StreamInternalServerError())
+        except Exception:
+            log.exception("stream_failed")
+            self.abort()
 
     # --- the stream's side (c2s/stream.py, Transport)
 
@@ -144,16 +187,33 @@ class Connection(asyncio.BufferedProtocol):
         if transport is None or not self._out:
             return
         self._note_written()
-        transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
+        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+        transport.write(data)
+        stats.bytes_out += len(data)
         self._out.clear()
         session = self.stream.session if self.stream is not None else None
         if session is not None:
             self._q_written = session.q
 
-    def check_written(self) -> None:
-        """About once a second: whether the kernel has taken what was written."""
-        if self.stream is not None and self.stream.session is not None:
-            self._note_written()
+    def check(self) -> None:
+        """About once a second: whether the kernel has taken what was written, whether the client is too slow."""
+        stream = self.stream
+        if stream is None:
+            return
+        if self._closed_at is not None:
+            if time.monotonic() - self._closed_at > CLOSE_WITHIN_S:
+                self.abort()  # it does not read, or does not answer TLS's close
+            return
+        try:
+            if stream.session is not None:
+                self._note_written()
+            if self._is_slow and self.queued_bytes > OUTPUT_BYTES:
+                stream.fail(errors.StreamResourceConstraint("Too much is waiting to be read."))
+                self.abort()
+            else:
+                stream.check_time()
+        except Exception:
+            self._give_up()
 
     def _note_written(self) -> None:
         """Without stream management, what the kernel took counts as acknowledged (docs/delivery.md)."""
@@ -166,6 +226,7 @@ class Connection(asyncio.BufferedProtocol):
     def start_tls(self) -> None:
         """Begin the STARTTLS handshake, behind everything queued."""
         self.flush()
+        self.pause_reading()  # what comes from here on is for TLS
         task = asyncio.get_running_loop().create_task(self._handshake())
         self._connections.tasks.add(task)
         task.add_done_callback(self._connections.tasks.discard)
@@ -173,22 +234,27 @@ class Connection(asyncio.BufferedProtocol):
     async def _handshake(self) -> None:
         loop = asyncio.get_running_loop()
         shared, plain = self._connections, self._transport
-        assert plain is not None
+        if plain is None or self._is_lost:
+            return
         self._buffer = shared.tls_buffer
         started = loop.time()
+        transport: asyncio.Transport | None = None
         try:
             transport = await loop.start_tls(
                 plain, self, shared.tls.context, server_side=True, ssl_handshake_timeout=shared.handshake_timeout_s
             )
-        except (OSError, ssl.SSLError, TimeoutError) as problem:
-            _handshake_failed.observe(loop.time() - started)
+        except (OSError, RuntimeError) as problem:  # ssl.SSLError and TimeoutError are OSErrors
             log.debug("tls_handshake_failed", problem=str(problem))
+        if transport is None or transport.is_closing():  # closing: uvloop's answer when we closed it meanwhile
+            _handshake_failed.observe(loop.time() - started)
             plain.abort()
+            if not self._is_lost:
+                self.connection_lost(None)  # the event loop says so only after a handshake
             return
         _handshake_ok.observe(loop.time() - started)
-        if transport is None or self._is_lost or self.stream is None:
+        if self.stream is None:
             return
-        self._transport = transport
+        self._use(transport)
         self.transport_name = "starttls"
         self.stream.tls_established()
         shared.flush()
@@ -196,6 +262,8 @@ class Connection(asyncio.BufferedProtocol):
     def close(self) -> None:
         """Write what is queued, then end the connection."""
         self.flush()
+        if self._closed_at is None:
+            self._closed_at = time.monotonic()
         if self._transport is not None:
             self._transport.close()
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import zmq
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from cluster import logs, metrics
 from cluster.config import Config
@@ -21,6 +22,7 @@ from cluster.keys import ZAP_DOMAIN, Keys, ZapHandler, problem_with
 from cluster.link import ReceiveLink, SendLink
 from cluster.membership import ROLES, Membership, Peer, PeerDown, PeerEvent, PeerUp
 from cluster.wire import (
+    ARITY,
     GOODBYE,
     GREETINGS,
     MAY_SEND,
@@ -30,6 +32,7 @@ from cluster.wire import (
     Envelope,
     Incarnation,
     WireError,
+    node_of,
     pack_frame,
     unpack_frame,
 )
@@ -114,6 +117,7 @@ class Bus:
         on_peer: Callable[[PeerEvent], None],
         heartbeat_s: float = 0.5,
         dead_after_s: float = 5.0,
+        registry: CollectorRegistry = REGISTRY,
     ) -> None:
         self.incarnation = incarnation
         self.role = role
@@ -125,7 +129,7 @@ class Bus:
         self._on_peer = on_peer
         self._heartbeat_s = heartbeat_s
         self._membership = Membership(incarnation, role, advertise_address, dead_after_s)
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(1)
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._links: dict[Incarnation, _Link] = {}
         self._generations: dict[Incarnation, int] = {}
         # What was received from a process stays known while it may live, whatever this one believes of it: the two
@@ -142,6 +146,7 @@ class Bus:
         self._is_drain_due = False
         self._flush_due: list[_Link] = []
         self._counts = _Counts()
+        self._registry = registry
 
     @classmethod
     def from_config(
@@ -186,19 +191,21 @@ class Bus:
     async def start(self) -> None:
         """Listen and begin to look around. Raises OSError (zmq.ZMQError) where the address is taken."""
         self._loop = loop = asyncio.get_running_loop()
+        self._context = context = zmq.Context(1)
         if self._keys is not None:
-            self._zap = ZapHandler(self._context, self._keys)
+            self._zap = ZapHandler(context, self._keys)
             loop.add_reader(self._zap.socket.FD, self._drain_zap)
-        router = self._context.socket(zmq.ROUTER)
+        router = context.socket(zmq.ROUTER)
         router.linger = 0
         router.rcvhwm = router.sndhwm = 0
         router.router_handover = True
+        router.ipv6 = _is_ipv6(self._bind_address)
         if self._keys is not None:
             router.curve_server = True
             router.curve_secretkey = self._keys.secret.encode()
             router.zap_domain = ZAP_DOMAIN.encode()
-        router.bind(self._bind_address)
         self._router = router
+        router.bind(self._bind_address)
         loop.add_reader(router.FD, self._drain)
         self._export()
         self._tick()
@@ -207,7 +214,7 @@ class Bus:
     async def stop(self) -> None:
         """Say goodbye and close; what is queued leaves within a moment."""
         loop = self._loop
-        if loop is None or self._router is None:
+        if loop is None or self._router is None or self._context is None:
             return
         for link in self._links.values():
             self._flush(link)
@@ -220,6 +227,7 @@ class Bus:
             loop.remove_reader(self._zap.socket.FD)
             self._zap.close()
         self._router.close()
+        self._router = None
         for link in self._links.values():
             link.socket.close(linger=200)
         for socket, _ in self._greeters.values():
@@ -321,6 +329,9 @@ class Bus:
             self._plan_drain()
         except zmq.Again:
             pass
+        except Exception:
+            log.exception("frame_failed")
+            self._plan_drain()  # the rest is still there, and the descriptor will not tell of it again
         if self._own:
             own, self._own = self._own, []
             self._deliver(self.incarnation, tuple(own))
@@ -344,7 +355,7 @@ class Bus:
             log.debug("frame_rejected", problem=str(problem))
             return
         now = time.monotonic()
-        if envelopes and envelopes[0] and envelopes[0][0] in GREETINGS:
+        if envelopes and envelopes[0][0] in GREETINGS:
             self._on_greeting(sender, envelopes[0], proven_role, now)
             return
         if receiver != self.incarnation:
@@ -375,14 +386,17 @@ class Bus:
         may_send = MAY_SEND[role]
         is_clean = True
         for envelope in envelopes:
-            kind = envelope[0] if envelope else None
+            kind = envelope[0]
             if kind not in may_send:
                 is_clean = False
                 _rejected.labels("kind-not-allowed").inc()
-            elif kind == NODES:
+                continue
+            if len(envelope) > ARITY[kind]:
+                is_clean = False  # a newer neighbour knows more fields
+            if kind == NODES:
                 self._membership.nodes(envelope[1])
                 self._send_greetings()
-        return envelopes if is_clean else tuple(e for e in envelopes if e and e[0] in may_send)
+        return envelopes if is_clean else tuple(e[: ARITY[e[0]]] for e in envelopes if e[0] in may_send)
 
     def _deliver(self, sender: Incarnation, envelopes: tuple[Envelope, ...]) -> None:
         try:
@@ -402,12 +416,20 @@ class Bus:
     # --- who is there
 
     def _on_greeting(self, sender: Incarnation, envelope: Envelope, proven_role: str | None, now: float) -> None:
-        if proven_role is not None and envelope[0] != GOODBYE and (len(envelope) < 2 or envelope[1] != proven_role):
+        if proven_role is not None and proven_role != self._claimed_role(sender, envelope, proven_role):
             _rejected.labels("role-not-proven").inc()
             return
-        self._membership.greeted(sender, envelope, now)
+        if not self._membership.greeted(sender, envelope, now):
+            _rejected.labels("undecodable").inc()
         self._tell_events()
         self._send_greetings()
+
+    def _claimed_role(self, sender: Incarnation, envelope: Envelope, proven_role: str) -> object:
+        """The role that a greeting speaks for. GOODBYE names none: the one by which its sender is known counts."""
+        if envelope[0] == GOODBYE:
+            known = self._membership.peers.get(sender)
+            return known.role if known is not None else proven_role
+        return envelope[1] if len(envelope) > 1 else None
 
     def _tell_events(self) -> None:
         while self._membership.events:
@@ -423,7 +445,12 @@ class Bus:
         generation = self._generations[event.incarnation] = max(
             self._generations.get(event.incarnation, 0) + 1, int(time.time())
         )
-        socket = self._dealer(event.address, event.role)
+        try:
+            socket = self._dealer(event.address, event.role)
+        except zmq.ZMQError as problem:
+            self._unusable(event.address, problem)
+            self._membership.lose(event.incarnation)
+            return
         send = SendLink(self.incarnation, event.incarnation, generation)
         receive = self._received.setdefault(event.incarnation, ReceiveLink())
         link = self._links[event.incarnation] = _Link(event.incarnation, event.role, socket, send, receive)
@@ -438,6 +465,8 @@ class Bus:
             log.info("peer_down", peer=event.incarnation)
 
     def _dealer(self, address: str, role: str) -> zmq.Socket[bytes]:
+        """A socket towards a peer. Raises ZMQError where the address is none, or the role has no key."""
+        assert self._context is not None
         socket = self._context.socket(zmq.DEALER)
         socket.linger = 0
         socket.sndhwm = socket.rcvhwm = 0
@@ -445,12 +474,22 @@ class Bus:
         socket.reconnect_ivl_max = 1_000
         socket.heartbeat_ivl = 1_000
         socket.heartbeat_timeout = 3_000
-        if self._keys is not None:
-            socket.curve_publickey = self._keys.public.encode()
-            socket.curve_secretkey = self._keys.secret.encode()
-            socket.curve_serverkey = self._keys.of_role[role].encode()
-        socket.connect(address)
+        socket.ipv6 = _is_ipv6(address)
+        try:
+            if self._keys is not None:
+                socket.curve_publickey = self._keys.public.encode()
+                socket.curve_secretkey = self._keys.secret.encode()
+                socket.curve_serverkey = self._keys.of_role[role].encode()
+            socket.connect(address)
+        except zmq.ZMQError:
+            socket.close()
+            raise
         return socket
+
+    def _unusable(self, address: str, problem: zmq.ZMQError) -> None:
+        """A peer or a seed names an address that cannot be one."""
+        _rejected.labels("undecodable").inc()
+        log.warning("bus_address_unusable", addresses=[address], problem=str(problem))
 
     def _send_greetings(self) -> None:
         """Greetings have sockets of their own: whom they reach is not known yet. Only routers are looked for."""
@@ -459,7 +498,11 @@ class Bus:
         for address, envelope in greetings:
             role = self._role_at(address)
             greeter = self._greeters.get(address)
-            socket = greeter[0] if greeter is not None else self._dealer(address, role)
+            try:
+                socket = greeter[0] if greeter is not None else self._dealer(address, role)
+            except zmq.ZMQError as problem:
+                self._unusable(address, problem)
+                continue
             self._greeters[address] = (socket, now)
             socket.send(pack_frame(self.incarnation, 0, "", 0, NO_ACK, (envelope,)), zmq.NOBLOCK)
 
@@ -478,14 +521,22 @@ class Bus:
         for link in list(self._links.values()):
             self._tend(link, now)
         self._membership.tick(now)
-        for gone in self._received.keys() - self._membership.peers.keys():
-            del self._received[gone]
+        if len(self._received) > len(self._membership.peers):
+            self._forget_replaced()
         self._tell_events()
         self._send_greetings()
         for address, (socket, used_at) in list(self._greeters.items()):
             if now - used_at > 5.0:
                 socket.close(linger=0)
                 del self._greeters[address]
+
+    def _forget_replaced(self) -> None:
+        """What came from a process that is merely silent stays known: it may have been able to hear all the time,
+        believes the link unbroken, and goes on where it was. Only its successor proves that it is over."""
+        nodes = {node_of(incarnation) for incarnation in self._membership.peers}
+        for incarnation in self._received.keys() - self._membership.peers.keys():
+            if node_of(incarnation) in nodes:
+                del self._received[incarnation]
 
     def _tend(self, link: _Link, now: float) -> None:
         if link.send.is_given_up(now):
@@ -510,12 +561,14 @@ class Bus:
             "Envelopes on the bus",
             ("direction", "peer_role"),
             {key: (lambda key=key: counts.envelopes[key]) for key in counts.envelopes},  # type: ignore[misc]
+            self._registry,
         )
         metrics.sampled_counter(
             "stentor_bus_bytes_total",
             "Bytes on the bus",
             ("direction", "peer_role"),
             {key: (lambda key=key: counts.bytes[key]) for key in counts.bytes},  # type: ignore[misc]
+            self._registry,
         )
 
         def unacknowledged(role: str) -> float:
@@ -526,6 +579,7 @@ class Bus:
             "Envelopes that peers have not acknowledged",
             ("peer_role",),
             {(role,): (lambda role=role: unacknowledged(role)) for role in ROLES},  # type: ignore[misc]
+            self._registry,
         )
 
         def links(role: str, is_up: bool) -> float:
@@ -541,6 +595,7 @@ class Bus:
                 for role in ROLES
                 for state in ("up", "down")
             },
+            self._registry,
         )
 
     def _of(self, role: str) -> list[_Link]:
@@ -550,3 +605,7 @@ class Bus:
 def ipc_address(folder: Path, node: str) -> str:
     """Where the bus of a node listens inside one host (107 bytes is the limit of a socket path)."""
     return f"ipc://{folder}/{node}.bus"
+
+
+def _is_ipv6(address: str) -> bool:
+    return address.startswith("tcp://") and address.count(":") > 2

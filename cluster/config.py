@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import socket
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -32,6 +42,11 @@ Port = Annotated[int, Field(ge=1, le=65_535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 NodeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Secret = Annotated[str, Field(repr=False, json_schema_extra=SECRET)]
+
+_SEED: Final = {
+    "tcp": re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}"),
+    "ipc": re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"),
+}
 
 
 def _default_node_name() -> str:
@@ -148,7 +163,28 @@ class Bus(Section):
     )
     public_keys: PublicKeys = Field(default=PublicKeys(), description="CurveZMQ public keys of all roles")
     heartbeat_s: Seconds = Field(default=0.5, description="a link that is silent for so long sends a sign of life")
-    dead_after_s: Seconds = Field(default=2.0, description="a peer that is silent for so long is believed dead")
+    dead_after_s: Seconds = Field(
+        default=2.0,
+        description="a peer that is silent for so long is believed dead; at least 2 heartbeats",
+        validate_default=True,
+    )
+
+    @field_validator("seeds")
+    @classmethod
+    def _are_places(cls, seeds: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        transport = info.data.get("transport", "tcp")
+        for seed in seeds:
+            if not _SEED[transport].fullmatch(seed):
+                raise ValueError(f"{seed!r} is no seed for {transport}")
+        return seeds
+
+    @field_validator("dead_after_s")
+    @classmethod
+    def _outlasts_heartbeats(cls, dead_after_s: float, info: ValidationInfo) -> float:
+        heartbeat_s = info.data.get("heartbeat_s", dead_after_s / 2)
+        if dead_after_s < 2 * heartbeat_s:
+            raise ValueError(f"less than twice bus.heartbeat_s ({heartbeat_s})")
+        return dead_after_s
 
 
 class Database(Section):
@@ -156,10 +192,23 @@ class Database(Section):
 
     url: Secret = Field(default="", description="postgresql://USER:PASSWORD@HOST:PORT/NAME")
     pool_min: int = Field(default=2, ge=1, le=100, description="connections kept open")
-    pool_max: int = Field(default=8, ge=1, le=100, description="most connections of one router")
+    pool_max: int = Field(
+        default=8,
+        ge=1,
+        le=100,
+        description="most connections of one router, not below database.pool_min",
+        validate_default=True,
+    )
     connect_timeout_s: Seconds = Field(default=5.0, description="time to open a connection")
     statement_timeout_s: Seconds = Field(default=10.0, description="time for one statement")
     lock_timeout_s: Seconds = Field(default=5.0, description="time to wait for a lock")
+
+    @field_validator("pool_max")
+    @classmethod
+    def _holds_the_least(cls, pool_max: int, info: ValidationInfo) -> int:
+        if pool_max < info.data.get("pool_min", 0):
+            raise ValueError(f"below database.pool_min ({info.data['pool_min']})")
+        return pool_max
 
 
 class Admin(Section):
@@ -435,6 +484,6 @@ def _explained(detail: Any, sources: Mapping[str, str]) -> Problem:
         message += f", not {detail['input']!r}"
     field = keys().get(setting)
     if field is not None:
-        return Problem(source, key, message, f"It is: {field.description}")
+        return Problem(source, key, message.removeprefix("value error, "), f"It is: {field.description}")
     remedy = "Set both or neither" if detail["type"] == "value_error" else "Write it as a table, [section]"
     return Problem(source, key, message.removeprefix("value error, "), remedy)

@@ -6,6 +6,7 @@ the key that connects; `cluster/bus.py` holds each peer to it.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,6 +16,7 @@ import zmq.utils.z85
 
 ZAP_ADDRESS: Final = "inproc://zeromq.zap.01"
 ZAP_DOMAIN: Final = "stentor"
+KEY_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,12 @@ class Keys:
 
     @classmethod
     def of(cls, secret: str, of_role: Mapping[str, str]) -> Keys:
-        """From configuration; raises ValueError for a key that is none."""
+        """From configuration; raises ValueError for a key that is none. A role may have no key yet ("")."""
+        for role, key in of_role.items():
+            if key and not _is_key(key):
+                raise ValueError(f"bus.public_keys.{role} is not a CurveZMQ key: 40 characters of Z85 (`stentor keys`)")
+        if not _is_key(secret):
+            raise ValueError("bus.secret_key is not a CurveZMQ key: 40 characters of Z85 (`stentor keys`)")
         return cls(zmq.curve_public(secret.encode()).decode(), secret, dict(of_role))
 
 
@@ -45,6 +52,13 @@ def problem_with(transport: str, listen: str, keys: Keys | None) -> str | None:
         f"the bus would listen on {listen} without encryption. Set bus.secret_key and bus.public_keys "
         '(`stentor keys` makes them), or bus.listen = "127.0.0.1" on a single host'
     )
+
+
+def _is_key(text: str) -> bool:
+    try:
+        return len(zmq.utils.z85.decode(text)) == KEY_BYTES
+    except (ValueError, KeyError, struct.error):  # its length, a character, five characters above 2^32
+        return False
 
 
 class ZapHandler:

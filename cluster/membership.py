@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple
 from cluster.wire import (
     GOODBYE,
     HELLO,
-    NODES,
     SUPPORTED_VERSIONS,
     WELCOME,
     Envelope,
@@ -86,20 +85,27 @@ class Membership:
         peer.heard_at = now
         return True
 
-    def greeted(self, sender: Incarnation, envelope: Envelope, now: float) -> None:
-        """A greeting has arrived; `envelope` is checked here, because its sender is not known yet."""
+    def greeted(self, sender: Incarnation, envelope: Envelope, now: float) -> bool:
+        """A greeting has arrived; `envelope` is checked here, because its sender is not known yet. False if it is
+        not one that can be answered."""
         kind = envelope[0]
+        known = self.peers.get(sender)
         if kind == GOODBYE:
-            self._down(self.peers.get(sender))
-            return
-        if len(envelope) < 5 or sender == self.me:
-            return
+            self._down(known)
+            return True
+        if sender == self.me:
+            return True
+        if len(envelope) < 5:
+            return False
         _, role, node, address, versions = envelope[:5]
         if role not in ROLES or node != node_of(sender) or not _shares_version(versions):
-            return
+            return False
+        if not isinstance(address, str) or (known is not None and known.role != role):
+            return False
         if kind == HELLO:
             self.greetings.append((address, self._greeting(WELCOME)))
         self._up(sender, role, address, now)
+        return True
 
     def lose(self, incarnation: Incarnation) -> None:
         """The link to a peer is given up; if the peer lives, it is greeted anew."""
@@ -112,7 +118,7 @@ class Membership:
 
     def nodes(self, entries: tuple[tuple[Incarnation, str, str], ...]) -> None:
         """A router names all routers (NODES): greet those that are not known."""
-        for incarnation, _, address in entries:
+        for incarnation, _, address, *_ in entries:
             if incarnation != self.me and incarnation not in self.peers and address != self.address:
                 # At once, also where a former run of that node is still believed alive.
                 self.greet(address)
@@ -131,10 +137,6 @@ class Membership:
         for peer in list(self.peers.values()):
             if not peer.is_alive and now - peer.heard_at > 20 * self.dead_after_s:
                 del self.peers[peer.incarnation]
-
-    def nodes_envelope(self, entries: Any) -> Envelope:
-        """The NODES envelope for these routers."""
-        return (NODES, entries)
 
     def _greeting(self, kind: int) -> Envelope:
         return (kind, self.role, node_of(self.me), self.address, sorted(SUPPORTED_VERSIONS))
@@ -165,4 +167,4 @@ class Membership:
 
 
 def _shares_version(versions: Any) -> bool:
-    return isinstance(versions, list | tuple) and not SUPPORTED_VERSIONS.isdisjoint(versions)
+    return isinstance(versions, list | tuple) and any(v in SUPPORTED_VERSIONS for v in versions if type(v) is int)

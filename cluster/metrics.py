@@ -8,7 +8,7 @@ exports them with `sampled_counter`, which reads them when Prometheus asks.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from itertools import product
@@ -71,16 +71,22 @@ class _Sampled(Collector, Generic[Combination]):
     """One metric family whose values are read at scrape time."""
 
     def __init__(
-        self, make: Callable[[], CounterMetricFamily | GaugeMetricFamily], values: Mapping[Combination, Reader]
+        self,
+        make: Callable[[], CounterMetricFamily | GaugeMetricFamily],
+        read: Callable[[], Iterable[tuple[Combination, float]]],
     ):
         self._make = make
-        self._values = values
+        self._read = read
 
     def collect(self) -> Iterator[Metric]:
         family = self._make()
-        for labels, read in self._values.items():
-            family.add_metric(labels, read())
+        for labels, value in self._read():
+            family.add_metric(labels, value)
         yield family
+
+
+def _read_each(values: Mapping[Combination, Reader]) -> Callable[[], Iterable[tuple[Combination, float]]]:
+    return lambda: ((labels, read()) for labels, read in values.items())
 
 
 def sampled_counter(
@@ -91,7 +97,7 @@ def sampled_counter(
     registry: CollectorRegistry = REGISTRY,
 ) -> None:
     """A counter kept elsewhere: `values` maps each combination of label values (`()` if none) to its reader."""
-    registry.register(_Sampled(lambda: CounterMetricFamily(name, help_text, labels=labels), values))
+    registry.register(_Sampled(lambda: CounterMetricFamily(name, help_text, labels=labels), _read_each(values)))
 
 
 def sampled_gauge(
@@ -102,7 +108,23 @@ def sampled_gauge(
     registry: CollectorRegistry = REGISTRY,
 ) -> None:
     """A gauge kept elsewhere; see `sampled_counter`."""
-    registry.register(_Sampled(lambda: GaugeMetricFamily(name, help_text, labels=labels), values))
+    registry.register(_Sampled(lambda: GaugeMetricFamily(name, help_text, labels=labels), _read_each(values)))
+
+
+def counted_gauge(
+    name: str,
+    help_text: str,
+    labels: Labels,
+    count: Callable[[], Mapping[tuple[str, ...], float]],
+    registry: CollectorRegistry = REGISTRY,
+) -> None:
+    """A gauge counted anew at each scrape, all combinations of label values in one go; one that is not there is 0."""
+
+    def read() -> Iterable[tuple[tuple[str, ...], float]]:
+        counts = count()
+        return ((values, counts.get(values, 0.0)) for values in _combinations(labels))
+
+    registry.register(_Sampled(lambda: GaugeMetricFamily(name, help_text, labels=list(labels)), read))
 
 
 def exposition(registry: CollectorRegistry = REGISTRY) -> bytes:

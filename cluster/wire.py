@@ -6,8 +6,8 @@ A *frame* carries a batch of *envelopes* over one link:
 
 `ack` is (generation, seq) of the other direction: a number alone would acknowledge frames of the wrong generation.
 
-An envelope is a tuple whose first item is its kind. Receivers pass `envelope[1:ARITY[kind]]` to a handler of that
-kind, so that a newer neighbour may append fields. Everything here is a value; links and sockets are elsewhere.
+An envelope is a tuple whose first item is its kind. The bus hands on `envelope[:ARITY[kind]]`, so that a newer
+neighbour may append fields. Everything here is a value; links and sockets are elsewhere.
 """
 
 from __future__ import annotations
@@ -115,12 +115,16 @@ def unpack_frame(data: bytes | memoryview) -> tuple[int, Incarnation, int, str, 
         frame = msgpack.unpackb(data, use_list=False)
     except Exception as problem:  # msgpack raises a dozen kinds, some of them bare ValueError
         raise WireError(f"undecodable frame: {problem}") from problem
-    if not isinstance(frame, tuple) or len(frame) < 7 or not isinstance(frame[6], tuple) or not _is_ack(frame[5]):
+    if type(frame) is not tuple or not frame:
         raise WireError("not a frame")
-    if frame[0] not in SUPPORTED_VERSIONS:
+    if type(frame[0]) is not int or frame[0] not in SUPPORTED_VERSIONS:
         raise WireError(f"wire version {frame[0]!r} is not spoken here")
-    return frame[:7]  # its items are checked by their handlers
+    if len(frame) < 7 or tuple(map(type, frame[:7])) != _TYPES or tuple(map(type, frame[5])) != (int, int):
+        raise WireError("not a frame")
+    for envelope in frame[6]:
+        if type(envelope) is not tuple or not envelope or type(envelope[0]) is not int:
+            raise WireError("not an envelope")
+    return frame[:7]  # the fields of an envelope are checked by its handler
 
 
-def _is_ack(value: Any) -> bool:
-    return isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, int) for part in value)
+_TYPES: Final = (int, str, int, str, int, tuple, tuple)

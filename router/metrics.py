@@ -26,6 +26,10 @@ def measured(kind: int, seconds: float) -> None:
         child.observe(seconds)
 
 
+def _leaving(owner: Owner) -> int:
+    return sum(owner.tenures[shard] is not None for shard in owner.leaving)
+
+
 def export(owner: Owner, ownership: Ownership) -> None:
     """Register the gauges and counters that are read when Prometheus asks."""
     metrics.sampled_gauge(
@@ -39,9 +43,13 @@ def export(owner: Owner, ownership: Ownership) -> None:
     )
     metrics.sampled_gauge(
         "stentor_router_shards",
-        "Shards by whether this router owns them",
+        "Shards as this router knows them: its own, its own that it is giving away, those without a known owner",
         ("state",),
-        {("owned",): lambda: ownership.owned},
+        {
+            ("owned",): lambda: ownership.owned - _leaving(owner),
+            ("leaving",): lambda: _leaving(owner),
+            ("unowned",): lambda: owner.map.owners.count(None),
+        },
     )
     metrics.sampled_gauge(
         "stentor_router_entities",

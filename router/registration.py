@@ -7,19 +7,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
+from router.entity import Entity
 from router.features import account
 from router.owner import Owner
 from router.settings import Settings
 from router.turn import Turn
 from storage import accounts
-from xmpp.errors import Conflict, ItemNotFound, NotAcceptable, NotAllowed, ResourceConstraint
+from xmpp.errors import (
+    BadRequest,
+    Conflict,
+    ItemNotFound,
+    NotAcceptable,
+    ResourceConstraint,
+    ServiceUnavailable,
+    UnexpectedRequest,
+)
 from xmpp.jid import JID
 from xmpp.scram import Credentials, UnusablePassword
 
 WAIT_S: Final = 10.0
+TAKEN: Final = "An account of this name exists."
 
+T = TypeVar("T")
 Derive = Callable[[str], Any]
 
 
@@ -35,21 +47,27 @@ class Registration:
     async def answer(self, domain: str, type: str, given: Mapping[str, str], address: str) -> bytes:
         """An in-band registration request of an unauthenticated stream (XEP-0077, 3.1). Raises StanzaError."""
         if self._settings.registration_mode != "open":
-            raise NotAllowed("Accounts are not made this way here.")
+            raise ServiceUnavailable("Accounts are not made this way here.")
         if type == "get":
             return account.registration_form(self._settings, domain)
+        if type != "set":
+            raise BadRequest
+        if "remove" in given:
+            raise UnexpectedRequest("Sign in first.")  # XEP-0077, 3.2, table
         jid = account.check_new_account(self._settings, domain, given.get("username", ""), given.get("password", ""))
         await self.create(jid.bare, given["password"])
         return b""
 
     async def create(self, bare: str, password: str) -> None:
         """Make an account. Raises Conflict where it exists, NotAcceptable for an unusable password."""
+        if await self._exists(bare):  # before the dear part; meanwhile another may be faster, so the turn looks again
+            raise Conflict(TAKEN)
         credentials = await self._credentials(password)
 
         def run(turn: Turn) -> None:
             entity = turn.entity
             if entity.exists:
-                raise Conflict("An account of this name exists.")
+                raise Conflict(TAKEN)
             turn.write(accounts.create, bare, entity.shard, credentials)
             turn.reloads = True  # the new account's key is the database's to give
 
@@ -57,6 +75,8 @@ class Registration:
 
     async def set_password(self, bare: str, password: str) -> None:
         """Give an account a new password. Raises ItemNotFound where there is no such account."""
+        if not await self._exists(bare):
+            raise ItemNotFound
         credentials = await self._credentials(password)
 
         def run(turn: Turn) -> None:
@@ -102,9 +122,6 @@ class Registration:
         """Run a function as a turn of an entity owned here and wait until it is durable. What `run` raises is raised
         here. Raises ResourceConstraint (wait) where the shard is not here or the database is away."""
         owner = self._owner
-        entity = owner.entity(str(JID.parse(bare)))
-        if entity is None:
-            raise ResourceConstraint("The owner of the account has just changed. Try again.")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def released() -> None:
@@ -112,14 +129,32 @@ class Registration:
             if not done.done():
                 done.set_result(None)
 
-        def act() -> None:
+        def act(entity: Entity) -> None:
             owner.act(entity, lambda turn: _run_guarded(turn, run, done), released)
 
+        await self._when_loaded(bare, act, done)
+
+    async def _exists(self, bare: str) -> bool:
+        """Whether there is such an account, as of now. Raises ResourceConstraint as `command` does."""
+        found: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def look(entity: Entity) -> None:
+            if not found.done():
+                found.set_result(entity.exists)
+
+        return await self._when_loaded(bare, look, found)
+
+    async def _when_loaded(self, bare: str, act: Callable[[Entity], None], done: asyncio.Future[T]) -> T:
+        """Call `act` as an input of the entity, and wait until it is `done`."""
+        owner = self._owner
+        entity = owner.entity(str(JID.parse(bare)))
+        if entity is None:
+            raise ResourceConstraint("The owner of the account has just changed. Try again.")
         owner.begin()
-        owner.when_loaded(entity, act)
+        owner.when_loaded(entity, partial(act, entity))
         owner.end()
         try:
-            await asyncio.wait_for(done, WAIT_S)
+            return await asyncio.wait_for(done, WAIT_S)
         except TimeoutError as problem:
             raise ResourceConstraint("The database is away. Try again.") from problem
 

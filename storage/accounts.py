@@ -154,6 +154,14 @@ async def record_last(conn: Connection, key: int, at: float, status: str) -> Non
     )
 
 
+async def last_at(conn: Connection, key: int) -> float | None:
+    """When the account became unavailable last, Unix seconds; None if it has never been available."""
+    found: float | None = await fetch_value(
+        conn, "select extract(epoch from last_at)::float8 from accounts where key = %s", key
+    )
+    return found
+
+
 def _columns(credentials: Sequence[Credentials]) -> tuple[list[str], list[bytes], list[int], list[bytes], list[bytes]]:
     return (
         [c.hash for c in credentials],

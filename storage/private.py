@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from storage.rows import Connection, fetch_value
 
 
@@ -24,9 +26,15 @@ async def put(conn: Connection, owner: int, name: str, xml: bytes) -> None:
     )
 
 
-async def total_size(conn: Connection, owner: int) -> int:
-    """Bytes that an account's elements take together."""
+async def total_size(conn: Connection, owner: int, without: Sequence[str] = ()) -> int:
+    """Bytes that an account's elements take together, all or all but those of some names."""
     size: int = await fetch_value(
-        conn, "select coalesce(sum(octet_length(xml)), 0)::int8 from private_xml where owner = %s", owner
+        conn,
+        """
+        select coalesce(sum(octet_length(xml)), 0)::int8 from private_xml
+        where owner = %s and name <> all (%s::text[])
+        """,
+        owner,
+        list(without),
     )
     return size

@@ -32,11 +32,11 @@ def _text(text: str | None, namespace: str) -> bytes:
 
 
 class StanzaError(XmppError):
-    """Refuses one stanza. `application` is a serialised application-specific condition, `by` who refuses it."""
+    """Refuses one stanza. `application` is a serialised application-specific condition, `by` who refuses it,
+    `content` the character data of the condition: of gone and redirect, the IRI of the new address."""
 
     condition: ClassVar[str] = "undefined-condition"
     default_type: ClassVar[ErrorType] = "cancel"
-    content: ClassVar[str] = ""  # character data of the condition element (gone, redirect)
 
     def __init__(
         self,
@@ -45,12 +45,14 @@ class StanzaError(XmppError):
         by: str | None = None,
         application: bytes | None = None,
         type: ErrorType | None = None,
+        content: str = "",
     ) -> None:
         super().__init__(text or self.condition)
         self.text = text
         self.by = by
         self.application = application
         self.type: ErrorType = type or self.default_type
+        self.content = content
 
     def to_bytes(self) -> bytes:
         """The whole `<error/>` element (RFC 6120, 8.3.2)."""
@@ -58,25 +60,27 @@ class StanzaError(XmppError):
             "error",
             None,
             {"type": self.type, "by": self.by},
-            element(self.condition, ns.STANZAS),
+            element(self.condition, ns.STANZAS, None, self.content),
             _text(self.text, ns.STANZAS),
             self.application or b"",
         )
 
 
 class StreamError(XmppError):
-    """Closes one stream. `application` is a serialised application-specific condition."""
+    """Closes one stream. `application` is a serialised application-specific condition, `content` the character data
+    of the condition: of see-other-host, the other host."""
 
     condition: ClassVar[str] = "undefined-condition"
 
-    def __init__(self, text: str | None = None, *, application: bytes | None = None) -> None:
+    def __init__(self, text: str | None = None, *, application: bytes | None = None, content: str = "") -> None:
         super().__init__(text or self.condition)
         self.text = text
         self.application = application
+        self.content = content
 
     def to_bytes(self) -> bytes:
         """The whole `<stream:error/>` element; the stream header declares the prefix (RFC 6120, 4.9.2)."""
-        condition = element(self.condition, ns.STREAM_ERRORS)
+        condition = element(self.condition, ns.STREAM_ERRORS, None, self.content)
         return b"<stream:error>%b%b%b</stream:error>" % (
             condition,
             _text(self.text, ns.STREAM_ERRORS),

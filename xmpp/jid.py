@@ -12,12 +12,14 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 import idna
+import idna.uts46data  # 20 ms: at the start of a process, and not on the event loop when it is needed first
 from precis_i18n import get_profile
 
 from xmpp.errors import JidError
 
 PART_BYTES: Final = 1023  # RFC 7622, 3.1: each part at most 1,023 octets
 CACHED: Final = 50_000
+REFUSED: Final = 5_000
 _CACHEABLE: Final = 3 * PART_BYTES + 2
 
 # RFC 7622, 3.3.1: what the localpart may not have, beyond the profile.
@@ -28,6 +30,7 @@ _ASCII_DOMAIN: Final = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9-
 
 _USERNAME = get_profile("UsernameCaseMapped")
 _OPAQUE = get_profile("OpaqueString")
+_refused: dict[str, str] = {}  # what is no address, and why: to find that out again may cost a millisecond or two
 
 
 class JID(NamedTuple):
@@ -91,6 +94,18 @@ def _prepare(text: str) -> str:
 
 @lru_cache(maxsize=CACHED)
 def _parse(text: str) -> JID:
+    if (reason := _refused.get(text)) is not None:
+        raise JidError(reason)
+    try:
+        return _parse_anew(text)
+    except JidError as fault:
+        if len(_refused) >= REFUSED:
+            del _refused[next(iter(_refused))]
+        _refused[text] = str(fault)
+        raise
+
+
+def _parse_anew(text: str) -> JID:
     # RFC 7622, 3.1: cut at the first '/', then at the first '@' of what is before it.
     rest, slash, resource = text.partition("/")
     if slash and not resource:
@@ -139,21 +154,24 @@ def _prepare_resource(resource: str) -> str:
 
 
 def _prepare_domain(domain: str) -> str:
-    """RFC 7622, 3.2: an IP literal, or a name of U-labels; a final dot is taken off first."""
-    domain = domain.removesuffix(".")
-    lower = domain.lower()
+    """RFC 7622, 3.2: an IP literal, or a name of U-labels; a final dot is taken off."""
+    undotted = domain.removesuffix(".")
+    lower = undotted.lower()
     if _ASCII_DOMAIN.match(lower) and "xn--" not in lower and len(lower) <= 253:
         return lower
-    if domain.startswith("[") and domain.endswith("]"):
+    if undotted.startswith("[") and undotted.endswith("]"):
         try:
-            return f"[{ipaddress.IPv6Address(domain[1:-1])}]"
+            address = ipaddress.IPv6Address(undotted[1:-1])
         except ValueError as problem:
             raise JidError("The domain is not an IPv6 address.") from problem
+        if address.scope_id is not None:  # means something on one machine only; RFC 3986, 3.2.2 has none
+            raise JidError("The domain is an IPv6 address with a zone.")
+        return f"[{address}]"
     if len(domain) > PART_BYTES:
         raise JidError("The domain is longer than 1,023 bytes.")
     try:
-        encoded = idna.encode(domain, uts46=True)
-        return _checked(idna.decode(encoded), "domain")
+        # The mapping may make a final dot of other characters (U+3002).
+        return _checked(idna.decode(idna.encode(domain, uts46=True)).removesuffix("."), "domain")
     except (idna.IDNAError, UnicodeError) as problem:
         raise JidError("The domain is not a host name.") from problem
 

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from lxml import etree
 
+from xmpp import ns
 from xmpp.errors import StanzaError
 from xmpp.xml import escape_attribute, parse_children
 
@@ -142,7 +143,9 @@ def _extra_attributes(extra: tuple[tuple[str, str], ...]) -> str:
     out = ""
     for index, (name, value) in enumerate(extra):
         namespace, _, local = name.rpartition(" ")
-        if namespace:
+        if namespace == ns.XML:  # may have no other prefix (Namespaces in XML 1.0, 3)
+            out += f' xml:{local}="{escape_attribute(value)}"'
+        elif namespace:
             out += f' xmlns:a{index}="{escape_attribute(namespace)}" a{index}:{local}="{escape_attribute(value)}"'
         else:
             out += f' {local}="{escape_attribute(value)}"'

@@ -93,6 +93,12 @@ def text_of(node: etree._Element | None) -> str:
     return (node.text or "") if node is not None else ""
 
 
+def child_texts(node: etree._Element, namespace: str) -> dict[str, str]:
+    """The text of each child in this namespace, by its local name."""
+    names = [(split_tag(str(child.tag)), child) for child in node]
+    return {local: text_of(child) for (of, local), child in names if of == namespace}
+
+
 def parse_document(document: bytes) -> etree._Element:
     """Parse bytes that a stream parser has accepted, with the declarations that surround them."""
     return etree.fromstring(document, _PARSER)
@@ -110,22 +116,28 @@ def canonical(node: etree._Element, default_namespace: str) -> bytes:
 
 def canonical_element(node: etree._Element, default_namespace: str) -> bytes:
     """One element in that form, itself included."""
-    name = etree.QName(node)
-    namespace = name.namespace or ""
-    head = f"<{name.localname}"
+    namespace, local = split_tag(str(node.tag))
+    head = f"<{local}"
     if namespace != default_namespace:
         head += f' xmlns="{escape_attribute(namespace)}"'
     for index, (key, value) in enumerate(node.attrib.items()):
-        attribute = etree.QName(str(key))
-        plain: str | None = attribute.namespace or None
-        if plain is None:
-            head += f' {attribute.localname}="{escape_attribute(str(value))}"'
-        elif plain == "http://www.w3.org/XML/1998/namespace":
-            head += f' xml:{attribute.localname}="{escape_attribute(str(value))}"'
+        of, attribute = split_tag(str(key))
+        if not of:
+            head += f' {attribute}="{escape_attribute(str(value))}"'
+        elif of == "http://www.w3.org/XML/1998/namespace":
+            head += f' xml:{attribute}="{escape_attribute(str(value))}"'
         else:
-            head += f' xmlns:n{index}="{escape_attribute(plain)}"'
-            head += f' n{index}:{attribute.localname}="{escape_attribute(str(value))}"'
+            head += f' xmlns:n{index}="{escape_attribute(of)}" n{index}:{attribute}="{escape_attribute(str(value))}"'
     inner = canonical(node, namespace)
     if not inner:
         return head.encode() + b"/>"
-    return b"%b>%b</%b>" % (head.encode(), inner, name.localname.encode())
+    return b"%b>%b</%b>" % (head.encode(), inner, local.encode())
+
+
+def split_tag(name: str) -> tuple[str, str]:
+    """The namespace and the local name in lxml's "{namespace}local". A namespace name may have braces too, which
+    `etree.QName` refuses."""
+    if not name.startswith("{"):
+        return "", name
+    namespace, _, local = name[1:].rpartition("}")
+    return namespace, local

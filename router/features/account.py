@@ -8,8 +8,6 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
-from lxml.etree import QName
-
 from router.events import AccountRemoved
 from router.feature import At, Feature
 from router.settings import Settings
@@ -27,7 +25,7 @@ from xmpp.errors import (
 from xmpp.jid import JID, domain_of
 from xmpp.scram import Credentials, UnusablePassword
 from xmpp.stanza import Stanza
-from xmpp.xml import element, text_of
+from xmpp.xml import child_texts, element
 
 feature = Feature("account", xep=((77, "2.4"),), server_features=(ns.REGISTER,))
 
@@ -89,7 +87,7 @@ def set_(turn: Turn, iq: Stanza) -> None:
     assert query is not None
     if not _is_home(turn, iq):
         raise RegistrationRequired  # 3.2, table
-    given = {name.localname: text_of(child) for child in query if (name := QName(child)).namespace == ns.REGISTER}
+    given = child_texts(query, ns.REGISTER)
     if "remove" in given:
         if len(query) != 1:
             raise BadRequest("<remove/> stands alone.")  # 3.2, table

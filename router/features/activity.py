@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from router.entity import Entity
 from router.events import BecameUnavailable
 from router.feature import At, Feature, Stage
 from router.turn import Turn
@@ -17,6 +18,19 @@ STATUS_BYTES = 1_024
 _QUERY = f"{ns.LAST} query"
 
 
+def _assign(entity: Entity, last_at: float | None) -> None:
+    entity.data[feature.name] = last_at
+
+
+feature.on_load(accounts.last_at, _assign)
+
+
+def unavailable_since(entity: Entity) -> float | None:
+    """When the account's last available session went, Unix seconds; None if there has been none."""
+    since: float | None = entity.data.get(feature.name)
+    return since
+
+
 @feature.on_event(BecameUnavailable)
 def went(turn: Turn, event: BecameUnavailable) -> None:
     """The account's last available session has gone: that is the moment to remember."""
@@ -26,6 +40,7 @@ def went(turn: Turn, event: BecameUnavailable) -> None:
     status = text_of(event.presence.child(ns.CLIENT, "status")) if event.presence.inner else ""
     status = status.encode()[:STATUS_BYTES].decode(errors="ignore")
     turn.write(accounts.record_last, entity.key, turn.now, status)
+    _assign(entity, turn.now)
 
 
 @feature.on_iq("get", ns.LAST, "query", at=At.SERVER)

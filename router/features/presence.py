@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Final
 
 from router.blocking_rules import is_blocked
 from router.entity import Entity, Session
 from router.events import BecameAvailable, BecameUnavailable, SessionClosed
 from router.feature import Feature, Stage
+from router.features.activity import unavailable_since
 from router.turn import Turn
 from xmpp import ns
 from xmpp import stanza as stanzas
 from xmpp.errors import BadRequest, ResourceConstraint
 from xmpp.jid import domain_of
 from xmpp.stanza import Stanza
-from xmpp.xml import text_of
+from xmpp.xml import element, text_of
 
 feature = Feature("presence", rfc="RFC 6121, 4")
 
@@ -151,10 +153,10 @@ def _priority(presence: Stanza) -> int:
     """4.7.2.3: an integer from -128 to 127, 0 where there is none."""
     if b"priority" not in presence.inner:
         return 0
-    element = presence.child(ns.CLIENT, "priority")
-    if element is None:
+    priority = presence.child(ns.CLIENT, "priority")
+    if priority is None:
         return 0
-    text = text_of(element).strip()
+    text = text_of(priority).strip()
     digits = text[1:] if text[:1] in ("+", "-") else text
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 3 and -128 <= int(text) <= 127):
         raise BadRequest("A priority is an integer from -128 to 127.")
@@ -222,4 +224,13 @@ def _answer_probe(turn: Turn, probe: Stanza) -> None:
         assert session.presence is not None
         turn.send(session.presence._replace(to=prober))
     if not sessions:
-        turn.send(stanzas.presence(to=prober, from_=entity.bare, type="unavailable", id=probe.id))
+        turn.send(_unavailable(entity, prober, probe.id))
+
+
+def _unavailable(entity: Entity, prober: str, id: str | None) -> Stanza:
+    """4.3.2, rule 3: nobody is there, and since when (XEP-0203)."""
+    inner, flags = b"", 0
+    if (since := unavailable_since(entity)) is not None:
+        stamp = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        inner, flags = element("delay", ns.DELAY, {"stamp": stamp}), stanzas.HAS_DELAY
+    return stanzas.presence(to=prober, from_=entity.bare, type="unavailable", id=id, inner=inner, flags=flags)

@@ -12,7 +12,7 @@ from storage import private
 from xmpp import ns
 from xmpp.errors import BadRequest, Forbidden, NotAcceptable, ResourceConstraint
 from xmpp.stanza import Stanza
-from xmpp.xml import canonical_element, element
+from xmpp.xml import canonical_element, element, split_tag
 
 feature = Feature("private", xep=((49, "1.2"),), server_features=(ns.PRIVATE,))
 
@@ -74,12 +74,11 @@ def _children(iq: Stanza) -> list[etree._Element]:
     assert query is not None
     children = [child for child in query if isinstance(child.tag, str)]
     for child in children:
-        namespace = etree.QName(child).namespace or ""
+        namespace, _ = split_tag(str(child.tag))
         if namespace in ("", ns.PRIVATE) or namespace.startswith(_RESERVED):
             raise NotAcceptable("Elements need a namespace of their own.")
     return children
 
 
 def _name(child: etree._Element) -> str:
-    name = etree.QName(child)
-    return f"{name.namespace} {name.localname}"
+    return " ".join(split_tag(str(child.tag)))

@@ -64,7 +64,7 @@ def test_before_login(cluster: RunningCluster, sent: str, wanted: str) -> None:
         (b"<message><!-- x --></message>", "restricted-xml"),
         (b"<message><body></message>", "not-well-formed"),
         (b"<message><x:y/></message>", "not-well-formed"),
-        (b"<message><body>\xff\xfe</body></message>", "not-well-formed"),
+        (b"<message><body>\xff\xfe</body></message>", "unsupported-encoding"),
         (b"<message from='somebody@else.example'><body/></message>", "invalid-from"),
         (b"<letter/>", "unsupported-stanza-type"),
         (b"<a xmlns='urn:unknown'/>", "unsupported-stanza-type"),

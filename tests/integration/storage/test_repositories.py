@@ -110,6 +110,7 @@ async def test_an_account_can_be_disabled_and_remembers_its_last_words(database:
         found = await accounts.find(conn, ROMEO)
         assert found is not None
         assert (found.enabled, found.last_at, found.last_status) == (False, 1_700_000_000.25, "zzz")
+        assert await accounts.last_at(conn, key) == 1_700_000_000.25
 
 
 @asynchronous
@@ -212,6 +213,7 @@ async def test_private_elements(database: str) -> None:
         await private.put(conn, 1, "ns a", b"<a>2</a>")
         assert await private.get(conn, 1, "ns a") == b"<a>2</a>"
         assert await private.total_size(conn, 1) == 16
+        assert await private.total_size(conn, 1, ("ns a", "ns c")) == 8
 
 
 @asynchronous

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from c2s import channel_binding
-from c2s.channel_binding import bindings, exporter_works, tls_exporter, tls_server_end_point
+from c2s.channel_binding import bindings, exporter_works, tls_exporter, tls_server_end_point, tls_unique
 from c2s.tls import ServerTls
 from tests.support.tls import client_context, handshake, write_pair
 
@@ -57,6 +57,18 @@ def test_the_better_type_comes_first(tls: ServerTls) -> None:
     assert found["tls-server-end-point"] == hashlib.sha256(shown).digest()
 
 
+def test_tls_1_2_has_its_finished_message_as_well(tls: ServerTls) -> None:
+    """RFC 5802, 6.1: clients of that time know no other type."""
+    server, client = handshake(tls.context, client_context(CA, ssl.TLSVersion.TLSv1_2), DOMAIN)
+    other, _ = handshake(tls.context, client_context(CA, ssl.TLSVersion.TLSv1_2), DOMAIN)
+    found = bindings(server, tls.certificate_of(server))
+    assert list(found) == ["tls-exporter", "tls-server-end-point", "tls-unique"]
+    assert found["tls-unique"] == client.get_channel_binding("tls-unique") == tls_unique(server)
+    assert found["tls-unique"] != tls_unique(other)
+    newer, _ = handshake(tls.context, client_context(CA, ssl.TLSVersion.TLSv1_3), DOMAIN)
+    assert tls_unique(newer) is None
+
+
 def test_before_the_handshake_there_is_nothing_to_export(tls: ServerTls) -> None:
     server = tls.context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
     assert tls_exporter(server) is None
@@ -71,6 +83,7 @@ def test_without_extended_master_secret_nothing_is_exported(tls: ServerTls, monk
     assert functions is not None
     monkeypatch.setattr(channel_binding, "_openssl", lambda: (functions[0], lambda *_: 0))
     assert tls_exporter(server) is None
+    assert tls_unique(server) is None
     assert tls_exporter(newer) is not None, "TLS 1.3 has no need of it"
 
 
@@ -161,8 +174,11 @@ async def connect(tls: ServerTls, client: ssl.SSLContext, is_starttls: bool) -> 
 
 @pytest.mark.parametrize("is_starttls", [False, True])
 @pytest.mark.parametrize("version", VERSIONS)
-def test_uvloop_connections_have_both_types(tls: ServerTls, version: ssl.TLSVersion, is_starttls: bool) -> None:
+def test_uvloop_connections_have_all_types_of_their_version(
+    tls: ServerTls, version: ssl.TLSVersion, is_starttls: bool
+) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         server, client = runner.run(connect(tls, client_context(CA, version), is_starttls))
-    assert list(server) == ["tls-exporter", "tls-server-end-point"]
+    unique = ["tls-unique"] if version is ssl.TLSVersion.TLSv1_2 else []
+    assert list(server) == ["tls-exporter", "tls-server-end-point", *unique]
     assert server == client

@@ -110,6 +110,75 @@ def test_a_certificate_needs_its_key() -> None:
     assert load(None, ["tls.certificate=/a.pem", "tls.key=/a.key"], {}).tls.key == Path("/a.key")
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("node", "name", '"a/b"'),
+        ("node", "name", '""'),
+        ("node", "runtime_dir", "1"),
+        ("server", "domains", "[]"),
+        ("server", "domains", '"a.example"'),
+        ("server", "show_os", '"perhaps"'),
+        ("c2s", "port", "0"),
+        ("c2s", "stanza_bytes", "9999"),  # RFC 6120, 13.12: at least 10,000
+        ("c2s", "sasl_tries", "1"),  # RFC 6120, 6.4.5: at least 2
+        ("c2s", "listen", "[]"),
+        ("c2s", "login_timeout_s", "0"),
+        ("c2s", "login_timeout_s", "nan"),
+        ("c2s", "login_timeout_s", "inf"),
+        ("bus", "transport", '"udp"'),
+        ("bus", "seeds", '["router-0"]'),
+        ("bus", "seeds", '["tcp://router-0:7400"]'),
+        ("bus", "seeds", '["router-0:0"]'),
+        ("bus", "seeds", '["router-0:7400", ""]'),
+        ("bus", "dead_after_s", "0.9"),
+        ("bus", "dead_after_s", "-1"),
+        ("bus", "public_keys", '"all"'),
+        ("database", "pool_max", "1"),
+        ("database", "pool_max", '"eight"'),
+        ("log", "level", '"loud"'),
+        ("run", "c2s", "0"),
+        ("registration", "mode", '"maybe"'),
+    ],
+)
+def test_nonsense_is_told_with_file_key_and_remedy(tmp_path: Path, section: str, key: str, value: str) -> None:
+    file = written(tmp_path, f"[{section}]\n{key} = {value}\n")
+    found = problems(file=file)
+    (place,) = found
+    assert place.startswith(f"{section}.{key}"), "it may name an item of a list"
+    problem = found[place]
+    assert problem.source == str(file)
+    assert problem.message
+    description = keys()[f"{section}.{key}"].description
+    assert problem.remedy == f"It is: {description}"
+    assert str(problem) == f"{file}: {place}: {problem.message}. {problem.remedy}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["bus.transport=ipc", 'bus.seeds=["router-0:7400"]'], "bus.seeds"),
+        (["bus.heartbeat_s=1.5"], "bus.dead_after_s"),
+        (["database.pool_min=9"], "database.pool_max"),
+    ],
+)
+def test_settings_that_do_not_fit_each_other_are_told(overrides: list[str], key: str) -> None:
+    assert set(problems(*overrides)) == {key}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ['bus.seeds=["router-0.example:7400", "192.0.2.1:1", "[2001:db8::1]:65535"]'],
+        ["bus.transport=ipc", 'bus.seeds=["router-0"]'],
+        ["bus.heartbeat_s=1", "bus.dead_after_s=2"],
+        ["database.pool_min=8", "database.pool_max=8"],
+    ],
+)
+def test_settings_that_fit_are_taken(overrides: list[str]) -> None:
+    load(None, overrides, {})
+
+
 def test_settings_are_frozen() -> None:
     config = load(env={})
     with pytest.raises(ValidationError):

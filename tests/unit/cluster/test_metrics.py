@@ -56,6 +56,22 @@ def test_a_sampled_counter_is_read_at_scrape_time(registry: CollectorRegistry) -
     assert "# TYPE stentor_s_total counter" in text
 
 
+def test_a_counted_gauge_is_counted_once_for_each_scrape(registry: CollectorRegistry) -> None:
+    scrapes: list[int] = []
+
+    def count() -> dict[tuple[str, ...], float]:
+        scrapes.append(1)
+        return {("a", "x"): 2, ("b", "y"): 3}
+
+    metrics.counted_gauge("stentor_n", "N", {"left": "ab", "right": "xy"}, count, registry)
+    scrapes.clear()
+    text = metrics.exposition(registry).decode()
+    assert scrapes == [1]
+    for labels, value in (('left="a",right="x"', 2), ('left="a",right="y"', 0), ('left="b",right="y"', 3)):
+        assert f"stentor_n{{{labels}}} {value}.0" in text
+    assert "# TYPE stentor_n gauge" in text
+
+
 def test_the_process_tells_version_and_limits(registry: CollectorRegistry) -> None:
     metrics.declare_process_metrics(registry)
     text = metrics.exposition(registry).decode()

@@ -1,0 +1,421 @@
+"""Signing in, registering and binding on a client's stream (c2s/stream.py, c2s/login.py; RFC 6120, 6 and 7)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from base64 import b64decode, b64encode
+
+import pytest
+from scramp import ScramClient
+
+from c2s.negotiation import State
+from cluster.wire import ATTACH, CALL, SUBMIT
+from tests.support.streams import (
+    BIND,
+    BINDINGS,
+    DOMAIN,
+    HEADER,
+    PASSWORD,
+    ROMEO,
+    STARTTLS,
+    Talk,
+    auth,
+    encrypt,
+    failure,
+    plain,
+    response,
+    sample,
+    stanza_error,
+    stream_error,
+)
+from xmpp import ns
+
+JID = f"{ROMEO}/generated"
+
+
+# --- SASL (RFC 6120, 6)
+
+
+def test_plain() -> None:
+    talk = Talk()
+    talk.open()
+    assert talk.say(auth("PLAIN", plain())) == f'<success xmlns="{ns.SASL}"/>'
+    talk.open()
+    assert talk.stream.state is State.AUTHENTICATED
+
+
+def test_plain_without_an_initial_response() -> None:
+    talk = Talk()
+    talk.open()
+    assert talk.say(auth("PLAIN")) == f'<challenge xmlns="{ns.SASL}"/>'
+    assert talk.say(response(plain())) == f'<success xmlns="{ns.SASL}"/>'
+
+
+def text_in(written: str, name: str) -> str:
+    found = re.fullmatch(rf'<{name} xmlns="{ns.SASL}">(.*)</{name}>', written)
+    assert found is not None, written
+    return b64decode(found[1]).decode()
+
+
+@pytest.mark.parametrize("suffix", ["", "-PLUS"])
+@pytest.mark.parametrize("hash", ["SHA-1", "SHA-256", "SHA-512"])
+def test_scram_with_another_implementation(hash: str, suffix: str) -> None:
+    talk = Talk(is_secure=True, is_tls_required=True)
+    talk.open()
+    binding = ("tls-server-end-point", BINDINGS["tls-server-end-point"]) if suffix else None
+    mechanism = f"SCRAM-{hash}{suffix}"
+    client = ScramClient([mechanism], "romeo", PASSWORD, channel_binding=binding)
+    client.set_server_first(text_in(talk.say(auth(mechanism, client.get_client_first().encode())), "challenge"))
+    client.set_server_final(text_in(talk.say(response(client.get_client_final().encode())), "success"))
+    talk.open()
+    talk.say(BIND)
+    assert talk.stream.state is State.BOUND
+
+
+def test_scram_plus_with_the_exporter() -> None:
+    """RFC 9266, which no client library here knows: computed by hand (RFC 5802, 3)."""
+    talk = Talk(is_secure=True)
+    talk.open()
+    gs2, bare = "p=tls-exporter,,", "n=romeo,r=rOprNGfwEbeRWgbNEkqO"
+    server_first = text_in(talk.say(auth("SCRAM-SHA-256-PLUS", (gs2 + bare).encode())), "challenge")
+    given = dict(part.split("=", 1) for part in server_first.split(","))
+    without_proof = f"c={b64encode(gs2.encode() + BINDINGS['tls-exporter']).decode()},r={given['r']}"
+    auth_message = f"{bare},{server_first},{without_proof}".encode()
+    salted = hashlib.pbkdf2_hmac("sha256", PASSWORD.encode(), b64decode(given["s"]), int(given["i"]))
+    client_key = hmac.digest(salted, b"Client Key", "sha256")
+    signature = hmac.digest(hashlib.sha256(client_key).digest(), auth_message, "sha256")
+    proof = bytes(a ^ b for a, b in zip(client_key, signature, strict=True))
+    written = talk.say(response(f"{without_proof},p={b64encode(proof).decode()}".encode()))
+    verifier = hmac.digest(hmac.digest(salted, b"Server Key", "sha256"), auth_message, "sha256")
+    assert text_in(written, "success") == f"v={b64encode(verifier).decode()}"
+
+
+@pytest.mark.parametrize("binding", [("tls-server-end-point", b"of another server"), ("tls-unique", b"u" * 12)])
+def test_scram_plus_is_for_this_connection_alone(binding: tuple[str, bytes]) -> None:
+    talk = Talk(is_secure=True)
+    talk.open()
+    client = ScramClient(["SCRAM-SHA-256-PLUS"], "romeo", PASSWORD, channel_binding=binding)
+    written = talk.say(auth("SCRAM-SHA-256-PLUS", client.get_client_first().encode()))
+    if "<challenge" in written:
+        client.set_server_first(text_in(written, "challenge"))
+        written = talk.say(response(client.get_client_final().encode()))
+    assert failure(written) == "not-authorized"
+
+
+@pytest.mark.parametrize("username", ["romeo", "nobody"])
+def test_a_wrong_password_and_a_stranger_look_the_same(username: str) -> None:
+    talk = Talk()
+    talk.open()
+    client = ScramClient(["SCRAM-SHA-1"], username, "wrong")
+    client.set_server_first(text_in(talk.say(auth("SCRAM-SHA-1", client.get_client_first().encode())), "challenge"))
+    assert failure(talk.say(response(client.get_client_final().encode()))) == "not-authorized"
+    assert failure(talk.say(auth("PLAIN", plain(username, "wrong")))) == "not-authorized"
+
+
+@pytest.mark.parametrize(
+    ("sent", "condition"),
+    [
+        (f"<auth xmlns='{ns.SASL}' mechanism='PLAIN'>!</auth>", "incorrect-encoding"),
+        (f"<auth xmlns='{ns.SASL}' mechanism='PLAIN'>AGE\nAYg==</auth>", "incorrect-encoding"),
+        (f"<auth xmlns='{ns.SASL}' mechanism='PLAIN'>AGEAYg</auth>", "incorrect-encoding"),
+        (f"<auth xmlns='{ns.SASL}' mechanism='PLAIN'>=</auth>", "malformed-request"),
+        (auth("PLAIN", b"romeo"), "malformed-request"),
+        (auth("SCRAM-SHA-1", b"n=romeo"), "malformed-request"),
+        (auth("ANONYMOUS", b"x"), "invalid-mechanism"),
+        (auth("EXTERNAL", b"x"), "encryption-required"),
+        (f"<auth xmlns='{ns.SASL}'/>", "invalid-mechanism"),
+        (auth("SCRAM-SHA-1-PLUS", b"p=tls-exporter,,n=romeo,r=abc"), "encryption-required"),
+        (auth("PLAIN", plain(authzid=f"juliet@{DOMAIN}")), "invalid-authzid"),
+        (auth("PLAIN", plain(authzid=f"romeo@{DOMAIN}/balcony")), "invalid-authzid"),
+        (auth("SCRAM-SHA-1", f"n,a=juliet@{DOMAIN},n=romeo,r=abc".encode()), "invalid-authzid"),
+    ],
+)
+def test_failures_have_the_condition_of_the_rfc_and_the_stream_goes_on(sent: str, condition: str) -> None:
+    talk = Talk()
+    talk.open()
+    assert failure(talk.say(sent)) == condition
+    assert "<success" in talk.say(auth("PLAIN", plain()))
+
+
+def test_naming_oneself_is_allowed() -> None:
+    talk = Talk()
+    talk.open()
+    assert "<success" in talk.say(auth("PLAIN", plain(authzid=ROMEO)))
+
+
+def test_where_tls_is_required_no_password_is_taken_without_it() -> None:
+    talk = Talk(is_tls_required=True)
+    talk.open()
+    before = sample("stentor_c2s_auth_total", mechanism="PLAIN", result="rejected")
+    assert failure(talk.say(auth("PLAIN", plain()))) == "encryption-required"
+    assert talk.router.of_kind(CALL) == []
+    assert sample("stentor_c2s_auth_total", mechanism="PLAIN", result="rejected") == before + 1
+
+
+def test_a_client_may_abort() -> None:
+    """RFC 6120, 6.4.4. It is no failed try."""
+    talk = Talk(sasl_tries=2)
+    talk.open()
+    for _ in range(3):
+        talk.say(auth("PLAIN"))
+        assert failure(talk.say(f"<abort xmlns='{ns.SASL}'/>")) == "aborted"
+    assert "<success" in talk.say(auth("PLAIN", plain()))
+
+
+def test_another_auth_discards_the_negotiation_that_is_going_on() -> None:
+    """RFC 6120, 6.4.2."""
+    talk = Talk()
+    talk.open()
+    assert "<challenge" in talk.say(auth("SCRAM-SHA-1", b"n,,n=romeo,r=abc"))
+    before = sample("stentor_c2s_auth_total", mechanism="SCRAM-SHA-1", result="rejected")
+    assert talk.say(auth("PLAIN", plain())) == f'<success xmlns="{ns.SASL}"/>'
+    assert sample("stentor_c2s_auth_total", mechanism="SCRAM-SHA-1", result="rejected") == before + 1
+
+
+def test_failed_tries_come_to_an_end() -> None:
+    """RFC 6120, 6.4.5: two to five tries."""
+    talk = Talk(sasl_tries=3)
+    talk.open()
+    for _ in range(2):
+        assert failure(talk.say(auth("PLAIN", plain(password="wrong")))) == "not-authorized"
+    written = talk.say(auth("PLAIN", plain(password="wrong")))
+    assert failure(written) == "not-authorized"
+    assert stream_error(written) == "policy-violation"
+
+
+def test_tries_count_across_starttls() -> None:
+    talk = Talk(sasl_tries=2)
+    talk.open()
+    talk.say(auth("PLAIN", plain(password="wrong")), STARTTLS)
+    encrypt(talk)
+    talk.open()
+    assert stream_error(talk.say(auth("PLAIN", plain(password="wrong")))) == "policy-violation"
+
+
+def test_a_router_that_does_not_answer_is_no_wrong_password_and_no_try() -> None:
+    talk = Talk(sasl_tries=1, login_timeout_s=100.0)
+    talk.open()
+    talk.router.is_answering = False
+    before = sample("stentor_c2s_auth_total", mechanism="PLAIN", result="error")
+    assert talk.say(auth("PLAIN", plain())) == ""
+    assert failure(talk.tick(11)) == "temporary-auth-failure"
+    assert sample("stentor_c2s_auth_total", mechanism="PLAIN", result="error") == before + 1
+    talk.router.is_answering = True
+    assert "<success" in talk.say(auth("PLAIN", plain()))
+
+
+def test_a_database_that_is_away_is_no_wrong_password_and_no_try() -> None:
+    talk = Talk(sasl_tries=1)
+    talk.open()
+    talk.router.call_error = "temporary-auth-failure"
+    assert failure(talk.say(auth("PLAIN", plain()))) == "temporary-auth-failure"
+    talk.router.call_error = None
+    assert "<success" in talk.say(auth("PLAIN", plain()))
+
+
+def test_what_is_sent_while_a_router_is_asked_waits_unread() -> None:
+    talk = Talk()
+    talk.open()
+    talk.router.is_answering = False
+    talk.say(auth("PLAIN", plain()))
+    assert talk.say(HEADER) == ""
+    assert not talk.is_read()
+    talk.router.is_answering = True
+    talk.router.pump()
+    written = talk.heard()
+    assert written.startswith("<success ")
+    assert f'<bind xmlns="{ns.BIND}"/>' in written
+    assert talk.is_read()
+
+
+def test_nobody_signs_in_twice() -> None:
+    talk = Talk()
+    talk.sign_in()
+    assert stream_error(talk.say(auth("PLAIN", plain()))) == "unsupported-stanza-type"
+
+
+def test_an_answer_that_comes_after_the_end_is_not_written() -> None:
+    talk = Talk()
+    talk.open()
+    talk.router.is_answering = False
+    talk.say(auth("PLAIN", plain()))
+    talk.stream.connection_lost()
+    talk.transport.close()
+    talk.router.is_answering = True
+    talk.router.pump()
+    assert talk.heard() == ""
+
+
+# --- registration before login (XEP-0077)
+
+REGISTER = f"<iq type='set' id='r1'><query xmlns='{ns.REGISTER}'><username>romeo2</username><password>x</password></query></iq>"
+
+
+def test_registration_is_asked_of_the_owner_of_the_new_account() -> None:
+    talk = Talk(may_register=True)
+    assert f'<register xmlns="{ns.REGISTER_FEATURE}"/>' in talk.open()
+    assert talk.say(REGISTER) == '<iq type="result" id="r1"/>'
+    assert talk.router.registered == [(DOMAIN, "set", {"username": "romeo2", "password": "x"}, "192.0.2.1")]
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        (("conflict", "This name is taken."), ("cancel", "conflict")),
+        (("conflict", None), ("cancel", "conflict")),
+        ("not-allowed", ("cancel", "not-allowed")),
+        ("temporary-auth-failure", ("wait", "resource-constraint")),
+    ],
+)
+def test_registration_may_be_refused(said: object, wanted: tuple[str, str]) -> None:
+    talk = Talk(may_register=True)
+    talk.open()
+    talk.router.call_error = said
+    assert stanza_error(talk.say(REGISTER)) == wanted
+    talk.router.call_error = None
+    assert "<success" in talk.say(auth("PLAIN", plain()))
+
+
+def test_the_form_is_asked_of_a_router() -> None:
+    talk = Talk(may_register=True)
+    talk.open()
+    assert talk.say(f"<iq type='get' id='r1'><query xmlns='{ns.REGISTER}'/></iq>") == '<iq type="result" id="r1"/>'
+    assert talk.router.registered == [(DOMAIN, "get", {}, "192.0.2.1")]
+
+
+def test_fields_of_another_namespace_are_none() -> None:
+    talk = Talk(may_register=True)
+    talk.open()
+    talk.say(
+        REGISTER.replace("</query>", "<password xmlns='urn:x'>y</password><username xmlns='{a}b'>z</username></query>")
+    )
+    assert talk.router.registered == [(DOMAIN, "set", {"username": "romeo2", "password": "x"}, "192.0.2.1")]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        REGISTER.replace("type='set'", ""),
+        REGISTER.replace("set", "fetch"),
+        REGISTER.replace("id='r1'", ""),
+        REGISTER.replace("</iq>", "<query xmlns='jabber:iq:register'/></iq>"),
+    ],
+)
+def test_what_is_no_request_registers_nobody(wrong: str) -> None:
+    talk = Talk(may_register=True)
+    talk.open()
+    assert stanza_error(talk.say(wrong)) == ("modify", "bad-request")
+    assert talk.router.sent == []
+    assert "<success" in talk.say(auth("PLAIN", plain()))
+
+
+@pytest.mark.parametrize("may_register", [False, True])
+@pytest.mark.parametrize("type", ["result", "error"])
+def test_what_is_an_answer_is_not_answered(type: str, may_register: bool) -> None:
+    talk = Talk(may_register=may_register)
+    talk.open()
+    assert talk.say(REGISTER.replace("set", type)) == ""
+    assert talk.router.sent == []
+    assert "<success" in talk.say(auth("PLAIN", plain()))
+
+
+def test_a_registration_that_nobody_answers_is_an_error_and_no_crash() -> None:
+    talk = Talk(may_register=True)
+    talk.open()
+    talk.router.is_answering = False
+    talk.say(REGISTER)
+    assert stanza_error(talk.tick(11)) == ("wait", "remote-server-timeout")
+
+
+@pytest.mark.parametrize("request_", [REGISTER, REGISTER.replace("set", "get"), REGISTER.replace("set", "odd")])
+def test_without_leave_there_is_no_registration(request_: str) -> None:
+    """XEP-0077, 3.1: "MUST return a <service-unavailable/> error"; one may sign in all the same."""
+    talk = Talk()
+    talk.open()
+    assert stanza_error(talk.say(request_)) == ("cancel", "service-unavailable")
+    assert talk.router.sent == []
+    assert "<success" in talk.say(auth("PLAIN", plain()))
+
+
+def test_nor_before_tls_where_that_is_required() -> None:
+    hidden = Talk(may_register=True, is_tls_required=True)
+    hidden.open()
+    assert stream_error(hidden.say(REGISTER)) == "not-authorized"
+
+
+# --- binding (RFC 6120, 7)
+
+
+def wanted(resource: str) -> str:
+    return BIND.replace("/></iq>", f"><resource>{resource}</resource></bind></iq>")
+
+
+def test_a_resource_is_made_by_the_server() -> None:
+    talk = Talk()
+    talk.sign_in()
+    assert talk.say(BIND) == f'<iq type="result" id="bind"><bind xmlns="{ns.BIND}"><jid>{JID}</jid></bind></iq>'
+    assert [fields[1:3] for fields in talk.router.of_kind(ATTACH)] == [(ROMEO, None)]
+    assert talk.stream.state is State.BOUND
+
+
+def test_a_resource_is_wanted_by_the_client_and_prepared() -> None:
+    talk = Talk()
+    talk.sign_in()
+    assert f"<jid>{ROMEO}/balc\u00f6ny &amp; more</jid>" in talk.say(wanted("balco\u0308ny &amp; more"))
+
+
+@pytest.mark.parametrize("resource", ["x" * 1024, "tab\tbed", "&#x7f;"])
+def test_a_resource_that_is_none_is_a_bad_request_and_may_be_corrected(resource: str) -> None:
+    talk = Talk()
+    talk.sign_in()
+    assert stanza_error(talk.say(wanted(resource))) == ("modify", "bad-request")
+    assert f"<jid>{ROMEO}/balcony</jid>" in talk.say(wanted("balcony"))
+
+
+@pytest.mark.parametrize("bind", [BIND.replace("set", "get"), BIND.replace(" id='bind'", "")])
+def test_bind_is_a_set_with_an_id(bind: str) -> None:
+    talk = Talk()
+    talk.sign_in()
+    assert stanza_error(talk.say(bind)) == ("modify", "bad-request")
+
+
+@pytest.mark.parametrize("refusal", [("conflict", ""), ("not-allowed", "disabled"), ("resource-constraint", "")])
+def test_a_refused_resource_leaves_the_stream_as_it_was(refusal: tuple[str, str]) -> None:
+    talk = Talk()
+    talk.sign_in()
+    talk.router.refusal = refusal
+    assert stanza_error(talk.say(wanted("balcony")))[1] == refusal[0]
+    talk.router.refusal = None
+    assert "<jid>" in talk.say(BIND)
+
+
+def test_an_owner_that_does_not_answer_is_an_error_after_a_while() -> None:
+    talk = Talk()
+    talk.sign_in()
+    talk.router.is_answering = False
+    assert talk.say(BIND) == ""
+    assert stanza_error(talk.tick(21)) == ("wait", "remote-server-timeout")
+
+
+def test_stanzas_behind_bind_come_through_in_order() -> None:
+    talk = Talk()
+    talk.sign_in()
+    talk.router.is_answering = False
+    stanzas = [f"<message to='juliet@{DOMAIN}' id='{n}'/>" for n in range(40)]
+    talk.say(BIND + "".join(stanzas[:20]) + stanzas[20][:9])
+    talk.say(stanzas[20][9:] + "".join(stanzas[21:]))
+    assert talk.router.submitted() == []
+    assert not talk.is_read()
+    talk.router.is_answering = True
+    talk.router.pump()
+    assert [stanza.id for stanza in talk.router.submitted()] == [str(n) for n in range(40)]
+    assert [fields[2] for fields in talk.router.of_kind(SUBMIT)] == list(range(1, 41))
+    assert talk.is_read()
+
+
+def test_a_whole_session_in_one_piece() -> None:
+    talk = Talk()
+    talk.say(HEADER + auth("PLAIN", plain()) + HEADER + BIND + "<presence/>")
+    assert [stanza.from_ for stanza in talk.router.submitted()] == [JID]

@@ -1,0 +1,110 @@
+"""What edges ask while a client signs in (router/calls.py): the credentials that count are those of this moment."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from typing import Any, cast
+
+import pytest
+
+from cluster.shards import ShardMap, shard_of
+from cluster.wire import Epoch, Incarnation
+from router.calls import BEGUN_S, Calls, Passwords
+from router.features.account import derive_all
+from router.owner import Effects
+from router.registration import Registration
+from storage.store import Store
+from xmpp.scram import Credentials
+
+ROUTER = Incarnation("router-0#1")
+JULIET = "juliet@example.org"
+AUTH_MESSAGE = b"n=juliet,r=a,r=ab,s=c2FsdA==,i=1,c=biws,r=ab"
+
+
+class World:
+    """The database and the clock, as far as signing in needs them."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, tuple[Credentials, ...]] = {JULIET: derive_all("old")}
+        self.reads = 0
+        self.now = 100.0
+        self.passwords = Passwords()
+        shard_map = ShardMap()
+        shard_map.update(shard_of(JULIET), Epoch(1), ROUTER)
+        self.calls = Calls(
+            cast(Store, self), cast(Effects, self), self.passwords, cast(Registration, self), {}, b"secret",
+            shard_map, ROUTER,
+        )  # fmt: skip
+
+    async def run(self, statement: object, bare: str) -> dict[str, Credentials]:
+        """The one read there is: `accounts.credentials`."""
+        self.reads += 1
+        return {credentials.hash: credentials for credentials in self.stored.get(bare, ())}
+
+    def monotonic(self) -> float:
+        return self.now
+
+    answer = create = set_password = delete = kick = send = None  # nobody registers here, no other router is asked
+
+    async def ask(self, method: str, *arguments: Any) -> Any:
+        return await self.calls.ask(JULIET, shard_of(JULIET), method, (JULIET, *arguments))
+
+    async def is_proved(self, password: str, salt: tuple[bytes, int]) -> bool:
+        """Whether the proof that a client makes of this password and salt is accepted."""
+        key = hmac.digest(hashlib.pbkdf2_hmac("sha256", password.encode(), *salt), b"Client Key", "sha256")
+        signature = hmac.digest(hashlib.sha256(key).digest(), AUTH_MESSAGE, "sha256")
+        proof = bytes(a ^ b for a, b in zip(key, signature, strict=True))
+        return await self.ask("auth.proof", "SHA-256", AUTH_MESSAGE, proof) is not None
+
+    async def signs_in(self, password: str) -> tuple[bool, bool]:
+        """By SCRAM, and by PLAIN."""
+        scram = await self.is_proved(password, await self.ask("auth.salt", "SHA-256"))
+        return scram, await self.ask("auth.password", password)
+
+
+@pytest.mark.parametrize("stored", [(), derive_all("new")], ids=["removed", "changed"])
+def test_an_old_password_is_void_at_once(stored: tuple[Credentials, ...]) -> None:
+    """The change may have been made by the account's owner in band, through the API, or by an owner before this one:
+    nobody tells of it here."""
+
+    async def conversation() -> None:
+        world = World()
+        assert await world.signs_in("old") == (True, True)
+        world.stored[JULIET] = stored
+        assert await world.signs_in("old") == (False, False)
+        assert await world.signs_in("new") == (bool(stored), bool(stored))
+        world.passwords.stop()
+
+    asyncio.run(conversation())
+
+
+def test_one_exchange_reads_the_credentials_once() -> None:
+    async def conversation() -> None:
+        world = World()
+        salt = await world.ask("auth.salt", "SHA-256")
+        assert await world.is_proved("old", salt)
+        assert world.reads == 1
+        assert await world.is_proved("old", salt), "two exchanges at a time: the second reads again"
+        assert world.reads == 2
+        world.passwords.stop()
+
+    asyncio.run(conversation())
+
+
+def test_an_exchange_that_is_told_of_a_change_or_is_slow_ends_with_what_is_true_then() -> None:
+    async def conversation() -> None:
+        world = World()
+        salt = await world.ask("auth.salt", "SHA-256")
+        world.stored[JULIET] = ()
+        world.calls.forget(JULIET)
+        assert not await world.is_proved("old", salt)
+        world.stored[JULIET] = derive_all("old")
+        salt = await world.ask("auth.salt", "SHA-256")
+        world.stored[JULIET] = ()
+        world.now += BEGUN_S
+        assert not await world.is_proved("old", salt)
+        world.passwords.stop()
+
+    asyncio.run(conversation())
