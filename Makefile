@@ -34,9 +34,10 @@ check: install
 test: check peers
 	$(BIN)/pytest -q $(ALL_TESTS)
 
-# Kill, pause and partition things.
+# Kill, pause and partition things: real processes for half an hour, then 20,000 simulated runs (an hour).
 faults: install
-	$(BIN)/pytest -q tests/faults
+	STENTOR_FAULTS=long $(BIN)/pytest -q -s tests/faults
+	STENTOR_SIM_SEEDS=5000 $(BIN)/pytest -q -s tests/sim
 
 # CPU per message and memory per session; see bench/README.md.
 bench: install

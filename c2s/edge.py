@@ -18,6 +18,7 @@ from c2s.metrics import stats
 from cluster.shards import ShardMap, shard_of
 from cluster.wire import (
     ACKNOWLEDGED,
+    ACTIVITY,
     ANNOUNCE,
     ANSWER,
     ATTACH,
@@ -26,8 +27,11 @@ from cluster.wire import (
     CONFIRMED,
     DELIVER,
     DETACH,
+    ENABLED,
     MAP,
+    READ,
     REFUSED,
+    RESUME,
     REVOKED,
     STATE,
     SUBMIT,
@@ -47,6 +51,7 @@ HELD_STANZAS: Final = 64  # per session; then its socket is not read
 HELD_BYTES: Final = 262_144
 OVERHEAD_BYTES: Final = 200  # what a stanza weighs beside its inner bytes
 ACKNOWLEDGE_EVERY: Final = 50  # stanzas, or one tick
+READ_IDS: Final = 200  # of what was acknowledged last, remembered
 OFFER_AGAIN_S: Final = 3.0  # the safety net of rule 5
 ASK_AGAIN_S: Final = 1.0
 GAP_AGAIN_S: Final = 0.5  # a gap is told once, not again for each delivery that is on its way behind it
@@ -67,6 +72,9 @@ class Sink(Protocol):
     def resume_reading(self) -> None:
         """Go on reading."""
 
+    def confirmed(self) -> None:
+        """Everything up to `session.owed` is safe."""
+
 
 class EdgeSession:
     """One session as this edge holds it. `n` counts what the client sent, `q` what it is sent."""
@@ -78,13 +86,21 @@ class EdgeSession:
         "gen",
         "held",
         "held_bytes",
+        "is_active",
         "is_closing",
+        "is_managed",
         "is_paused",
+        "is_resumable",
         "jid",
         "last_id",
         "n",
+        "n0",
         "offered_at",
+        "owed",
         "q",
+        "q0",
+        "read",
+        "read_id",
         "reason",
         "resource",
         "shard",
@@ -104,12 +120,19 @@ class EdgeSession:
         self.shard = shard
         self.sink = sink
         self.n = self.conf = self.q = self.acknowledged = self.told = 0
-        self.last_id: int | None = None
+        self.last_id = 0  # the greatest id of the account's log that was delivered
+        self.read_id = 0  # the greatest that the client has acknowledged
+        self.read: list[int] = []  # the last ones: its owner may not have heard of them
+        self.is_managed = False  # XEP-0198: its client acknowledges what it gets
+        self.owed = 0  # an <r/> is to be answered once more when conf has come so far
+        self.is_resumable = False  # XEP-0198: outlives its stream; the client counts from n0 and q0 on
+        self.n0 = self.q0 = 0
         self.held: deque[tuple[int, Stanza]] = deque()
         self.held_bytes = 0
         self.offered_at = 0.0
         self.unacknowledged: deque[tuple[int, int | None, Stanza]] = deque()
         self.state: Any = None
+        self.is_active: bool | None = None  # XEP-0352; None: its client has never said
         self.is_paused = False
         self.is_closing = False
         self.reason = ""
@@ -127,6 +150,12 @@ class EdgeSession:
             tuple(self.unacknowledged),
             self.last_id,
             self.state,
+            self.n,
+            self.n0,
+            self.q0,
+            self.is_resumable,
+            self.read_id,
+            tuple(self.read),
         )
 
 
@@ -137,10 +166,12 @@ class Attached(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """It is not; `condition` is a stanza error condition (RFC 6120, 7.6.2.1, 7.7.2)."""
+    """It is not; `condition` is a stanza error condition (RFC 6120, 7.6.2.1, 7.7.2). `h`: how much of what the client
+    had sent on the session that it wants back is safe (XEP-0198, 5), None where nobody knows."""
 
     condition: str
     text: str
+    h: int | None = None
 
 
 class Answer(NamedTuple):
@@ -192,7 +223,7 @@ class Edge:
         self.sessions: dict[SessionId, EdgeSession] = {}
         self._by_shard: dict[Shard, dict[SessionId, EdgeSession]] = {}
         self._asked: dict[str, _Asked] = {}
-        self._touched: set[EdgeSession] = set()  # with acknowledgements the owner has not been told of
+        self._touched: dict[EdgeSession, None] = {}  # with acknowledgements the owner has not been told of
         self._gap_told_at: dict[Shard, float] = {}
         self._handlers: dict[int, Callable[..., None]] = {
             DELIVER: self._on_deliver,
@@ -215,6 +246,34 @@ class Edge:
         """Bind a resource (None: the server chooses one) for an authenticated account. `facts` tell the owner about
         the stream ({"address", "tls", "mechanism"}). `done` is called once, unless cancelled."""
         return self._ask(ATTACH, bare, (bare, resource, facts), done, timeout_s, sink)
+
+    def resume(
+        self, bare: str, sid: SessionId, h: int, sink: Sink, done: Callable[[Attached | Refused], None],
+        timeout_s: float = 20.0,
+    ) -> str:  # fmt: skip
+        """Take a session back, from whichever c2s it was on (XEP-0198, 5). The client has everything up to `h`. What
+        it has not is delivered to the sink, in order, right after `done`."""
+        return self._ask(RESUME, bare, (bare, sid, h), done, timeout_s, sink)
+
+    def enable(self, session: EdgeSession, is_resumable: bool, unwritten: int = 0) -> None:
+        """The client counts from here on (XEP-0198, 3), also what is not written yet; the owner is told if it may
+        resume."""
+        session.n0, session.q0 = session.n, session.q - unwritten
+        session.is_resumable = is_resumable
+        owner = self.map.owners[session.shard]
+        if is_resumable and owner is not None:
+            epoch = self.map.epochs[session.shard]
+            enabled = (ENABLED, session.shard, epoch, session.sid, session.gen, session.n0, session.q0)
+            self._send_to(owner, enabled)
+
+    def tell_activity(self, session: EdgeSession, is_active: bool) -> None:
+        """The client is looked at, or not (XEP-0352). The session's next owner is told again: the state that it gets
+        may be older."""
+        session.is_active = is_active
+        owner = self.map.owners[session.shard]
+        if owner is not None:
+            epoch = self.map.epochs[session.shard]
+            self._send_to(owner, (ACTIVITY, session.shard, epoch, session.sid, session.gen, is_active))
 
     def call(
         self, bare: str, method: str, arguments: tuple[Any, ...], done: Callable[[Answer], None],
@@ -241,7 +300,7 @@ class Edge:
         shard = session.shard
         owner = self.map.owners[shard]
         if owner is not None:
-            self._send_to(owner, (SUBMIT, shard, self.map.epochs[shard], session.sid, session.gen, n, stanza))
+            self._send_to(owner, (SUBMIT, shard, self.map.epochs[shard], session.sid, session.gen, n, stanza, False))
         if (len(session.held) >= HELD_STANZAS or session.held_bytes >= HELD_BYTES) and not session.is_paused:
             session.is_paused = True  # what one read brought is taken all the same, so it may become a little more
             session.sink.pause_reading()
@@ -250,13 +309,19 @@ class Edge:
         """The client has everything up to q: acknowledged it (0198), or else the kernel has taken it."""
         unacknowledged = session.unacknowledged
         while unacknowledged and unacknowledged[0][0] <= q:
-            unacknowledged.popleft()
+            _, id_, _ = unacknowledged.popleft()
+            if id_ is not None:
+                session.read.append(id_)
+                if id_ > session.read_id:
+                    session.read_id = id_
+        if len(session.read) > READ_IDS:
+            del session.read[:-ACKNOWLEDGE_EVERY]
         if q > session.acknowledged:
             session.acknowledged = q
             if q - session.told >= ACKNOWLEDGE_EVERY:
                 self._tell_acknowledged(session)
             else:
-                self._touched.add(session)
+                self._touched[session] = None
 
     def detach(self, session: EdgeSession, reason: str) -> None:
         """The stream has ended. The owner learns it once everything the client sent is confirmed; until its answer
@@ -295,7 +360,7 @@ class Edge:
             if now > asked.deadline:
                 del self._asked[request]
                 lost = "remote-server-timeout"
-                _tell(asked, Refused(lost, "") if asked.kind == ATTACH else Answer(False, lost))
+                _tell(asked, Answer(False, lost) if asked.kind == CALL else Refused(lost, ""))
             elif now - asked.asked_at >= ASK_AGAIN_S:
                 self._put(request, asked)
         for session in self.sessions.values():
@@ -317,7 +382,7 @@ class Edge:
             if q == session.q + 1:  # rule 18
                 session.q = q
                 session.unacknowledged.append((q, id_, stanza))
-                if id_ is not None:
+                if id_ is not None and id_ > session.last_id:
                     session.last_id = id_
                 session.sink.deliver(stanza)
             elif q > session.q:
@@ -341,6 +406,9 @@ class Edge:
         while held and held[0][0] <= conf:
             session.held_bytes -= len(held.popleft()[1].inner) + OVERHEAD_BYTES
         session.offered_at = self._now()
+        if session.owed and conf >= session.owed:
+            session.owed = 0
+            session.sink.confirmed()
         if session.is_paused and len(held) <= HELD_STANZAS // 2 and session.held_bytes <= HELD_BYTES // 2:
             session.is_paused = False
             session.sink.resume_reading()
@@ -354,11 +422,18 @@ class Edge:
         if session is None or session.gen >= gen or not self.map.is_current(shard, epoch):
             return
         self._forget(session)
+        if session.read:
+            # Its owner may have taken for unread what the client had.
+            self._send_to(sender, (READ, shard, epoch, session.bare, tuple(session.read)))
+        if session.is_closing and session.reason == "client" and session.held:
+            # This process was believed dead when the client said goodbye: its session does not wait for it.
+            self._send_to(sender, (DETACH, shard, epoch, sid, session.gen, session.reason))
         session.sink.revoked("" if session.is_closing else reason)
 
     def _on_attached(
         self, sender: Incarnation, shard: Shard, epoch: Epoch, request: str, sid: SessionId, gen: int,
-        resource: str, conf: int, q: int, state: Any,
+        resource: str, conf: int, q: int, state: Any, last_id: int = 0, n0: int = 0, q0: int = 0,
+        is_resumable: bool = False,
     ) -> None:  # fmt: skip
         if not self.map.is_current(shard, epoch):
             return
@@ -374,19 +449,22 @@ class Edge:
         session.n = session.conf = conf
         session.q = session.acknowledged = session.told = q
         session.state = state
+        session.last_id = last_id
+        session.n0, session.q0, session.is_resumable = n0, q0, is_resumable
         self.sessions[sid] = session
         self._by_shard.setdefault(shard, {})[sid] = session
         if not _tell(asked, Attached(session)):
             self.detach(session, "internal-server-error")
 
     def _on_refused(
-        self, sender: Incarnation, shard: Shard, epoch: Epoch, request: str, condition: str, text: str
-    ) -> None:
+        self, sender: Incarnation, shard: Shard, epoch: Epoch, request: str, condition: str, text: str,
+        h: int | None = None,
+    ) -> None:  # fmt: skip
         if not self.map.is_current(shard, epoch):
             return  # rule 14: the present owner is asked, too
         asked = self._asked.pop(request, None)
         if asked is not None:
-            _tell(asked, Refused(condition, text))
+            _tell(asked, Refused(condition, text, h))
 
     def _on_state(self, sender: Incarnation, shard: Shard, epoch: Epoch, sid: SessionId, gen: int, state: Any) -> None:
         session = self.sessions.get(sid)
@@ -442,6 +520,8 @@ class Edge:
         self._send_to(owner, (ANNOUNCE, shard, self.map.epochs[shard], announcements))
         for session in sessions.values():
             session.told = session.acknowledged
+            if session.is_active is not None:
+                self.tell_activity(session, session.is_active)
             self._offer(session)
             if session.is_closing and not session.held:
                 self._send_detach(session)
@@ -452,7 +532,7 @@ class Edge:
         if owner is not None:
             epoch = self.map.epochs[session.shard]
             for n, stanza in session.held:
-                self._send_to(owner, (SUBMIT, session.shard, epoch, session.sid, session.gen, n, stanza))
+                self._send_to(owner, (SUBMIT, session.shard, epoch, session.sid, session.gen, n, stanza, True))
 
     def _tell_acknowledged(self, session: EdgeSession) -> None:
         owner = self.map.owners[session.shard]
@@ -465,6 +545,7 @@ class Edge:
         owner = self.map.owners[session.shard]
         if owner is not None:
             epoch = self.map.epochs[session.shard]
+            self._tell_acknowledged(session)
             self._send_to(owner, (DETACH, session.shard, epoch, session.sid, session.gen, session.reason))
 
     def _forget(self, session: EdgeSession) -> None:
@@ -473,4 +554,4 @@ class Edge:
         del in_shard[session.sid]
         if not in_shard:
             del self._by_shard[session.shard]
-        self._touched.discard(session)
+        self._touched.pop(session, None)

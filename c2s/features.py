@@ -38,7 +38,9 @@ def after_login(of_domain: bytes, limits: bytes) -> bytes:
     """Features of an authenticated stream: binding, the no-op session of RFC 3921, and what routers add (roster
     versioning, pre-approval, entity capabilities)."""
     session = element("session", ns.SESSION, None, b"<optional/>")
-    return _features([element("bind", ns.BIND), session, of_domain, limits])
+    return _features(
+        [element("bind", ns.BIND), session, element("sm", ns.SM), element("csi", ns.CSI), of_domain, limits]
+    )
 
 
 def stream_limits(max_bytes: int, idle_seconds: float | None) -> bytes:

@@ -3,7 +3,7 @@
 Whatever moves a stream from one state to another is in `c2s/stream.py`; whether it may is here.
 
     HEADER -> UNAUTHENTICATED -> HANDSHAKE -> HEADER -> UNAUTHENTICATED -> AUTHENTICATING -> HEADER
-           -> AUTHENTICATED -> BINDING -> BOUND -> CLOSING -> CLOSED
+           -> AUTHENTICATED -> BINDING (or resuming) -> BOUND -> CLOSING -> CLOSED
 """
 
 from __future__ import annotations
@@ -32,9 +32,17 @@ STARTTLS: Final = f"{ns.TLS} starttls"
 AUTH: Final = f"{ns.SASL} auth"
 RESPONSE: Final = f"{ns.SASL} response"
 ABORT: Final = f"{ns.SASL} abort"
+ENABLE: Final = f"{ns.SM} enable"
+RESUME: Final = f"{ns.SM} resume"
+ACK_REQUEST: Final = f"{ns.SM} r"
+ACK: Final = f"{ns.SM} a"
+ACTIVE: Final = f"{ns.CSI} active"
+INACTIVE: Final = f"{ns.CSI} inactive"
 
 # First-level elements other than stanzas, by the state in which they mean something.
 ELEMENTS: Final[dict[State, frozenset[str]]] = {
     State.UNAUTHENTICATED: frozenset({STARTTLS, AUTH}),
     State.AUTHENTICATING: frozenset({AUTH, RESPONSE, ABORT}),
+    State.AUTHENTICATED: frozenset({ENABLE, RESUME, ACTIVE, INACTIVE}),
+    State.BOUND: frozenset({ENABLE, RESUME, ACK_REQUEST, ACK, ACTIVE, INACTIVE}),
 }

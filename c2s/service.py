@@ -26,7 +26,7 @@ from cluster.certificates import CertificateError, expiry_timestamp
 from cluster.config import Config
 from cluster.membership import PeerDown, PeerEvent, PeerUp
 from cluster.process import CannotStart, Drain, Process
-from cluster.wire import Envelope, Incarnation, new_incarnation
+from cluster.wire import DRAIN, Envelope, Incarnation, new_incarnation
 from xmpp.stream import Limits
 
 log = logs.get_logger()
@@ -52,6 +52,7 @@ class C2SApplication:
         self._connections = Connections(self._edge, self._make_stream, self._tls, config.c2s.tls_handshake_timeout_s)
         self._servers: list[asyncio.Server] = []
         self._bus: Bus | None = None
+        self._process: Process | None = None
         self._routers: set[Incarnation] = set()
         self._heard_at = 0.0
         self._has_facts = False
@@ -80,6 +81,7 @@ class C2SApplication:
 
     async def start(self, process: Process) -> None:
         """Join the bus, then listen."""
+        self._process = process
         config = self._config
         self._bus = bus = Bus.from_config(
             config, self.role, self._incarnation, self._receive, self._after_batch, self._on_peer
@@ -161,7 +163,10 @@ class C2SApplication:
         self._heard_at = time.monotonic()
         receive = self._edge.receive
         for envelope in envelopes:
-            receive(sender, envelope[0], envelope[1:])
+            if envelope[0] == DRAIN and self._process is not None:
+                self._process.terminate()
+            else:
+                receive(sender, envelope[0], envelope[1:])
 
     def _after_batch(self) -> None:
         self._connections.flush()
@@ -260,6 +265,7 @@ def _stream_settings(config: Config) -> StreamSettings:
         login_timeout_s=c2s.login_timeout_s,
         idle_timeout_s=c2s.idle_timeout_s,
         keepalive_s=c2s.keepalive_s,
+        resume_timeout_s=config.resume.timeout_s,
         may_register=config.registration.mode == "open",
         limits_before_login=features.stream_limits(before.stanza_bytes, None),
         limits_after_login=features.stream_limits(after.stanza_bytes, c2s.idle_timeout_s),

@@ -7,6 +7,7 @@ bound it originates no stanza and drops none: every reply, errors included, is t
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -16,11 +17,26 @@ import structlog
 from c2s import features
 from c2s.edge import Answer, Attached, Edge, EdgeSession, Refused
 from c2s.login import Login, offered
+from c2s.management import Management, failed, parse_token, resumptions
 from c2s.metrics import stats
-from c2s.negotiation import ABORT, AUTH, ELEMENTS, RESPONSE, STARTTLS, State
+from c2s.negotiation import (
+    ABORT,
+    ACK,
+    ACK_REQUEST,
+    ACTIVE,
+    AUTH,
+    ELEMENTS,
+    ENABLE,
+    INACTIVE,
+    RESPONSE,
+    RESUME,
+    STARTTLS,
+    State,
+)  # fmt: skip
 from xmpp import errors, ns
 from xmpp.errors import JidError, StanzaError, StreamError
 from xmpp.jid import JID, prepare
+from xmpp.sm import parse_h
 from xmpp.stanza import BAD_TO, IQ, Stanza, encode, error, is_answerable, result
 from xmpp.stream import (
     CLOSE_STREAM,
@@ -94,6 +110,7 @@ class StreamSettings:
     login_timeout_s: float
     idle_timeout_s: float
     keepalive_s: float
+    resume_timeout_s: int  # 0: streams are not resumed
     may_register: bool
     limits_before_login: bytes  # XEP-0478, ready to send
     limits_after_login: bytes
@@ -113,8 +130,8 @@ class ClientStream:
 
     __slots__ = (
         "_bare", "_before_login", "_domain", "_edge", "_facts", "_is_closed", "_is_held", "_lang", "_last_in",
-        "_last_out", "_log", "_login", "_new_id", "_now", "_opened_at", "_parser", "_request", "_settings",
-        "_state", "_transport", "_tries", "session",
+        "_last_out", "_log", "_login", "_management", "_new_id", "_now", "_opened_at", "_parked", "_parser", "_request",
+        "_settings", "_state", "_transport", "_tries", "session",
     )  # fmt: skip
 
     def __init__(
@@ -139,6 +156,8 @@ class ClientStream:
         self._request: str | None = None
         self._opened_at = self._last_in = self._last_out = now()
         self.session: EdgeSession | None = None
+        self._management: Management | None = None
+        self._parked: deque[tuple[int, Stanza]] = deque()  # deliveries that wait, and until which n is safe
         self._is_closed = False
         self._log = log.bind()
         stats.opened(transport.transport_name)
@@ -206,6 +225,8 @@ class ClientStream:
             return
         if now - self._last_in > settings.idle_timeout_s and not self._is_paused():
             self.fail(errors.ConnectionTimeout("Nothing was received for too long."))
+        elif self._management is not None and not self._management.check_time(now):
+            self.fail(errors.ConnectionTimeout("What was sent is not acknowledged."))
         elif now - max(self._last_out, self._last_in) > settings.keepalive_s:
             self._last_out = now
             self._transport.write(b" ")  # RFC 6120, 4.6.1: whitespace keepalive
@@ -341,6 +362,15 @@ class ClientStream:
         elif event.name == ABORT:
             assert self._login is not None
             self._login.abort()
+        elif event.name in (ACTIVE, INACTIVE):
+            if self.session is not None:  # before a resource is bound, nobody is inactive yet
+                self._edge.tell_activity(self.session, event.name == ACTIVE)
+        elif self._state is State.BOUND:
+            self._on_management(event)
+        elif event.name == RESUME:
+            self._on_resume(event)
+        else:
+            self._transport.write(failed("unexpected-request"))  # XEP-0198, 3: <enable/> comes after the bind
 
     def _on_starttls(self) -> None:
         if self._transport.is_secure or not self._settings.has_starttls:
@@ -459,15 +489,89 @@ class ClientStream:
             self._reply_error(request, errors.stanza_error(answer.condition, answer.text or None))
             self._release()
             return
-        session = self.session = answer.session
+        self._start(answer.session)
+        self._log.info("stream_bound", transport=self._transport.transport_name)
+        jid = element("jid", None, None, answer.session.jid)
+        self._transport.write(encode(result(request, element("bind", ns.BIND, None, jid))))
+        self._flow()
+
+    def _start(self, session: EdgeSession) -> None:
+        self.session = session
         self._state = State.BOUND
         self._log = self._log.bind(sid=session.sid)
-        self._log.info("stream_bound", transport=self._transport.transport_name)
-        jid = element("jid", None, None, session.jid)
-        self._transport.write(encode(result(request, element("bind", ns.BIND, None, jid))))
+
+    def _flow(self) -> None:
         self._is_held = False
         self._transport.resume_reading()
         self._handle_all(self._parser.flow())
+
+    # --- stream management (c2s/management.py)
+
+    def _on_management(self, event: Element) -> None:
+        management = self._management
+        if management is None:
+            if event.name != ENABLE:
+                self._transport.write(failed("unexpected-request"))
+                return
+            assert self.session is not None
+            self._management = management = Management(self, self._edge, self.session)
+            management.enable(event, self._settings.resume_timeout_s)
+        elif event.name == ACK_REQUEST:
+            management.on_request()
+        elif event.name == ACK:
+            management.on_ack(event)
+        else:
+            # XEP-0198, 3: a second <enable/> ends the stream.
+            self.fail(errors.StreamPolicyViolation("Stream management is enabled already."))
+
+    def _on_resume(self, event: Element) -> None:
+        """XEP-0198, 5: instead of a bind, the session of an earlier stream."""
+        previd = event.attributes.get("previd", "")
+        sid, h = parse_token(previd), parse_h(event.attributes.get("h"))
+        if sid is None or h is None:
+            resumptions.labels("failed").inc()
+            self._transport.write(failed("item-not-found" if h is not None else "bad-request"))
+            return
+        self._state = State.BINDING
+        self._hold()
+        self._request = self._edge.resume(self._bare, sid, h, self, lambda answer: self._resumed(previd, answer))
+
+    def _resumed(self, previd: str, answer: Attached | Refused) -> None:
+        self._request = None
+        if isinstance(answer, Refused):
+            resumptions.labels("failed").inc()
+            if answer.condition == "handled-count-too-high":
+                self.fail(errors.StreamUndefinedCondition(application=element(answer.condition, ns.SM)))
+                return
+            self._state = State.AUTHENTICATED
+            self._transport.write(failed(answer.condition, answer.h))
+            self._release()
+            return
+        resumptions.labels("ok").inc()
+        self._start(answer.session)
+        self._log.info("stream_resumed", transport=self._transport.transport_name)
+        self._management = Management(self, self._edge, answer.session)
+        self._management.resumed(previd)
+        self._flow()
+
+    def write(self, data: bytes) -> None:
+        """What the stream's parts write."""
+        if not self._is_closed:
+            self._transport.write(data)
+
+    def confirmed(self) -> None:
+        """Everything that the client asked about is safe (the session's sink)."""
+        if self._management is not None:
+            self._management.confirmed()
+        session, parked = self.session, self._parked
+        while parked and session is not None:
+            promised, stanza = parked[0]
+            if promised > session.conf:
+                session.owed = promised
+                return
+            parked.popleft()
+            if not self._is_closed:
+                self._write_stanza(stanza)
 
     def _on_register(self, stanza: Stanza) -> None:
         """XEP-0077, 3.1: a request before anybody has signed in. What is wrong with it does not end the stream."""
@@ -539,9 +643,35 @@ class ClientStream:
         """Write a stanza to the client."""
         if self._is_closed:
             return  # its session waits for the owner's last word; nothing follows </stream:stream>
+        promised = self._promised(stanza) if stanza.kind == IQ and self._management is None else 0
+        if promised or self._parked:
+            self._parked.append((promised, stanza))
+            return
+        self._write_stanza(stanza)
+
+    def _promised(self, stanza: Stanza) -> int:
+        """Without stream management, an answer of the client's own server is its only acknowledgement: it says that
+        everything sent before is safe, so it waits until that is true (docs/delivery.md, §7). Returns what has to be
+        safe first, 0 for nothing."""
+        session = self.session
+        if session is None or stanza.type not in ("result", "error") or session.conf >= session.n:
+            return 0
+        if stanza.from_ not in (None, self._domain, self._bare):
+            return 0
+        session.owed = session.owed or session.n
+        return session.n
+
+    @property
+    def parked(self) -> int:
+        """How many deliveries are not written yet."""
+        return len(self._parked)
+
+    def _write_stanza(self, stanza: Stanza) -> None:
         self._last_out = self._now()
         stats.stanzas_out[stanza.kind] += 1
         self._transport.write(encode(stanza, self._bare))
+        if self._management is not None:
+            self._management.delivered(self._last_out)
 
     def revoked(self, condition: str) -> None:
         """The session is over: the owner says so, or has heard that the stream ended."""
@@ -581,6 +711,9 @@ class ClientStream:
             self._transport.close()
             return
         self._state = State.CLOSING
+        if not session.is_managed:
+            # It reads on until our end of the stream comes: it has what was written.
+            self._edge.written(session, session.q - self.parked)
         self._edge.detach(session, "client")
 
     def _finish_close(self) -> None:

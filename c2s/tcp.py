@@ -193,7 +193,7 @@ class Connection(asyncio.BufferedProtocol):
         self._out.clear()
         session = self.stream.session if self.stream is not None else None
         if session is not None:
-            self._q_written = session.q
+            self._q_written = session.q - self.stream.parked  # type: ignore[union-attr]  # it has a session
 
     def check(self) -> None:
         """About once a second: whether the kernel has taken what was written, whether the client is too slow."""
@@ -218,7 +218,7 @@ class Connection(asyncio.BufferedProtocol):
     def _note_written(self) -> None:
         """Without stream management, what the kernel took counts as acknowledged (docs/delivery.md)."""
         stream, transport = self.stream, self._transport
-        if stream is None or stream.session is None or transport is None:
+        if stream is None or stream.session is None or stream.session.is_managed or transport is None:
             return
         if self._q_written > stream.session.acknowledged and transport.get_write_buffer_size() == 0:
             self._connections.edge.written(stream.session, self._q_written)

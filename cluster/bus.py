@@ -20,7 +20,7 @@ from cluster import logs, metrics
 from cluster.config import Config
 from cluster.keys import ZAP_DOMAIN, Keys, ZapHandler, problem_with
 from cluster.link import ReceiveLink, SendLink
-from cluster.membership import ROLES, Membership, Peer, PeerDown, PeerEvent, PeerUp
+from cluster.membership import ROLES, Membership, Peer, PeerAway, PeerDown, PeerEvent, PeerUp
 from cluster.wire import (
     ARITY,
     GOODBYE,
@@ -43,6 +43,7 @@ FRAME_APART_S: Final = 0.001
 ACK_WITHIN_S: Final = 0.05
 ACK_EVERY: Final = 32  # frames
 TICK_S: Final = 0.1
+STOOD_STILL_S: Final = 1.0
 DRAIN_FRAMES: Final = 200  # read at one go, then others get their turn
 REJECTIONS: Final = ("undecodable", "other-incarnation", "unknown-sender", "kind-not-allowed", "role-not-proven")
 
@@ -135,7 +136,7 @@ class Bus:
         # What was received from a process stays known while it may live, whatever this one believes of it: the two
         # directions of a link are given up and begun anew independently of each other.
         self._received: dict[Incarnation, ReceiveLink] = {}
-        self._ticked_at = 0.0
+        self._ticked_at = time.monotonic()
         self._greeters: dict[str, tuple[zmq.Socket[bytes], float]] = {}
         self._nodes: Envelope | None = None
         self._own: list[Envelope] = []  # to this very process
@@ -318,6 +319,7 @@ class Bus:
         router = self._router
         if router is None or router.closed:
             return
+        self._look_at_clock(time.monotonic())  # before anything is read that is too old to be acted on
         is_secure = self._keys is not None
         try:
             for _ in range(DRAIN_FRAMES):
@@ -438,7 +440,8 @@ class Bus:
                 self._connect(event)
             else:
                 self._disconnect(event)
-            self._on_peer(event)
+            if not isinstance(event, PeerAway):
+                self._on_peer(event)
 
     def _connect(self, event: PeerUp) -> None:
         """A new link, of a generation that was never used before (rule 2)."""
@@ -458,7 +461,7 @@ class Bus:
         if self._nodes is not None and event.role != "router":
             self.send(link.incarnation, self._nodes)
 
-    def _disconnect(self, event: PeerDown) -> None:
+    def _disconnect(self, event: PeerDown | PeerAway) -> None:
         link = self._links.pop(event.incarnation, None)
         if link is not None:
             link.socket.close(linger=0)
@@ -515,9 +518,7 @@ class Bus:
         assert self._loop is not None
         self._ticker = self._loop.call_later(TICK_S, self._tick)
         now = time.monotonic()
-        if now - self._ticked_at > 1.0:
-            self._membership.was_away(now)  # this process stood still: silence of the others proves nothing
-        self._ticked_at = now
+        self._look_at_clock(now)
         for link in list(self._links.values()):
             self._tend(link, now)
         self._membership.tick(now)
@@ -529,6 +530,14 @@ class Bus:
             if now - used_at > 5.0:
                 socket.close(linger=0)
                 del self._greeters[address]
+
+    def _look_at_clock(self, now: float) -> None:
+        """Whether this process stood still: then the silence of the others proves nothing."""
+        if now - self._ticked_at > STOOD_STILL_S:
+            self._membership.was_away(now, now - self._ticked_at)
+            self._tell_events()
+            self._send_greetings()
+        self._ticked_at = now
 
     def _forget_replaced(self) -> None:
         """What came from a process that is merely silent stays known: it may have been able to hear all the time,

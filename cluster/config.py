@@ -230,6 +230,7 @@ class Limits(Section):
     blocks: int = Field(default=1_000, ge=1, description="entries in one block list (XEP-0191)")
     private_bytes: int = Field(default=262_144, ge=1_024, description="private XML of one account (XEP-0049), bytes")
     vcard_bytes: int = Field(default=131_072, ge=1_024, description="one vCard (XEP-0054), bytes")
+    offline: int = Field(default=10_000, ge=1, description="messages kept for an account that is away (XEP-0160)")
     directed_presences: int = Field(default=1_000, ge=1, description="entities one session sent directed presence to")
 
 
@@ -247,11 +248,16 @@ class Registration(Section):
 
 
 class Archive(Section):
-    """The message archive (XEP-0313)."""
+    """The log of messages: archive (XEP-0313) and what waits to be delivered."""
 
     default: Literal["always", "roster", "never"] = Field(
         default="always", description="for accounts that chose nothing"
     )
+    keep_days: int = Field(default=0, ge=0, le=36_500, description="age at which archived messages go, 0: never")
+    offline_days: int = Field(
+        default=90, ge=1, le=36_500, description="age at which what is kept only for delivery is given up"
+    )
+    page: int = Field(default=250, ge=1, le=1_000, description="most messages of one page of the archive")
 
 
 class Drain(Section):

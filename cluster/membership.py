@@ -38,13 +38,20 @@ class PeerDown(NamedTuple):
     role: str
 
 
+class PeerAway(NamedTuple):
+    """The link to a process is begun anew, though nothing is known against it: news for the bus alone."""
+
+    incarnation: Incarnation
+    role: str
+
+
 PeerEvent = PeerUp | PeerDown
 
 
 class Peer:
     """One process as this one knows it."""
 
-    __slots__ = ("address", "heard_at", "incarnation", "is_alive", "role")
+    __slots__ = ("address", "heard_at", "incarnation", "is_alive", "is_awaited", "role")
 
     def __init__(self, incarnation: Incarnation, role: str, address: str, heard_at: float) -> None:
         self.incarnation = incarnation
@@ -52,6 +59,7 @@ class Peer:
         self.address = address
         self.heard_at = heard_at
         self.is_alive = True
+        self.is_awaited = False  # its link is begun anew; it is not dead yet
 
 
 class Membership:
@@ -63,7 +71,7 @@ class Membership:
         self.address = address
         self.dead_after_s = dead_after_s
         self.peers: dict[Incarnation, Peer] = {}
-        self.events: list[PeerEvent] = []
+        self.events: list[PeerEvent | PeerAway] = []
         self.greetings: list[tuple[str, Envelope]] = []  # (address, envelope), to be sent outside of any link
         self._wanted: dict[str, float] = {}  # address -> when it was greeted last
 
@@ -111,10 +119,19 @@ class Membership:
         """The link to a peer is given up; if the peer lives, it is greeted anew."""
         self._down(self.peers.get(incarnation))
 
-    def was_away(self, now: float) -> None:
-        """This process did not run for a while: everybody's silence counts from now."""
+    def was_away(self, now: float, seconds: float) -> None:
+        """This process did not run for a while: everybody's silence counts from now. After so long that the others
+        believe it dead, its links are over: what is still under way on them is nothing to act on any more, and it
+        greets them anew at once."""
+        is_believed_dead = seconds > self.dead_after_s
         for peer in self.peers.values():
             peer.heard_at = now
+            if is_believed_dead and peer.is_alive:
+                peer.is_alive, peer.is_awaited = False, True
+                self.events.append(PeerAway(peer.incarnation, peer.role))
+        if is_believed_dead:
+            for address in self._wanted:
+                self._greet_now(address, now)
 
     def nodes(self, entries: tuple[tuple[Incarnation, str, str], ...]) -> None:
         """A router names all routers (NODES): greet those that are not known."""
@@ -125,18 +142,22 @@ class Membership:
                 self.greetings.append((address, self._greeting(HELLO)))
 
     def tick(self, now: float) -> None:
-        """Greet who has not answered; notice who is silent."""
+        """Greet who has not answered, or is silent (another run may listen there by now); notice who is gone."""
         for peer in list(self.peers.values()):
-            if peer.is_alive and now - peer.heard_at > self.dead_after_s:
+            if (peer.is_alive or peer.is_awaited) and now - peer.heard_at > self.dead_after_s:
                 self._down(peer)
-        living = {peer.address for peer in self.peers.values() if peer.is_alive}
+        silent_s = self.dead_after_s / 2
+        heard = {peer.address for peer in self.peers.values() if peer.is_alive and now - peer.heard_at <= silent_s}
         for address, at in self._wanted.items():
-            if address not in living and now - at >= GREET_AGAIN_S:
-                self._wanted[address] = now
-                self.greetings.append((address, self._greeting(HELLO)))
+            if address not in heard and now - at >= GREET_AGAIN_S:
+                self._greet_now(address, now)
         for peer in list(self.peers.values()):
             if not peer.is_alive and now - peer.heard_at > 20 * self.dead_after_s:
                 del self.peers[peer.incarnation]
+
+    def _greet_now(self, address: str, now: float) -> None:
+        self._wanted[address] = now
+        self.greetings.append((address, self._greeting(HELLO)))
 
     def _greeting(self, kind: int) -> Envelope:
         return (kind, self.role, node_of(self.me), self.address, sorted(SUPPORTED_VERSIONS))
@@ -155,14 +176,14 @@ class Membership:
         if peer is None:
             self.peers[incarnation] = Peer(incarnation, role, address, now)
         else:
-            peer.is_alive, peer.heard_at, peer.address = True, now, address
+            peer.is_alive, peer.is_awaited, peer.heard_at, peer.address = True, False, now, address
         if role == "router":
             self.greet(address)  # should it go silent, look for it
         self.events.append(PeerUp(incarnation, role, address))
 
     def _down(self, peer: Peer | None) -> None:
-        if peer is not None and peer.is_alive:
-            peer.is_alive = False
+        if peer is not None and (peer.is_alive or peer.is_awaited):
+            peer.is_alive = peer.is_awaited = False
             self.events.append(PeerDown(peer.incarnation, peer.role))
 
 

@@ -26,6 +26,12 @@ def rendezvous(shard: int, nodes: Iterable[str]) -> str:
     return max(nodes, key=lambda node: (blake2b(f"{node}/{shard}".encode(), digest_size=8).digest(), node))
 
 
+@lru_cache(maxsize=64)
+def assignment(nodes: frozenset[str]) -> tuple[str, ...]:
+    """The node that should own each shard, in order; `nodes` is not empty."""
+    return tuple(rendezvous(shard, nodes) for shard in range(SHARDS))
+
+
 class ShardMap:
     """Who owns what, as far as this process has heard. Epochs never go back."""
 

@@ -37,39 +37,47 @@ NODES: Final = 3  # [(incarnation, role, address), ...]: the routers there are (
 GOODBYE: Final = 4  # reason: this process ends now; its links are closed
 
 # --- c2s (and s2s) -> router
-SUBMIT: Final = 10  # shard, epoch, sid, gen, n, stanza
+SUBMIT: Final = 10  # shard, epoch, sid, gen, n, stanza, again: whether it was offered to somebody before
 ACKNOWLEDGED: Final = 11  # shard, epoch, sid, gen, q: the client has everything up to q
 ATTACH: Final = 12  # shard, epoch, request, bare, resource or None, edge facts
 DETACH: Final = 13  # shard, epoch, sid, gen, reason: the stream has ended for good
 ANNOUNCE: Final = 14  # shard, epoch, [announcement, ...]: every session of mine in this shard
+ENABLED: Final = 16  # shard, epoch, sid, gen, n0, q0: the client counts from here on and may resume (XEP-0198)
+RESUME: Final = 17  # shard, epoch, request, bare, sid, h (modulo 2^32): answered by ATTACHED or REFUSED
+ACTIVITY: Final = 18  # shard, epoch, sid, gen, active: whether somebody looks at the client (XEP-0352)
+READ: Final = 19  # shard, epoch, bare, [id, ...]: clients of sessions that are over had these rows of their log
 CALL: Final = 15  # shard, epoch, request, method, arguments: see router/calls.py
 
 # --- router -> c2s (and s2s)
 DELIVER: Final = 30  # [(shard, epoch, sid, gen, q, id), ...], stanza: one copy for all of a process
 CONFIRMED: Final = 31  # shard, epoch, sid, gen, conf: everything up to conf is safe
 REVOKED: Final = 32  # shard, epoch, sid, gen, reason: attachments below gen are over
-ATTACHED: Final = 33  # shard, epoch, request, sid, gen, resource, conf, q, state
-REFUSED: Final = 34  # shard, epoch, request, condition, text: answer to ATTACH
+ATTACHED: Final = 33  # shard, epoch, request, sid, gen, resource, conf, q, state, last id, n0, q0, resumable
+REFUSED: Final = 34  # shard, epoch, request, condition, text, h: answer to ATTACH and RESUME; h: None if not known
 STATE: Final = 35  # shard, epoch, sid, gen, state: opaque, to be kept for the next owner
 WANT: Final = 36  # shard, epoch: announce this shard's sessions
 ANSWER: Final = 37  # request, ok, value: answer to CALL; not ok: value is a condition
 MAP: Final = 38  # [(shard, epoch, owner), ...]
 
+DRAIN: Final = 39  # reason: an operator wants this process to hand over and end (router -> any)
+
 # --- router -> router
-FORWARD: Final = 50  # shard, epoch, origin, n, retry, [(to, prev), ...], [stanza, ...]
+FORWARD: Final = 50  # shard, epoch, origin, n, retry, [(to, prev, epoch of to), ...], [stanza, ...], origin id
 CONFIRM: Final = 51  # origin, to, n: everything of this origin to this recipient up to n is accepted
 AGAIN: Final = 52  # origin, to: there is a gap; offer the queue again from its front
 
 ARITY: Final = {
     HELLO: 5, WELCOME: 5, NODES: 2, GOODBYE: 2,
-    SUBMIT: 7, ACKNOWLEDGED: 6, ATTACH: 7, DETACH: 6, ANNOUNCE: 4, CALL: 6,
-    DELIVER: 3, CONFIRMED: 6, REVOKED: 6, ATTACHED: 10, REFUSED: 6, STATE: 6, WANT: 3, ANSWER: 4, MAP: 2,
-    FORWARD: 8, CONFIRM: 4, AGAIN: 3,
+    SUBMIT: 8, ACKNOWLEDGED: 6, ATTACH: 7, DETACH: 6, ANNOUNCE: 4, CALL: 6, ENABLED: 7, RESUME: 7, ACTIVITY: 6,
+    READ: 5,
+    DELIVER: 3, CONFIRMED: 6, REVOKED: 6, ATTACHED: 14, REFUSED: 7, STATE: 6, WANT: 3, ANSWER: 4, MAP: 2, DRAIN: 2,
+    FORWARD: 9, CONFIRM: 4, AGAIN: 3,
 }  # fmt: skip
 
-FROM_EDGE: Final = frozenset({SUBMIT, ACKNOWLEDGED, ATTACH, DETACH, ANNOUNCE, CALL})
+FROM_EDGE: Final = frozenset({SUBMIT, ACKNOWLEDGED, ATTACH, DETACH, ANNOUNCE, CALL, ENABLED, RESUME, ACTIVITY, READ})
 FROM_ROUTER: Final = frozenset(
-    {DELIVER, CONFIRMED, REVOKED, ATTACHED, REFUSED, STATE, WANT, ANSWER, MAP, NODES, FORWARD, CONFIRM, AGAIN, CALL}
+    {DELIVER, CONFIRMED, REVOKED, ATTACHED, REFUSED, STATE, WANT, ANSWER, MAP, DRAIN, NODES}
+    | {FORWARD, CONFIRM, AGAIN, CALL}
 )
 GREETINGS: Final = frozenset({HELLO, WELCOME, GOODBYE})
 # A captured c2s cannot act as a router: each role may send only these kinds.
@@ -80,7 +88,8 @@ MAY_SEND: Final = {
 }
 
 # One session in an ANNOUNCE: sid, gen, bare, resource, conf, q, acknowledged,
-# [(q, id, stanza), ...] unacknowledged, last id, state
+# [(q, id, stanza), ...] unacknowledged, last id, state, n (the last read), n0, q0, resumable,
+# the greatest log id that the client has acknowledged, and the last ones that it has acknowledged
 Announcement = tuple[Any, ...]
 
 

@@ -5,6 +5,7 @@ Accounts are read from the database and changed by their owners, wherever those 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -12,7 +13,7 @@ from typing import Any, Final
 from cluster.admin import ApiError, ApiRequest, Route
 from cluster.bus import Bus
 from cluster.shards import ShardMap, shard_of
-from cluster.wire import Incarnation, node_of
+from cluster.wire import DRAIN, Incarnation, node_of
 from router.calls import CallError, Calls
 from router.settings import Settings
 from storage import accounts, nodes, rosters, sessions
@@ -55,6 +56,7 @@ class Api:
             ("GET", "/sessions/{jid}", self._session),
             ("DELETE", "/sessions/{jid}", self._kick),
             ("GET", "/cluster", self._cluster),
+            ("POST", "/cluster/{node}/drain", self._drain),
         ]
 
     # --- accounts
@@ -141,13 +143,21 @@ class Api:
             if owner is not None:
                 by_router[owner] = by_router.get(owner, 0) + count
         shown = []
+        now = max((row.seen_at for row in rows), default=0.0)  # by the database's clock, as all of them
         for row in rows:
             is_here = row.incarnation == self._bus.incarnation or row.incarnation in living
             owned = sum(owner == row.incarnation for owner in self._map.owners)
             state = "draining" if row.is_leaving else "ready" if is_here else "down"
             sessions_here = by_router.get(row.incarnation, 0)
             shown.append(
-                {"node": row.name, "role": row.role, "state": state, "shards": owned, "sessions": sessions_here}
+                {
+                    "node": row.name,
+                    "role": row.role,
+                    "state": state,
+                    "shards": owned,
+                    "sessions": sessions_here,
+                    "silent_s": round(max(0.0, now - row.seen_at), 1),
+                }
             )
         for peer in living.values():
             if peer.role != "router":
@@ -158,11 +168,21 @@ class Api:
                         "state": "ready",
                         "shards": None,
                         "sessions": by_edge.get(peer.incarnation, 0),
+                        "silent_s": round(max(0.0, time.monotonic() - peer.heard_at), 1),
                     }
                 )
         owned = sum(owner is not None for owner in self._map.owners)
         shown.sort(key=lambda node: str(node["node"]))
         return {"nodes": shown, "shards": {"owned": owned, "unowned": len(self._map.owners) - owned}}
+
+    async def _drain(self, request: ApiRequest) -> Any:
+        name = request.path["node"]
+        here = [*self._bus.peers, self._bus.incarnation]
+        found = [incarnation for incarnation in here if node_of(incarnation) == name]
+        if not found:
+            raise ApiError(404, f"{name} is no living process", "stentor cluster status shows them")
+        self._bus.send(found[0], (DRAIN, "operator"))
+        return {"node": name}
 
     # --- helpers
 

@@ -8,26 +8,32 @@ One batch is in flight at a time, fenced with the epochs under which its turns r
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from cluster.wire import Epoch, Shard
 from router.entity import Entity
 from router.turn import Turn, Write
+from storage.log import FORWARD, FROM_OWNER, Row
 
 BATCH_ITEMS: Final = 512
+
+Key = tuple[str, int]  # (recipient, origin): what marks are kept by
 
 
 class Item:
     """One input's turns: `main` first, then a part for each recipient that is owned here."""
 
-    __slots__ = ("forwards", "is_waiting", "main", "parts", "then")
+    __slots__ = ("accepts", "forwards", "holding", "is_waiting", "main", "parts", "then", "undecided")
 
-    def __init__(self, main: Turn, then: Callable[[], None] | None) -> None:
+    def __init__(self, main: Turn, then: Callable[[], None] | None, accepts: Key | None = None) -> None:
         self.main = main
         self.parts: list[Turn] = []
         self.forwards: dict[str, list[Any]] = {}  # bare JID -> stanzas, for recipients owned elsewhere
         self.then = then  # runs last, when the item is released
+        self.accepts = accepts  # an item that came from another owner (FORWARD): the mark it moved
+        self.undecided: list[Key] = []  # its parts' recipients, while it is not known whether it is committed
+        self.holding: list[Entity] = []  # entities that take no other input until its requests are answered
         self.is_waiting = False
 
     def turns(self) -> Iterator[Turn]:
@@ -35,27 +41,35 @@ class Item:
         yield self.main
         yield from self.parts
 
+    def marks(self) -> list[Key]:
+        """The marks that this item has moved."""
+        origin = self.main.origin
+        moved = [(part.entity.bare, origin) for part in self.parts]
+        return moved if self.accepts is None else [*moved, self.accepts]
+
     def must_wait(self) -> bool:
         """Whether it writes, or one of its entities has an earlier turn that is not committed yet (rule 22)."""
         main = self.main
-        if main.writes or main.entity.waiting:
+        if main.rows or main.writes or main.entity.waiting:
             return True
         for part in self.parts:  # noqa: SIM110  # a generator would cost more than the rest of a turn's end
-            if part.writes or part.entity.waiting:
+            if part.rows or part.writes or part.entity.waiting:
                 return True
         return False
 
 
 class Batch(NamedTuple):
-    """What one fenced transaction shall do: `writes[i]` belongs to `items[owners[i]]`."""
+    """What one fenced transaction shall do. `owners[i]` is the item of `writes[i]`, and behind these, of the rows."""
 
     fence: dict[Shard, Epoch]
     writes: tuple[Write, ...]
+    rows: tuple[Row, ...]
     owners: tuple[int, ...]
 
 
 class Queue:
-    """The items of one router that wait; `commit` starts a transaction, whose outcome comes back by `outcome_*`."""
+    """The items of one router that wait; `commit` starts a transaction, whose outcome comes back by `committed`,
+    `fenced` or `refused`."""
 
     def __init__(
         self,
@@ -64,14 +78,17 @@ class Queue:
         release: Callable[[Item], None],
         refuse: Callable[[Item], None],
         demote: Callable[[Item, Turn], None],
+        forget: Callable[[Item], None],
     ) -> None:
         self._commit = commit
         self._epoch_of = epoch_of
         self._release = release
         self._refuse = refuse
         self._demote = demote
+        self._forget = forget
         self._waiting: deque[Item] = deque()
         self._in_flight: list[Item] | None = None
+        self._has_lost = False  # a shard was lost since what waits was looked through
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._in_flight or ())
@@ -79,15 +96,26 @@ class Queue:
     def add(self, item: Item) -> None:
         """Queue an item; its entities count it until it is released."""
         item.is_waiting = True
-        for turn in item.turns():
-            turn.entity.waiting += 1
+        item.main.entity.waiting += 1
+        for part in item.parts:
+            part.entity.waiting += 1
         self._waiting.append(item)
+
+    def lost(self) -> None:
+        """A shard is not owned here any more: what waits is looked through before it goes."""
+        self._has_lost = True
 
     def pump(self) -> None:
         """Start the next batch unless one is in flight."""
         while self._in_flight is None and self._waiting:
-            items = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_ITEMS))]
-            self._start([item for item in items if self._is_whole(item)])
+            if self._has_lost:
+                self._has_lost = False
+                items, self._waiting = self._waiting, deque()
+                kept = self._whole(items)
+                self._waiting.extend(kept)
+                continue
+            waiting = self._waiting
+            self._start([waiting.popleft() for _ in range(min(len(waiting), BATCH_ITEMS))])
 
     def committed(self) -> None:
         """The batch in flight is durable: release its items in order, then go on."""
@@ -100,7 +128,7 @@ class Queue:
     def fenced(self) -> None:
         """Shards of the batch are owned by others now, and the owner has dropped them: what is left goes again."""
         items, self._in_flight = self._in_flight or [], None
-        self._start([item for item in items if self._is_whole(item)])
+        self._start(self._whole(items))
         self.pump()
 
     def refused(self, guilty: int) -> None:
@@ -109,7 +137,7 @@ class Queue:
         item = items.pop(guilty)
         self._done(item)
         self._refuse(item)
-        self._start([item for item in items if self._is_whole(item)])
+        self._start(self._whole(items))
         self.pump()
 
     def _start(self, items: list[Item]) -> None:
@@ -117,24 +145,41 @@ class Queue:
             return
         self._in_flight = items
         writes: list[Write] = []
+        rows: list[Row] = []
         owners: list[int] = []
+        row_owners: list[int] = []
         fence: dict[Shard, Epoch] = {}
         for index, item in enumerate(items):
-            for turn in item.turns():
+            for turn in (item.main, *item.parts):
                 if turn.writes:
                     writes.extend(turn.writes)
                     owners.extend([index] * len(turn.writes))
                     fence[turn.entity.shard] = turn.entity.epoch
-        if writes:
-            self._commit(Batch(fence, tuple(writes), tuple(owners)))
+                if turn.rows:
+                    rows.extend(_flagged(turn.rows, item.forwards) if item.forwards else turn.rows)
+                    row_owners.extend([index] * len(turn.rows))
+                    fence[turn.entity.shard] = turn.entity.epoch
+        if writes or rows:
+            self._commit(Batch(fence, tuple(writes), tuple(rows), (*owners, *row_owners)))
         else:
             self.committed()
 
-    def _is_whole(self, item: Item) -> bool:
+    def _whole(self, items: Iterable[Item]) -> list[Item]:
         """Rule 13: an item whose sender's shard is lost is dropped; a recipient's part whose shard is lost leaves the
-        item, and its stanzas are forwarded to the new owner instead."""
+        item, and its stanzas are forwarded to the new owner instead. What was accepted behind a dropped one on the
+        same mark is dropped, too: its sender offers both again."""
+        taken_back: set[Key] = set()
+        kept = [item for item in items if self._is_whole(item, taken_back)]
+        if taken_back:
+            # What waits behind them stands on the same marks.
+            self._waiting = deque(item for item in self._waiting if not self._is_void(item, taken_back))
+        return kept
+
+    def _is_whole(self, item: Item, taken_back: set[Key]) -> bool:
+        if self._is_void(item, taken_back):
+            return False
         if not self._is_held(item.main.entity):
-            self._done(item)
+            self._drop(item, taken_back)
             return False
         for part in [part for part in item.parts if not self._is_held(part.entity)]:
             part.entity.waiting -= 1
@@ -142,9 +187,26 @@ class Queue:
             self._demote(item, part)
         return True
 
+    def _is_void(self, item: Item, taken_back: set[Key]) -> bool:
+        if item.accepts is None or item.accepts not in taken_back:
+            return False
+        self._drop(item, taken_back)
+        return True
+
+    def _drop(self, item: Item, taken_back: set[Key]) -> None:
+        taken_back.update(item.marks())
+        self._done(item)
+        self._forget(item)
+
     def _is_held(self, entity: Entity) -> bool:
         return self._epoch_of(entity.shard) == entity.epoch
 
     def _done(self, item: Item) -> None:
-        for turn in item.turns():
-            turn.entity.waiting -= 1
+        item.main.entity.waiting -= 1
+        for part in item.parts:
+            part.entity.waiting -= 1
+
+
+def _flagged(rows: Iterable[Row], forwards: dict[str, list[Any]]) -> list[Row]:
+    """The sender's rows, with a flag where the recipient's owner is elsewhere: it shall not be forgotten there."""
+    return [Row(*row[:5], FORWARD, *row[6:]) if row.dir == FROM_OWNER and row.peer in forwards else row for row in rows]

@@ -6,17 +6,21 @@ their edge announces them; what no living edge announces has ended.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 from cluster.wire import (
     ACKNOWLEDGED,
+    ACTIVITY,
     ANNOUNCE,
     ATTACH,
-    ATTACHED,
     DETACH,
+    ENABLED,
+    READ,
     REFUSED,
+    RESUME,
     REVOKED,
     Announcement,
     Epoch,
@@ -26,10 +30,12 @@ from cluster.wire import (
     node_of,
 )  # fmt: skip
 from router.entity import Entity, Session
-from router.events import SessionBound
+from router.events import SessionBound, WereRead
 from router.owner import Owner
+from router.resumption import TEMPORARY, Resumption
 from router.turn import Turn
 from storage import sessions as session_rows
+from xmpp.sm import wrapped
 from xmpp.stanza import from_wire
 
 UNACKNOWLEDGED_LIMIT: Final = 1_000  # stanzas a client may leave unread before its session ends
@@ -42,7 +48,7 @@ class _Settling(NamedTuple):
 
     edges: set[Incarnation]
     deadline: float
-    entities: set[Entity]
+    entities: dict[Entity, None]  # in order, so that the simulation replays
 
 
 class Directory:
@@ -52,13 +58,19 @@ class Directory:
         self._owner = owner
         self._new_resource = new_resource
         self._were_down: set[Incarnation] = set()
+        self._living: dict[str, Incarnation] = {}  # the present run of each c2s, as far as it is known
         self._settling: dict[Shard, _Settling] = {}
         self._requests: dict[str, Session] = {}  # the last attach request of each session (rule 19)
+        self.resumption = Resumption(owner, self._requests, self._refuse)
         self._handlers: dict[int, Callable[..., None]] = {
             ATTACH: self._on_attach,
             DETACH: self._on_detach,
             ANNOUNCE: self._on_announce,
             ACKNOWLEDGED: self._on_acknowledged,
+            ENABLED: self._on_enabled,
+            RESUME: self._on_resume,
+            ACTIVITY: self._on_activity,
+            READ: self._on_read,
         }
 
     def receive(self, sender: Incarnation, kind: int, fields: tuple[Any, ...]) -> None:
@@ -73,38 +85,41 @@ class Directory:
         self.dropped(owner.drop(shard))
         owner.hold(shard, epoch)
         holders: set[Incarnation] = set()
-        waiting: set[Entity] = set()
+        waiting: dict[Entity, None] = {}
         for row in rows:
             entity = owner.entity(row.bare)
             assert entity is not None
-            session = Session(entity, SessionId(row.sid), row.resource, row.at)
-            session.gen = row.gen
-            session.place = Incarnation(row.node)
-            session.request = row.request
-            session.restore_state(row.state)
+            entity.key = row.owner
+            session = self.resumption.rebuild(entity, row)
             entity.is_settling = True  # a stanza delivered now would get a number that its edge knows already
             entity.sessions[session.resource] = session
             owner.sessions[session.sid] = session
             self._requests[row.request] = session
-            holders.add(Incarnation(row.node))
-            waiting.add(entity)
-        if holders:
+            place = session.place
+            if place is not None and self._living.get(node_of(place), place) == place and place not in self._were_down:
+                holders.add(place)
+            waiting[entity] = None
+        if waiting:
             # This router may be so young that it has no link to any edge yet: those that held the sessions count.
             self._settling[shard] = _Settling(holders, owner.outbox.now + ANNOUNCE_WITHIN_S, waiting)
+            if not holders:
+                self._settle(shard)
 
     def dropped(self, sessions: Iterable[Session]) -> None:
         """Sessions of a shard that is no longer owned here."""
         for session in sessions:
             self._requests.pop(session.request, None)
             self._settling.pop(session.shard, None)
+            self.resumption.forget(session)
 
     def edge_up(self, edge: Incarnation) -> None:
         """A c2s lives. One that was believed dead still holds streams whose sessions have ended here."""
         # Another run of the same node: the one before is over, and announces nothing any more.
         holders = {holder for settling in self._settling.values() for holder in settling.edges}
-        for holder in holders:
+        for holder in sorted(holders):
             if holder != edge and node_of(holder) == node_of(edge):
                 self._heard_from(holder, list(self._settling))
+        self._living[node_of(edge)] = edge
         if edge in self._were_down:
             self._were_down.discard(edge)
             for shard, epoch in enumerate(self._owner.tenures):
@@ -114,9 +129,10 @@ class Directory:
     def edge_down(self, edge: Incarnation) -> None:
         """A c2s is dead: its streams are gone, and without resumption their sessions end with them."""
         self._were_down.add(edge)
-        for session in [s for s in self._owner.sessions.values() if s.place == edge]:
+        for session in [s for s in self._owner.sessions.values() if s.place == edge and s.is_adopted]:
             session.place = None
-            self._end(session, "", "edge-lost")
+            self._over(session, "edge-lost")
+        self.resumption.edge_down(edge)
         self._heard_from(edge, list(self._settling))
 
     def _heard_from(self, edge: Incarnation, shards: Iterable[Shard]) -> None:
@@ -131,8 +147,11 @@ class Directory:
         """Every edge has announced or is over: what nobody announced has ended with its process."""
         settling = self._settling.pop(shard)
         for session in [s for s in self._owner.sessions.values() if s.shard == shard and not s.is_adopted]:
-            session.place = None
-            self._end(session, "", "edge-lost")
+            if session.detached_at is not None:
+                session.is_adopted = True  # it had no stream before, either
+            else:
+                session.place = None
+                self._over(session, "edge-lost")
         for entity in settling.entities:
             self._owner.settled(entity)
 
@@ -145,6 +164,60 @@ class Directory:
         for session in list(self._owner.sessions.values()):
             if len(session.unacknowledged) > UNACKNOWLEDGED_LIMIT:
                 self._end(session, "resource-constraint", "slow-consumer")
+        for session in self.resumption.tick(self._owner.settings.resume_timeout_s):
+            self._end(session, "", "resume-timeout")
+
+    def _over(self, session: Session, reason: str) -> None:
+        """A stream has ended without its client's wish: the session waits for it, or ends."""
+        if session.is_resumable and reason in TEMPORARY and self._owner.settings.resume_timeout_s > 0:
+            self.resumption.hibernate(session)
+        else:
+            self._end(session, "", reason)
+
+    # --- resume (XEP-0198, 5)
+
+    def _on_enabled(
+        self, edge: Incarnation, shard: Shard, epoch: Epoch, sid: SessionId, gen: int, n0: int, q0: int
+    ) -> None:
+        session = self._owner.sessions.get(sid)
+        if session is not None and session.gen == gen and session.place == edge:
+            self.resumption.enabled(session, n0, q0)
+
+    def _on_activity(
+        self, edge: Incarnation, shard: Shard, epoch: Epoch, sid: SessionId, gen: int, is_active: bool
+    ) -> None:
+        session = self._owner.sessions.get(sid)
+        if session is not None and session.gen == gen and session.place == edge:
+            self.resumption.set_active(session, is_active)
+
+    def _on_resume(
+        self, edge: Incarnation, shard: Shard, epoch: Epoch, request: str, bare: str, sid: SessionId, h: int
+    ) -> None:
+        owner = self._owner
+        if owner.tenures[shard] != epoch:
+            return
+        entity = owner.entity(bare)
+        assert entity is not None
+        owner.when_loaded(entity, partial(self._resume, entity, edge, request, sid, h))
+
+    def _resume(self, entity: Entity, edge: Incarnation, request: str, sid: SessionId, h: int) -> None:
+        known = self._requests.get(request)
+        if known is not None and known.place is not None:
+            if known.is_adopted and known.place == edge:
+                self.resumption.tell(known, request)
+            return
+        session = self._owner.sessions.get(sid)
+        if known is not None and known is session:
+            # Rule 19: the answer was lost with the owner before. So nobody has had the session since its row was
+            # written, and the row is exact.
+            session.is_exact = True
+        if session is None or session.bare != entity.bare or not session.is_resumable:
+            self._refuse(entity, edge, request, "item-not-found", "There is no such session (any more).")
+            return
+        condition = self.resumption.resume(session, edge, request, h)
+        if condition is not None:
+            h_known = wrapped(session.conf, session.n0) if session.is_exact else None
+            self._refuse(entity, edge, request, condition, "", h_known)
 
     # --- bind
 
@@ -163,7 +236,7 @@ class Directory:
         known = self._requests.get(request)
         if known is not None:
             if known.is_adopted and known.place == edge:
-                self._tell_attached(known, request)
+                self.resumption.tell(known, request)
             return
         if not entity.exists or not entity.is_enabled:
             self._refuse(entity, edge, request, "not-allowed", "This account does not exist or is disabled.")
@@ -182,7 +255,12 @@ class Directory:
         entity.sessions[resource] = session
         self._owner.sessions[session.sid] = session
         self._requests[request] = session
-        self._owner.act(entity, partial(self._bind, session), partial(self._tell_attached, session, request))
+        session.since = session.last_id = (
+            self._owner.ids.last
+        )  # what is older is for the archive and the offline store to show
+        self._owner.act(
+            entity, partial(self._bind, session), partial(self.resumption.durable, session, request, session.gen)
+        )
 
     def _make_room(self, entity: Entity) -> None:
         """At the limit of sessions, the oldest gets `conflict`."""
@@ -191,34 +269,13 @@ class Directory:
             self._end(oldest, "conflict", "too-many-sessions")
 
     def _bind(self, session: Session, turn: Turn) -> None:
-        entity = session.entity
-        assert entity.key is not None
-        row = session_rows.SessionRow(
-            sid=session.sid,
-            shard=session.shard,
-            owner=entity.key,
-            bare=session.bare,
-            resource=session.resource,
-            node=session.place or "",
-            gen=session.gen,
-            request=session.request,
-            state=None,
-            at=session.bound_at,
-        )
-        turn.write(session_rows.save, row)
+        turn.write(session_rows.save, self.resumption.row(session))
         self._owner.pipeline.emit(turn, SessionBound(session))
 
-    def _tell_attached(self, session: Session, request: str) -> None:
-        if session.place is None or session.sid not in self._owner.sessions:
-            return  # it ended, or its edge died, while the row was written
-        answer = (
-            ATTACHED, session.shard, session.entity.epoch, request, session.sid, session.gen, session.resource,
-            session.conf, session.q, session.pack_state(),
-        )  # fmt: skip
-        self._owner.effects.send(session.place, answer)
-
-    def _refuse(self, entity: Entity, edge: Incarnation, request: str, condition: str, text: str) -> None:
-        self._owner.effects.send(edge, (REFUSED, entity.shard, entity.epoch, request, condition, text))
+    def _refuse(
+        self, entity: Entity, edge: Incarnation, request: str, condition: str, text: str, h: int | None = None
+    ) -> None:
+        self._owner.effects.send(edge, (REFUSED, entity.shard, entity.epoch, request, condition, text, h))
 
     # --- streams that live and end
 
@@ -232,26 +289,39 @@ class Directory:
         self._heard_from(edge, (shard,))
 
     def _announced(self, edge: Incarnation, shard: Shard, epoch: Epoch, announcement: Announcement) -> None:
-        sid, gen, _, _, conf, q, acknowledged, unacknowledged, _, state = announcement[:10]
+        sid, gen, _, _, conf, q, acknowledged, unacknowledged, last_id, state, n, n0, q0, resumable, read_id = (
+            announcement[:15]
+        )
         session = self._owner.sessions.get(sid)
         if session is None or gen < session.gen:
             # Unknown here: it was ended while its edge could not be told.
             above = gen + 1 if session is None else session.gen
+            for read in announcement[15:16]:
+                self._on_read(edge, shard, epoch, announcement[2], read)
             self._owner.effects.send(edge, (REVOKED, shard, epoch, sid, above, "reset"))
             return
         session.place = edge
         if session.is_adopted:  # the edge was away and is back: what it missed is sent again
             self._acknowledged(session, acknowledged)
             for number, id_, stanza in list(session.unacknowledged):
-                if number > q:
+                if number > q and stanza is not None:
                     self._owner.outbox.deliver_again(session, number, id_, stanza)
         else:
-            session.is_adopted = True
+            session.is_adopted = session.is_exact = True
             session.q = q
+            session.known_q = None
+            session.last_id = last_id
             session.acknowledged = acknowledged
-            session.unacknowledged.extend((number, id_, from_wire(fields)) for number, id_, fields in unacknowledged)
-            session.seen = session.conf = conf
+            session.unacknowledged = deque((number, id_, from_wire(fields)) for number, id_, fields in unacknowledged)
+            # What it had sent beyond conf is still held there; how much of it is logged, the log tells (rule 6).
+            session.conf = session.seen = conf
+            session.reach = n
+            session.n0, session.q0, session.is_resumable = n0, q0, resumable
+            session.detached_at = None
             session.restore_state(state)
+            session.entity.delivered = max(session.entity.delivered, read_id)
+            for read in announcement[15:16]:
+                session.entity.remember_read(read)
             if all(other.is_adopted for other in session.entity.sessions.values()):
                 self._owner.settled(session.entity)
         session.told = conf
@@ -265,9 +335,22 @@ class Directory:
 
     def _acknowledged(self, session: Session, q: int) -> None:
         unacknowledged = session.unacknowledged
+        entity = session.entity
         while unacknowledged and unacknowledged[0][0] <= q:
-            unacknowledged.popleft()
+            _, id_, _ = unacknowledged.popleft()
+            if id_ is not None and entity.acknowledged(id_):
+                self.resumption.found(entity)
         session.acknowledged = max(session.acknowledged, q)
+        if session.is_resumable:
+            self.resumption.touched(session)
+
+    def _on_read(self, edge: Incarnation, shard: Shard, epoch: Epoch, bare: str, ids: tuple[int, ...]) -> None:
+        """An edge that was believed dead, and for long: what its clients had is neither unread nor offline."""
+        owner = self._owner
+        entity = owner.entity(bare) if ids and owner.tenures[shard] == epoch else None
+        if entity is not None:
+            entity.remember_read(ids)
+            owner.when_loaded(entity, lambda: owner.act(entity, lambda turn: owner.pipeline.emit(turn, WereRead(ids))))
 
     def _on_detach(self, edge: Incarnation, shard: Shard, epoch: Epoch, sid: SessionId, gen: int, reason: str) -> None:
         if self._owner.tenures[shard] != epoch:
@@ -276,7 +359,9 @@ class Directory:
         if session is None:
             self._owner.effects.send(edge, (REVOKED, shard, epoch, sid, gen + 1, ""))
         elif session.gen == gen:
-            self._end(session, "", reason)
+            self._over(session, reason)
+        elif session.gen > gen and reason == "client" and session.place is None and session.detached_at is not None:
+            self._end(session, "", reason)  # its client has ended it on the stream that was believed lost
 
     def _end(self, session: Session, condition: str, reason: str) -> None:
         self._requests.pop(session.request, None)

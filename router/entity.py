@@ -7,6 +7,7 @@ An `Entity` is an account (or a name without one); a `Session` is one bound reso
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from cluster.wire import Epoch, Incarnation, SessionId, Shard
@@ -14,6 +15,8 @@ from router.contacts import Roster
 from xmpp.stanza import Stanza, from_wire
 
 STATE_VERSION: Final = 1
+UNFINISHED: Final = "unfinished"  # mark of a session: what is under way for it, the next owner has to begin again
+READ_MOST: Final = 2_000
 
 
 class Session:
@@ -24,21 +27,34 @@ class Session:
         "bare",
         "bound_at",
         "conf",
+        "detached_at",
+        "durable_gen",
         "entity",
         "gen",
+        "held_back",
         "is_adopted",
+        "is_exact",
+        "is_resumable",
         "jid",
+        "known_q",
+        "last_id",
+        "logged",
         "marks",
+        "n0",
+        "on_settled",
         "pending",
         "place",
         "presence",
         "priority",
         "q",
+        "q0",
+        "reach",
         "request",
         "resource",
         "seen",
         "shard",
         "sid",
+        "since",
         "told",
         "unacknowledged",
     )
@@ -56,16 +72,31 @@ class Session:
 
         self.sid = sid
         self.gen = 0
-        self.place: Incarnation | None = None  # the c2s that holds the stream
+        self.durable_gen = 0  # the one that its row has: a client is told of no other
+        self.place: Incarnation | None = None  # the c2s that holds the stream; None while it is detached
+        self.detached_at: float | None = None  # Unix seconds: without a stream since then, waiting to be resumed
+        self.is_resumable = False  # XEP-0198: its client has asked for it
+        self.n0 = self.q0 = 0  # where the client began to count
         self.request = ""  # the attach request answered last (rule 19)
         self.is_adopted = False  # False after a take until its c2s has announced it
         self.seen = 0  # the greatest inbound number accepted
+        self.reach = 0  # after a take: the greatest that its c2s has read
+        self.logged = 0  # after a take: the greatest that the owner before has logged
         self.conf = 0  # everything up to here is safe
         self.told = 0  # the conf that the c2s knows
+        self.held_back: dict[tuple[str, str], Stanza] | None = None  # None: active (router/client_state.py)
+        self.is_exact = (
+            True  # False: lost with c2s and owner; nobody knows how far `conf` had come (docs/delivery.md, §8)
+        )
         self.pending: dict[int, int] = {}  # inbound number -> what it still waits for
+        self.on_settled: Callable[[], None] | None = None  # called when nothing is pending any more
         self.q = 0  # the outbound number given last
+        self.known_q: int | None = None  # rebuilt from a snapshot: numbers above are invented (rule 17)
         self.acknowledged = 0
-        self.unacknowledged: deque[tuple[int, int | None, Stanza]] = deque()
+        self.since = 0  # the id at which it was bound: older rows were not for it
+        self.last_id = 0  # the greatest id of this account's log that it was given
+        # (q, id, stanza); the stanza is None where only a snapshot knows of it and its row has not been read yet
+        self.unacknowledged: deque[tuple[int, int | None, Stanza | None]] = deque()
 
     @property
     def is_available(self) -> bool:
@@ -83,6 +114,7 @@ class Session:
         _, presence, self.priority, marks = state[:4]
         self.presence = from_wire(presence) if presence is not None else None
         self.marks = dict(marks)
+        self.held_back = {} if "inactive" in self.marks else None
 
     def __repr__(self) -> str:
         return f"<Session {self.jid} sid={self.sid} gen={self.gen}>"
@@ -96,17 +128,23 @@ class Entity:
         "blocks",
         "counter",
         "data",
+        "delivered",
         "epoch",
+        "holds",
         "inputs",
+        "is_draining",
         "is_enabled",
         "is_loaded",
         "is_settling",
         "key",
         "local",
+        "offline",
         "origin",
+        "read",
         "roster",
         "sessions",
         "shard",
+        "strays",
         "used_at",
         "waiting",
     )
@@ -123,17 +161,44 @@ class Entity:
         self.sessions: dict[str, Session] = {}  # resource -> bound session
         self.roster = Roster()
         self.blocks: set[str] = set()  # blocked JIDs, prepared (XEP-0191)
+        self.delivered = 0  # the greatest id of its log that any client has acknowledged
+        self.offline: list[int] = []  # ids of what nobody has got yet (XEP-0160), in order
+        # What clients have acknowledged, the last ones, while others may have left it unread.
+        self.read: dict[int, None] = {}
+        self.strays: set[int] = set()  # ids below `delivered` that are on their way to somebody once more
         self.data: dict[str, Any] = {}  # what features' loaders brought, by feature name
         self.origin = origin  # names what the entity itself sends, as sid does for a session
         self.counter = 0
         self.waiting = 0  # turns that have run and are not yet committed
         self.inputs: deque[Any] = deque()  # what waits for the entity to be loaded
+        self.is_draining = False  # those inputs are being run
+        self.holds = 0  # requests under way that everything else waits for
         self.used_at = 0.0
 
     @property
     def exists(self) -> bool:
         """Whether there is an account, enabled or not."""
         return self.key is not None
+
+    def acknowledged(self, id_: int) -> bool:
+        """A client has this row of the log; True where the database ought to hear of it soon."""
+        self.delivered = max(self.delivered, id_)
+        if len(self.sessions) > 1:
+            self.remember_read((id_,))
+        if id_ not in self.strays:
+            return False
+        self.strays.discard(id_)
+        return True
+
+    def remember_read(self, ids: Iterable[int]) -> None:
+        """Clients have these; should another session end without having read them, they are not delivered again."""
+        self.read.update(dict.fromkeys(ids))
+        while len(self.read) > READ_MOST:
+            del self.read[next(iter(self.read))]
+
+    def not_delivered(self) -> list[int]:
+        """What the offline cursor has passed and nobody has got for sure, in order."""
+        return sorted(self.strays.union(id_ for id_ in self.offline if id_ < self.delivered))
 
     def available(self) -> list[Session]:
         """The available sessions ("available resources", RFC 6121, 1.4)."""

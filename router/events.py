@@ -21,8 +21,33 @@ class SessionClosed(NamedTuple):
     reason: str
 
 
+class LeftUnread(NamedTuple):
+    """A session has ended, and nothing more is on its way to it: `session.unacknowledged` is what its client never
+    had."""
+
+    session: Session
+
+
+class Recovered(NamedTuple):
+    """A session was taken over whose last owner had something under way for it (entity.py, UNFINISHED)."""
+
+    session: Session
+
+
+class WereRead(NamedTuple):
+    """Clients of sessions that are over had these rows of the account's log; their c2s could not say so before."""
+
+    ids: tuple[int, ...]
+
+
 class BecameAvailable(NamedTuple):
     """Initial presence was sent (RFC 6121, 4.2.2); contacts have been told by then."""
+
+    session: Session
+
+
+class BecameReachable(NamedTuple):
+    """The priority of an available session is not negative any more: it takes messages to the bare JID from now on."""
 
     session: Session
 
@@ -38,4 +63,14 @@ class AccountRemoved(NamedTuple):
     """The account is being deleted in this turn; sessions are still there."""
 
 
-Event = SessionBound | SessionClosed | BecameAvailable | BecameUnavailable | AccountRemoved
+Event = (
+    SessionBound
+    | SessionClosed
+    | LeftUnread
+    | Recovered
+    | WereRead
+    | BecameAvailable
+    | BecameReachable
+    | BecameUnavailable
+    | AccountRemoved
+)

@@ -17,7 +17,7 @@ from router.events import Event
 from router.turn import Turn
 from xmpp.stanza import Stanza
 
-Step = Callable[[Turn, Stanza], bool | None]
+Step = Callable[[Turn, Stanza], bool | Stanza | None]
 IqHandler = Callable[[Turn, Stanza], None]
 EventHandler = Callable[[Turn, Any], None]
 Loader = Callable[[AsyncConnection[Any], int], Awaitable[Any]]
@@ -89,7 +89,8 @@ class Feature:
         return register
 
     def on_message(self, stage: Stage) -> Callable[[S], S]:
-        """A step of each message's way. True: the message is dealt with, later steps are skipped."""
+        """A step of each message's way. True: the message is dealt with, later steps are skipped. A stanza: what later
+        steps see instead."""
 
         def register(step: S) -> S:
             self.message_steps.append((stage, step))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from cluster import metrics
@@ -19,6 +20,12 @@ handle_seconds = metrics.histogram(
 _children: Final = {kind: handle_seconds.labels(name) for name, kind in MEASURED.items()}
 
 
+append_seconds = metrics.histogram("stentor_log_append_seconds", "Time to commit a batch with rows of the log")
+batch_messages = metrics.histogram(
+    "stentor_log_batch_messages", "Rows of the log in one batch", buckets=metrics.SIZE_BUCKETS
+)
+
+
 def measured(kind: int, seconds: float) -> None:
     """One envelope of this kind took so long."""
     child = _children.get(kind)
@@ -30,8 +37,14 @@ def _leaving(owner: Owner) -> int:
     return sum(owner.tenures[shard] is not None for shard in owner.leaving)
 
 
-def export(owner: Owner, ownership: Ownership) -> None:
+def export(owner: Owner, ownership: Ownership, oldest_pending_s: Callable[[], float]) -> None:
     """Register the gauges and counters that are read when Prometheus asks."""
+    metrics.sampled_gauge(
+        "stentor_log_oldest_pending_seconds",
+        "How long the batch under way has been waiting to be committed, 0 without one",
+        (),
+        {(): oldest_pending_s},
+    )
     metrics.sampled_gauge(
         "stentor_router_sessions",
         "Sessions of this router's entities",
@@ -84,6 +97,7 @@ def export(owner: Owner, ownership: Ownership) -> None:
             for kind, name in NAMES.items()
             for outcome, counts in (
                 ("delivered", owner.outbox.delivered),
+                ("stored", owner.stored),
                 ("bounced", owner.pipeline.bounced),
                 ("error", owner.pipeline.failed),
             )

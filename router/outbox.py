@@ -13,8 +13,10 @@ from typing import Final
 
 from cluster.shards import ShardMap, shard_of
 from cluster.wire import AGAIN, CONFIRM, CONFIRMED, DELIVER, FORWARD, STATE, Envelope, Incarnation, Shard
+from router.client_state import INACTIVE, holds_back, take_held_back
 from router.entity import Entity, Session
 from router.turn import Turn
+from storage.log import Row
 from xmpp.stanza import Stanza
 
 Send = Callable[[Incarnation, Envelope], bool]
@@ -24,11 +26,12 @@ OFFER_AGAIN_S: Final = 3.0
 class Held:
     """The stanzas of one turn for one recipient, not yet confirmed."""
 
-    __slots__ = ("entity", "n", "offered_at", "session", "stanzas")
+    __slots__ = ("entity", "id", "n", "offered_at", "session", "stanzas")
 
-    def __init__(self, n: int, stanzas: Sequence[Stanza], entity: Entity, session: Session | None) -> None:
+    def __init__(self, n: int, stanzas: Sequence[Stanza], id: int, entity: Entity, session: Session | None) -> None:
         self.n = n
         self.stanzas = stanzas
+        self.id = id  # of the sender's row, 0 without one
         self.entity = entity
         self.session = session  # whose submission waits for it; None: nobody's
         self.offered_at = 0.0
@@ -63,33 +66,44 @@ class Outbox:
     def forward(self, turn: Turn, to: str, stanzas: Sequence[Stanza]) -> None:
         """Hold a turn's stanzas for one recipient and offer them to its owner."""
         prev = self._hold(turn, to, stanzas)
-        owner = self._map.owners[shard_of(to)]
+        shard = shard_of(to)
+        owner = self._map.owners[shard]
         if owner is not None:
             entity = turn.entity
-            targets = ((to, prev),)
-            self._send(owner, (FORWARD, entity.shard, entity.epoch, turn.origin, turn.n, False, targets, stanzas))
+            targets = ((to, prev, self._map.epochs[shard]),)
+            retry, id_ = turn.is_again, turn.log_id or 0
+            self._send(owner, (FORWARD, entity.shard, entity.epoch, turn.origin, turn.n, retry, targets, stanzas, id_))
 
     def forward_many(self, turn: Turn, bundles: dict[str, list[Stanza]]) -> None:
         """The same for many recipients: one copy for each owner and each distinct bundle."""
-        groups: dict[tuple[Incarnation, tuple[int, ...]], tuple[list[Stanza], list[tuple[str, int]]]] = {}
+        groups: dict[tuple[Incarnation, tuple[int, ...]], tuple[list[Stanza], list[tuple[str, int, int]]]] = {}
         for to, stanzas in bundles.items():
             prev = self._hold(turn, to, stanzas)
-            owner = self._map.owners[shard_of(to)]
+            shard = shard_of(to)
+            owner = self._map.owners[shard]
             if owner is not None:
                 key = (owner, tuple(map(id, stanzas)))
-                groups.setdefault(key, (stanzas, []))[1].append((to, prev))
+                groups.setdefault(key, (stanzas, []))[1].append((to, prev, self._map.epochs[shard]))
         entity = turn.entity
+        retry, id_ = turn.is_again, turn.log_id or 0
         for (owner, _), (stanzas, targets) in groups.items():
-            self._send(owner, (FORWARD, entity.shard, entity.epoch, turn.origin, turn.n, False, targets, stanzas))
+            self._send(owner, (FORWARD, entity.shard, entity.epoch, turn.origin, turn.n, retry, targets, stanzas, id_))
 
     def _hold(self, turn: Turn, to: str, stanzas: Sequence[Stanza]) -> int:
         """Queue it; returns the number of the item before it, 0 at the front (rule 9)."""
-        session = turn.session
-        held = Held(turn.n, stanzas, turn.entity, session)
+        held = Held(turn.n, stanzas, turn.log_id or 0, turn.entity, turn.session)
         held.offered_at = self.now
+        return self._queue((turn.origin, to), held)
+
+    def hold_row(self, entity: Entity, session: Session | None, row: Row) -> None:
+        """A row of the log that its recipient's owner may not have: hold it as the former owner did. `offer_again`
+        follows."""
+        self._queue((row.sid, row.peer), Held(row.n, [row.stanza], row.id, entity, session))
+
+    def _queue(self, key: tuple[int, str], held: Held) -> int:
+        session = held.session
         if session is not None:
-            session.pending[turn.n] = session.pending.get(turn.n, 0) + 1
-        key = (turn.origin, to)
+            session.pending[held.n] = session.pending.get(held.n, 0) + 1
         queue = self._queues.get(key)
         if queue is None:
             self._queues[key] = deque((held,))
@@ -120,7 +134,10 @@ class Outbox:
         for held in queue:
             entity = held.entity
             held.offered_at = self.now
-            self._send(owner, (FORWARD, entity.shard, entity.epoch, origin, held.n, True, ((to, prev),), held.stanzas))
+            targets = ((to, prev, self._map.epochs[shard_of(to)]),)
+            self._send(
+                owner, (FORWARD, entity.shard, entity.epoch, origin, held.n, True, targets, held.stanzas, held.id)
+            )
             prev = held.n
 
     def owners_changed(self, shards: Iterable[Shard]) -> None:
@@ -155,22 +172,45 @@ class Outbox:
         self.delivered[stanza.kind] += len(sessions)
         if len(sessions) == 1:
             session, id_ = sessions[0]
+            if session.held_back is not None and self._waits(session, stanza):
+                return
             q = session.q = session.q + 1
             session.unacknowledged.append((q, id_, stanza))
+            if id_ is not None and id_ > session.last_id:
+                session.last_id = id_
             if session.place is not None:
                 target = (session.shard, session.entity.epoch, session.sid, session.gen, q, id_)
                 self._send(session.place, (DELIVER, (target,), stanza))
             return
         places: dict[Incarnation, list[tuple[int, ...]]] = {}
         for session, id_ in sessions:
+            if session.held_back is not None and self._waits(session, stanza):
+                continue
             q = session.q = session.q + 1
             session.unacknowledged.append((q, id_, stanza))
+            if id_ is not None and id_ > session.last_id:
+                session.last_id = id_
             if session.place is not None:
                 places.setdefault(session.place, []).append(
                     (session.shard, session.entity.epoch, session.sid, session.gen, q, id_)  # type: ignore[arg-type]
                 )
         for place, targets in places.items():
             self._send(place, (DELIVER, targets, stanza))
+
+    def _waits(self, session: Session, stanza: Stanza) -> bool:
+        """XEP-0352: an inactive client is not woken for this; for anything else, it gets all that has waited."""
+        if holds_back(session, stanza):
+            return True
+        self.release_held_back(session)
+        return False
+
+    def release_held_back(self, session: Session) -> None:
+        """What was held back goes out."""
+        held_back, session.held_back = take_held_back(session), None
+        for stanza in held_back:
+            self.deliver(((session, None),), stanza)
+        if INACTIVE in session.marks:
+            session.held_back = {}
 
     def deliver_again(self, session: Session, q: int, id_: int | None, stanza: Stanza) -> None:
         """Send what the session's edge has missed, under its old number."""

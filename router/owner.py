@@ -26,15 +26,18 @@ from cluster.wire import (
     SessionId,
     Shard,
 )  # fmt: skip
-from router.batch import Batch, Item, Queue
+from router.batch import Batch, Item, Key, Queue
 from router.contacts import Roster
-from router.entity import Entity, Session
-from router.events import SessionClosed
+from router.entity import UNFINISHED, Entity, Session
+from router.events import LeftUnread, Recovered, SessionClosed
 from router.outbox import Outbox
 from router.pipeline import Pipeline
+from router.recipients import content, shown
 from router.settings import Settings
 from router.turn import Request, Turn
 from storage import sessions as session_rows
+from storage.log import FORWARD as TO_FORWARD
+from storage.log import Ids, Row, Wanted, id_at
 from xmpp import stanza as stanzas
 from xmpp.errors import InternalServerError, RemoteServerNotFound, ServiceUnavailable, StanzaError
 from xmpp.stanza import Stanza, from_wire
@@ -43,6 +46,7 @@ WAITING_ITEMS: Final = 20_000  # then submissions are ignored, and the edges' wi
 MARK_LIFE_S: Final = 60.0
 WANT_APART_S: Final = 1.0
 ENTITY_LIFE_S: Final = 300.0
+LOOK_BACK_S: Final = 3_600.0  # how far the log is searched for what somebody offers again
 
 
 class Loaded(NamedTuple):
@@ -65,17 +69,26 @@ class Effects(Protocol):
     def load(self, bare: str, shard: Shard, epoch: Epoch) -> None:
         """Read an entity; then call `owner.loaded`."""
 
+    def look(self, bare: str, epoch: Epoch, key: int, origin: int, above: int) -> None:
+        """Read the greatest number of a sender in an account's log, among ids above this; then call `owner.looked`."""
+
+    def replay(self, wanted: Sequence[tuple[str, Epoch, Wanted]]) -> None:
+        """Read what the sessions of these accounts have missed; then call `owner.replayed` for each."""
+
     def run(self, request: Request, token: int) -> None:
         """Run a turn's request; then call `owner.answered(token, value)`."""
 
     def new_id(self) -> int:
         """63 random bits."""
 
+    def bits(self, count: int) -> int:
+        """Random bits, quickly."""
+
     def monotonic(self) -> float:
         """Seconds, for time-outs."""
 
     def wall(self) -> float:
-        """Unix seconds, for what people see."""
+        """Unix seconds of the database's clock, for ids and for what people see."""
 
 
 class _Asked(NamedTuple):
@@ -103,20 +116,27 @@ class Owner:
         self.entities: dict[str, Entity] = {}
         self.sessions: dict[SessionId, Session] = {}
         self.outbox = Outbox(shard_map, effects.send, self.settle)
-        self.queue = Queue(effects.commit, self._epoch_of, self._release, self._refused, self._demoted)
+        self.queue = Queue(effects.commit, self._epoch_of, self._release, self._refused, self._demoted, self._forget)
+        self.ids = Ids(effects.bits)
+        self.now = 0.0  # Unix seconds, set before each batch of input
         self.leaving: frozenset[Shard] = frozenset()  # being handed over: takes no input, its senders offer it again
         self.rejected = 0  # envelopes that no correct process sends
         self.deduplicated = 0
+        self.stored = [0, 0, 0, 0]  # stanzas kept for somebody who was not there, by kind (xmpp/stanza.py)
         self.fenced = 0  # transactions that were refused because a shard had moved
         self._inputs: deque[Callable[[], None]] = deque()  # made by releases, run before the batch of input ends
         self._is_running = False
         self._asked: dict[int, _Asked] = {}
         self._next_token = 0
-        self._marks: dict[tuple[str, int], int] = {}  # (recipient, origin) -> greatest n accepted (rule 9)
-        self._old_marks: dict[tuple[str, int], int] = {}
+        self._marks: dict[Key, int] = {}  # (recipient, origin) -> greatest n accepted (rule 9)
+        self._old_marks: dict[Key, int] = {}
         self._marks_turned_at = 0.0
         self._wanted_at: dict[tuple[Incarnation, Shard], float] = {}
-        self._uncommitted: dict[tuple[str, int], list[int]] = {}  # accepted and not committed, in order
+        self._uncommitted: dict[Key, list[int]] = {}  # accepted and not committed, in order
+        # Recipients, as they were, of items that wait to be committed, and of how many; None: they will be forwarded.
+        self._undecided: dict[Key, tuple[Entity | None, int]] = {}
+        self._to_load: dict[Entity, None] = {}
+        self._replays: dict[str, Entity] = {}  # accounts whose sessions may have missed something
 
     # --- shards
 
@@ -130,6 +150,7 @@ class Owner:
         if self.tenures[shard] is None:
             return []
         self.tenures[shard] = None
+        self.queue.lost()
         gone = [session for session in self.sessions.values() if session.shard == shard]
         for session in gone:
             del self.sessions[session.sid]
@@ -139,6 +160,8 @@ class Owner:
         for marks in (self._marks, self._old_marks, self._uncommitted):
             for key in [key for key in marks if shard_of(key[0]) == shard]:
                 del marks[key]
+        for bare in [bare for bare, entity in self._replays.items() if entity.shard == shard]:
+            del self._replays[bare]
         return gone
 
     def is_busy(self, shards: frozenset[Shard]) -> bool:
@@ -171,15 +194,77 @@ class Owner:
             act()
             return
         entity.inputs.append(act)
-        if len(entity.inputs) == 1 and not entity.is_settling:
-            self.effects.load(entity.bare, entity.shard, entity.epoch)
+        if len(entity.inputs) == 1 and not entity.is_settling and not entity.holds and not entity.is_draining:
+            self._load(entity)
+
+    def _load(self, entity: Entity) -> None:
+        if entity.waiting:
+            self._to_load[entity] = None  # what is on its way to the database is read back
+            return
+        self.effects.load(entity.bare, entity.shard, entity.epoch)
 
     def settled(self, entity: Entity) -> None:
-        """The numbers of all its sessions are known: what waited for that goes on."""
-        if entity.is_settling:
-            entity.is_settling = False
-            if entity.inputs:
-                self.effects.load(entity.bare, entity.shard, entity.epoch)
+        """The numbers of all its sessions are known: what they have missed is read, then what waited goes on."""
+        if entity.is_settling and self.entities.get(entity.bare) is entity:
+            self._replays[entity.bare] = entity
+
+    def _ask_replays(self) -> None:
+        wanted = []
+        for entity in self._replays.values():
+            sessions = list(entity.sessions.values())
+            if entity.key is None or not sessions:
+                self._open(entity)
+                continue
+            after = min(min((id_ - 1 for _, id_, s in e.unacknowledged if id_ is not None and s is None),
+                            default=e.last_id) for e in sessions)  # fmt: skip
+            since = id_at(self.now - LOOK_BACK_S)
+            of_sent = [session for session in sessions if session.reach != session.conf or session.known_q is not None]
+            sids, confs = tuple(s.sid for s in of_sent), tuple(s.conf for s in of_sent)
+            wanted.append((entity.bare, entity.epoch, Wanted(entity.key, after, since, sids, confs)))
+        self._replays.clear()
+        if wanted:
+            self.effects.replay(wanted)
+
+    def replayed(self, bare: str, epoch: Epoch, rows: Sequence[Row], sent: Sequence[Row]) -> None:
+        """Rule 17: what the account's log holds beyond what its sessions were given, and what they had sent beyond
+        what was confirmed (rule 6)."""
+        entity = self.entities.get(bare)
+        if entity is None or entity.epoch != epoch or not entity.is_settling:
+            return
+        for row in sent:
+            sender = self.sessions.get(SessionId(row.sid))
+            if sender is not None and sender.entity is entity:
+                sender.logged = max(sender.logged, row.n)
+                sender.seen = max(sender.seen, row.n)
+                if row.forward == TO_FORWARD:
+                    self.outbox.hold_row(entity, sender, row)
+        for session in entity.sessions.values():
+            session.conf = next(iter(session.pending)) - 1 if session.pending else session.seen
+            self.outbox.conf_rose(session)
+        for sid, peer in dict.fromkeys((row.sid, row.peer) for row in sent if row.forward == TO_FORWARD):
+            self.outbox.offer_again(sid, peer)
+        for row in rows:
+            seen_by = shown(entity, row)
+            for session, stanza in seen_by:
+                if row.id > session.last_id:
+                    self.outbox.deliver(((session, row.id),), stanza)
+            for session in entity.sessions.values():
+                if session.known_q is not None:
+                    # Also what was passed on to it later than it would have seen it by itself.
+                    _fill(session, row.id, dict(seen_by).get(session, content(entity, row)))
+        self._open(entity)
+
+    def _open(self, entity: Entity) -> None:
+        entity.is_settling = False
+        for session in entity.sessions.values():
+            if UNFINISHED in session.marks:
+                entity.inputs.append(partial(self._recover, session))
+        if entity.inputs:
+            self._load(entity)
+
+    def _recover(self, session: Session) -> None:
+        if self.sessions.get(session.sid) is session:
+            self.act(session.entity, lambda turn: self.pipeline.emit(turn, Recovered(session)))
 
     def loaded(self, bare: str, epoch: Epoch, found: Loaded) -> None:
         """The database's answer about an entity; its waiting inputs run now."""
@@ -195,10 +280,35 @@ class Owner:
             for assign, value in zip(assigns, found.values, strict=True):
                 assign(entity, value)
         entity.is_loaded = True
-        while entity.inputs and entity.is_loaded:
+        self._drain(entity)
+
+    def _drain(self, entity: Entity) -> None:
+        """Run what has waited, as far as that goes."""
+        if entity.is_draining:
+            return
+        entity.is_draining = True
+        while entity.inputs and entity.is_loaded and not entity.holds:
             entity.inputs.popleft()()
-        if entity.inputs:
-            self.effects.load(entity.bare, entity.shard, entity.epoch)
+        entity.is_draining = False
+        if entity.inputs and not entity.holds:
+            self._load(entity)
+
+    def _hold(self, entity: Entity, first: Callable[[], None]) -> None:
+        """Everything waits for a request under way; `first` runs first when it is answered."""
+        entity.holds += 1
+        entity.inputs.appendleft(first)
+
+    def _held_no_more(self, entity: Entity) -> None:
+        entity.holds -= 1
+        if not entity.holds and self.entities.get(entity.bare) is entity:
+            self._drain(entity)
+
+    def looked(self, bare: str, epoch: Epoch, origin: int, mark: int) -> None:
+        """The answer to `look`."""
+        entity = self.entities.get(bare)
+        if entity is not None and entity.epoch == epoch:
+            self._marks.setdefault((bare, origin), mark)
+            self._held_no_more(entity)
 
     def reload(self, entity: Entity) -> None:
         """What is in memory is not what the database has: read it again before the next input."""
@@ -218,8 +328,9 @@ class Owner:
             self.outbox.offer_again(*fields)
 
     def _on_submit(
-        self, sender: Incarnation, shard: Shard, epoch: Epoch, sid: SessionId, gen: int, n: int, fields: tuple[Any, ...]
-    ) -> None:
+        self, sender: Incarnation, shard: Shard, epoch: Epoch, sid: SessionId, gen: int, n: int,
+        fields: tuple[Any, ...], is_again: bool,
+    ) -> None:  # fmt: skip
         session = self.sessions.get(sid)
         if session is None or session.gen != gen or not session.is_adopted or session.place != sender:
             # Rule 4. The edge and this owner do not agree about the session: its announcement will settle that.
@@ -244,10 +355,10 @@ class Owner:
         entity = session.entity
         if entity.is_loaded and not entity.inputs:
             entity.used_at = self.outbox.now
-            self._submitted(session, n, stanza)
+            self._submitted(session, n, stanza, is_again)
         else:
             session.pending[n] = 1
-            self.when_loaded(entity, partial(self._submitted_late, session, n, stanza))
+            self.when_loaded(entity, partial(self._submitted_late, session, n, stanza, is_again))
 
     def want(self, edge: Incarnation, shard: Shard) -> None:
         """Ask an edge to announce a shard, once a second at most."""
@@ -256,12 +367,17 @@ class Owner:
             self._wanted_at[(edge, shard)] = now
             self.effects.send(edge, (WANT, shard, self.tenures[shard]))
 
-    def _submitted_late(self, session: Session, n: int, stanza: Stanza) -> None:
-        self._submitted(session, n, stanza)
+    def _submitted_late(self, session: Session, n: int, stanza: Stanza, is_again: bool) -> None:
+        # The owner before may have dealt with it, as its log has told meanwhile. Of a session that has ended meanwhile
+        # nobody knows: what its edge held from before is nobody's any more, and was not acknowledged.
+        is_known = n > session.reach or self.sessions.get(session.sid) is session
+        if n > session.logged and is_known:
+            self._submitted(session, n, stanza, is_again)
         self.settle(session, n)
 
-    def _submitted(self, session: Session, n: int, stanza: Stanza) -> None:
-        turn = Turn(session.entity, session, stanza, self.settings, self.effects.wall(), session.sid, n)
+    def _submitted(self, session: Session, n: int, stanza: Stanza, is_again: bool) -> None:
+        turn = Turn(session.entity, session, stanza, self.settings, self.now, session.sid, n, self.ids)
+        turn.is_again = is_again
         self.pipeline.outgoing(turn, stanza)
         self.finish(turn)
         if not session.pending:
@@ -270,23 +386,36 @@ class Owner:
 
     def _on_forward(
         self, sender: Incarnation, shard: Shard, epoch: Epoch, origin: int, n: int, is_retry: bool,
-        targets: tuple[tuple[str, int], ...], bundle: tuple[tuple[Any, ...], ...],
+        targets: tuple[tuple[str, int, Epoch], ...], bundle: tuple[tuple[Any, ...], ...], origin_id: int,
     ) -> None:  # fmt: skip
         if sender != self.me and not self.map.is_current(shard, epoch):
             return
         stanzas_ = [from_wire(fields) for fields in bundle]
-        for to, prev in targets:
+        for to, prev, for_epoch in targets:
             entity = self.entity(to)
             if entity is None or (self.leaving and entity.shard in self.leaving):
                 continue  # not owned here (soon): its sender offers it again to whoever does
-            self.when_loaded(entity, partial(self._forwarded, entity, sender, origin, n, prev, stanzas_))
+            if for_epoch != entity.epoch:
+                continue  # on its way since another stretch of ownership: what is known of it now is offered again
+            self.when_loaded(
+                entity, partial(self._forwarded, entity, sender, origin, n, is_retry, prev, stanzas_, origin_id)
+            )
 
     def _forwarded(
-        self, entity: Entity, sender: Incarnation, origin: int, n: int, prev: int, bundle: Sequence[Stanza]
-    ) -> None:
+        self, entity: Entity, sender: Incarnation, origin: int, n: int, is_retry: bool, prev: int,
+        bundle: Sequence[Stanza], origin_id: int,
+    ) -> None:  # fmt: skip
         """Rule 9: what was seen is confirmed, a gap is asked for, else it is accepted."""
         to = entity.bare
         mark = self._mark(to, origin)
+        if mark is None:
+            if is_retry and entity.key is not None:
+                self._look(
+                    entity, origin, origin_id,
+                    partial(self._forwarded, entity, sender, origin, n, is_retry, prev, bundle, origin_id),
+                )  # fmt: skip
+                return
+            mark = 0
         if n <= mark:
             self.deduplicated += 1
             waiting = self._uncommitted.get((to, origin))
@@ -298,27 +427,78 @@ class Owner:
             return
         key = (to, origin)
         self._marks[key] = n
-        entity.counter += 1
-        turn = Turn(entity, None, bundle[0], self.settings, self.effects.wall(), entity.origin, entity.counter)
-        for stanza in bundle:
-            self.pipeline.incoming(turn, stanza)
-        if self.finish(turn, partial(self._accepted, sender, key, n)):
+        turn = self._incoming(entity, (origin, n), bundle, self.now, origin_id)
+        if self.finish(turn, partial(self._accepted, sender, key, n), key):
             self._uncommitted.setdefault(key, []).append(n)
 
-    def _accepted(self, sender: Incarnation, key: tuple[str, int], n: int) -> None:
+    def _incoming(self, entity: Entity, key: tuple[int, int], bundle: Sequence[Stanza], now: float, above: int) -> Turn:
+        """The recipient's turn: each stanza of a bundle stands for itself, a refused one takes nothing with it."""
+        entity.counter += 1
+        turn = Turn(entity, None, bundle[0], self.settings, now, entity.origin, entity.counter, self.ids, key, above)
+        if len(bundle) == 1:
+            self.pipeline.incoming(turn, bundle[0])
+            return turn
+        for stanza in bundle:
+            turn.stanza = stanza
+            self.pipeline.incoming(turn, stanza)
+            turn.keep()
+        return turn
+
+    def _look(self, entity: Entity, origin: int, origin_id: int, act: Callable[[], None]) -> None:
+        """Rule 11: the mark of this sender is unknown, and somebody may have accepted this before: the log knows."""
+        assert entity.key is not None
+        above = id_at(self.now - LOOK_BACK_S)
+        if origin_id:
+            above = min(above, origin_id)
+        self._hold(entity, act)
+        self.effects.look(entity.bare, entity.epoch, entity.key, origin, above)
+
+    def _accepted(self, sender: Incarnation, key: Key, n: int) -> None:
+        self._decided(key, n)
+        self.outbox.confirm(sender, key[1], key[0], n)
+
+    def _decide_later(self, item: Item, to: str, entity: Entity | None) -> None:
+        """Rule 12: until this item is out, what follows it to this recipient goes the same way."""
+        key = (to, item.main.origin)
+        item.undecided.append(key)
+        self._undecided[key] = (entity, self._undecided.get(key, (None, 0))[1] + 1)
+
+    def _now_decided(self, item: Item) -> None:
+        for key in item.undecided:
+            self._decided(key, item.main.n)
+            entity, count = self._undecided[key]
+            if count > 1:
+                self._undecided[key] = (entity, count - 1)
+            else:
+                del self._undecided[key]
+        item.undecided.clear()
+
+    def _decided(self, key: Key, n: int) -> None:
         waiting = self._uncommitted.get(key)
-        if waiting is not None and waiting[0] <= n:
+        if waiting is not None and n in waiting:
             waiting.remove(n)
             if not waiting:
                 del self._uncommitted[key]
-        self.outbox.confirm(sender, key[1], key[0], n)
 
-    def _mark(self, to: str, origin: int) -> int:
+    def _mark(self, to: str, origin: int) -> int | None:
+        """The greatest n of this sender that was accepted for this recipient; None where nobody here knows."""
         key = (to, origin)
         mark = self._marks.get(key)
         if mark is None:
-            mark = self._old_marks.get(key, 0)
+            mark = self._old_marks.get(key)
         return mark
+
+    def _forget(self, item: Item) -> None:
+        """Rule 13: an item was dropped; the marks it moved are taken back to what the log has."""
+        self._now_decided(item)
+        self._let_go(item)
+        for turn in item.turns():
+            if turn.writes and self.tenures[turn.entity.shard] == turn.entity.epoch:
+                self.reload(turn.entity)  # memory has what the database will never have
+        for key in item.marks():
+            self._marks.pop(key, None)
+            self._old_marks.pop(key, None)
+            self._uncommitted.pop(key, None)
 
     # --- inputs made here
 
@@ -331,7 +511,7 @@ class Owner:
         if origin is None:
             entity.counter += 1
             origin = (entity.origin, entity.counter)
-        turn = Turn(entity, None, None, self.settings, self.effects.wall(), *origin)
+        turn = Turn(entity, None, None, self.settings, self.now, *origin, self.ids)
         run(turn)
         self.finish(turn, then)
 
@@ -346,11 +526,13 @@ class Owner:
         else:
             entity.counter += 1
             origin, n = entity.origin, entity.counter
-        turn = Turn(entity, session, asked.stanza, self.settings, self.effects.wall(), origin, n)
+        turn = Turn(entity, session, asked.stanza, self.settings, self.now, origin, n, self.ids)
         self._run_then(turn, asked, value)
         self.finish(turn)
         if session is not None:
             self.settle(session, n)
+        if asked.request.holds:
+            self._held_no_more(entity)
 
     def _run_then(self, turn: Turn, asked: _Asked, value: Any) -> None:
         stanza = asked.stanza
@@ -370,18 +552,33 @@ class Owner:
 
     # --- a turn is over
 
-    def finish(self, turn: Turn, then: Callable[[], None] | None = None) -> bool:
+    def finish(self, turn: Turn, then: Callable[[], None] | None = None, accepts: Key | None = None) -> bool:
         """Route what the turn sends, then release it or let it wait for its batch; True if it waits."""
-        item = Item(turn, then)
+        item = Item(turn, then, accepts)
         if turn.sends:
             self._route(item)
         if item.must_wait():
             if turn.session is not None:
                 turn.session.pending[turn.n] = turn.session.pending.get(turn.n, 0) + 1
+            if turn.requests:
+                self._hold_for(item, turn)
+            for part in item.parts:
+                self._decide_later(item, part.entity.bare, part.entity)
+                self._uncommitted.setdefault(item.undecided[-1], []).append(turn.n)
+                if part.requests:
+                    self._hold_for(item, part)
+            for to in item.forwards:
+                self._decide_later(item, to, None)
             self.queue.add(item)
             return True
         self._release(item)
         return False
+
+    def _hold_for(self, item: Item, turn: Turn) -> None:
+        """Requests that hold do so from now on, not only when the item is committed and they are asked."""
+        if any(request.holds for request in turn.requests):
+            item.holding.append(turn.entity)
+            self._hold(turn.entity, _nothing)
 
     def _route(self, item: Item) -> None:
         """Recipients owned and loaded here join the item; for others the stanzas are forwarded."""
@@ -428,16 +625,28 @@ class Owner:
         if self.leaving and entity.shard in self.leaving:
             item.forwards[to] = bundle
             return
-        if turn.n <= self._mark(to, turn.origin):
-            self.deduplicated += 1  # the owner before ran this turn, and its recipient has been here all along
+        key = (to, turn.origin)
+        if self._undecided and key in self._undecided and self._undecided[key][0] is not entity:
+            # Rule 12: an earlier one will be forwarded, or may yet have to be: it ran under another epoch of the shard.
+            item.forwards[to] = bundle
             return
-        self._marks[(to, turn.origin)] = turn.n
+        if turn.is_again:
+            mark = self._mark(to, turn.origin)
+            if mark is None:
+                item.forwards[to] = bundle  # a former owner may have sent it: the recipient's log will tell
+                return
+            if turn.n <= mark:
+                waiting = self._uncommitted.get(key)
+                if waiting is not None and turn.n >= waiting[0]:
+                    item.forwards[to] = (
+                        bundle  # an earlier run of it may yet be fenced out: ask again when that is known
+                    )
+                else:
+                    self.deduplicated += 1  # the owner before ran this turn; its recipient has been here all along
+                return
+        self._marks[key] = turn.n
         entity.used_at = self.outbox.now
-        entity.counter += 1
-        part = Turn(entity, None, bundle[0], self.settings, turn.now, entity.origin, entity.counter)
-        for stanza in bundle:
-            self.pipeline.incoming(part, stanza)
-        item.parts.append(part)
+        item.parts.append(self._incoming(entity, turn.key, bundle, turn.now, turn.log_id or 0))
 
     # --- releasing
 
@@ -455,11 +664,13 @@ class Owner:
                     self.outbox.forward(main, to, bundle)
                 else:
                     self.outbox.forward_many(main, forwards)
+        self._now_decided(item)
         for part in item.parts:
             if self.tenures[part.entity.shard] == part.entity.epoch:
                 self._release_turn(part)
                 if part.sends:
                     self._inputs.append(partial(self._send_on, part))
+        self._let_go(item)
         if not is_held:
             return
         if item.then is not None:
@@ -469,13 +680,20 @@ class Owner:
         if self._inputs and not self._is_running:
             self.run_inputs()
 
+    def _let_go(self, item: Item) -> None:
+        for entity in item.holding:
+            self._inputs.append(partial(self._held_no_more, entity))
+        item.holding.clear()
+
     def _release_turn(self, turn: Turn) -> None:
         deliveries = turn.deliveries
         if len(deliveries) == 1:
-            session, stanza = deliveries[0]
-            self.outbox.deliver(((session, None),), stanza)
+            session, stanza, id_ = deliveries[0]
+            self.outbox.deliver(((session, id_),), stanza)
         elif deliveries:
             self._deliver_many(deliveries)
+        elif turn.rows and turn.session is None:
+            self.stored[stanzas.MESSAGE] += 1
         for session in turn.touched:
             self.outbox.tell_state(session)
         for request in turn.requests:
@@ -485,17 +703,17 @@ class Owner:
         if turn.reloads:
             self._inputs.append(partial(self.reload, turn.entity))
 
-    def _deliver_many(self, deliveries: Sequence[tuple[Session, Stanza]]) -> None:
+    def _deliver_many(self, deliveries: Sequence[tuple[Session, Stanza, int | None]]) -> None:
         """Consecutive deliveries of one stanza share their copy; the order of different ones is kept."""
         group: list[tuple[Session, int | None]] = []
         current: Stanza | None = None
-        for session, stanza in deliveries:
+        for session, stanza, id_ in deliveries:
             if stanza is not current and group:
                 assert current is not None
                 self.outbox.deliver(group, current)
                 group = []
             current = stanza
-            group.append((session, None))
+            group.append((session, id_))
         assert current is not None
         self.outbox.deliver(group, current)
 
@@ -504,14 +722,20 @@ class Owner:
         session = turn.session
         if session is not None:
             session.pending[turn.n] = session.pending.get(turn.n, 0) + 1
+        if request.holds:
+            self._hold(turn.entity, _nothing)
         self._asked[self._next_token] = _Asked(turn.entity, session, turn.n, turn.stanza, request)
         self.effects.run(request, self._next_token)
 
     def _send_on(self, part: Turn) -> None:
         """What a recipient's turn sends becomes an input of its own, in the entity's name."""
-        turn = Turn(part.entity, None, None, self.settings, part.now, part.origin, part.n)
+        turn = Turn(part.entity, None, None, self.settings, part.now, part.origin, part.n, self.ids)
         turn.sends = part.sends
         self.finish(turn)
+
+    def soon(self, act: Callable[[], None]) -> None:
+        """Run a function at the end of this batch of input."""
+        self._inputs.append(act)
 
     def run_inputs(self) -> None:
         """Run the inputs that releases made. Called at the end of each batch of input, too."""
@@ -525,9 +749,13 @@ class Owner:
     def end_session(self, session: Session, condition: str, reason: str = "") -> None:
         """A session is over: its presence is taken back, its row deleted, its edge told to close the stream with
         `condition` ("" = without an error). It speaks last as itself, behind everything it has sent."""
+        entity = session.entity
+        if entity.is_settling and session.is_exact and session.sid in self.sessions:
+            # What it has missed is not read yet, and would be nobody's.
+            self.when_loaded(entity, partial(self.end_session, session, condition, reason))
+            return
         if self.sessions.pop(session.sid, None) is None:
             return
-        entity = session.entity
         if entity.sessions.get(session.resource) is session:
             del entity.sessions[session.resource]
         self.when_loaded(entity, partial(self._ended, session, condition, reason or condition))
@@ -537,7 +765,12 @@ class Owner:
             turn.write(session_rows.delete, session.sid)
             self.pipeline.emit(turn, SessionClosed(session, reason))
 
-        self.act(session.entity, run, partial(self._revoke, session, condition), (session.sid, session.seen + 1))
+        def released() -> None:
+            # Everything that was decided before has been delivered by now: what of it the client never got is left.
+            self._revoke(session, condition)
+            self.act(session.entity, lambda turn: self.pipeline.emit(turn, LeftUnread(session)))
+
+        self.act(session.entity, run, released, (session.sid, session.seen + 1))
 
     def _revoke(self, session: Session, condition: str) -> None:
         if session.place is not None:
@@ -557,9 +790,13 @@ class Owner:
         if conf > session.conf:
             session.conf = conf
             self.outbox.conf_rose(session)
+        if session.on_settled is not None and not pending:
+            session.on_settled()
 
     def _refused(self, item: Item) -> None:
         """The database refuses the item's data: the sender gets an error, memory is read anew."""
+        self._now_decided(item)
+        self._let_go(item)
         for turn in item.turns():
             self.reload(turn.entity)
         main = item.main
@@ -581,13 +818,22 @@ class Owner:
     # --- time
 
     def begin(self) -> None:
-        """Before a batch of input."""
+        """Before a batch of input: all of it happens at one moment."""
         self.outbox.now = self.effects.monotonic()
+        self.now = self.effects.wall()
+        self.ids.set_clock(self.now)
 
     def end(self) -> None:
         """After a batch of input: start a transaction if something waits, say what is confirmed."""
         if self._inputs:
             self.run_inputs()
+        if self._replays:
+            self._ask_replays()
+        if self._to_load:
+            waiting, self._to_load = self._to_load, {}
+            for entity in waiting:
+                if self.entities.get(entity.bare) is entity:
+                    self._load(entity)
         self.queue.pump()
         self.outbox.flush()
 
@@ -610,3 +856,15 @@ class Owner:
                 and now - entity.used_at >= ENTITY_LIFE_S
             ):
                 del self.entities[entity.bare]
+
+
+def _nothing() -> None:
+    """Stands first among the inputs of an entity that is held."""
+
+
+def _fill(session: Session, id_: int, stanza: Stanza) -> None:
+    """The content of a delivery of which a snapshot knew the id only."""
+    for index, (q, known, present) in enumerate(session.unacknowledged):
+        if known == id_ and present is None:
+            session.unacknowledged[index] = (q, id_, stanza)
+            return

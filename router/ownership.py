@@ -19,6 +19,7 @@ from router.directory import Directory
 from router.owner import Owner
 from router.placement import Plan, Row, plan
 from storage import nodes, sessions, shards
+from storage.log import id_at
 from storage.pool import is_away
 from storage.store import Store
 
@@ -27,6 +28,7 @@ log = logs.get_logger()
 BEAT_S: Final = 0.5
 DEAD_AFTER_S: Final = 2.0  # a router whose heartbeat stands still for so long is believed dead
 GROUP: Final = 64  # shards handed over in one statement
+CLOCKS_APART_S: Final = 0.25  # how well two routers know the database's clock
 FULL_READ_S: Final = 5.0  # the table of shards is read anew so often, notification or not
 
 handovers = metrics.histogram(
@@ -39,7 +41,7 @@ class Ownership:
 
     def __init__(
         self, me: nodes.NodeRow, store: Store, owner: Owner, directory: Directory, bus: Bus,
-        around: Callable[[Callable[[], None]], None],
+        around: Callable[[Callable[[], None]], None], set_clock: Callable[[float], None],
     ) -> None:  # fmt: skip
         self._me = me
         self._incarnation = Incarnation(me.incarnation)
@@ -48,6 +50,7 @@ class Ownership:
         self._directory = directory
         self._bus = bus
         self._around = around  # runs a function as a batch of input of the owner
+        self._set_clock = set_clock  # told what the database's clock shows
         self._wake = asyncio.Event()
         self._table: dict[Shard, Row] = {}
         self._read_at = -FULL_READ_S
@@ -89,6 +92,7 @@ class Ownership:
         rows = await self._store.run(nodes.beat, self._me.incarnation, self.is_leaving)
         routers = [row for row in rows if row.role == "router"]
         self.database_at = time.monotonic()
+        self._set_clock(next((row.seen_at for row in rows if row.incarnation == self._me.incarnation), time.time()))
         living, leaving = self._judge(routers, now), {Incarnation(row.incarnation) for row in routers if row.is_leaving}
         self._link(routers, living)
         if (
@@ -96,9 +100,10 @@ class Ownership:
             or now - self._read_at >= FULL_READ_S
             or not living <= {r.owner for r in self._table.values()}
         ):
+            self._is_stale = False  # what changes from now on is news again
             found = await self._store.run(shards.load_all)
             self._table = {Shard(row.shard): Row(_incarnation(row.owner), Epoch(row.epoch)) for row in found}
-            self._read_at, self._is_stale = now, False
+            self._read_at = now
         await self._act(plan(self._incarnation, self._table, self._held(), living, leaving))
 
     def _judge(self, rows: Sequence[nodes.NodeRow], now: float) -> set[Incarnation]:
@@ -146,15 +151,18 @@ class Ownership:
         taken = await self._store.run(
             shards.take, self._incarnation, {shard: (row.owner, row.epoch) for shard, row in wanted.items()}
         )
-        self._is_stale = len(taken) < len(wanted)
+        self._is_stale |= len(taken) < len(wanted)
         if not taken:
             return
         rows = await self._store.run(sessions.load_shards, list(taken))
+        owner = self._owner
         by_shard: dict[Shard, list[sessions.SessionRow]] = {}
         for row in rows:
             by_shard.setdefault(Shard(row.shard), []).append(row)
 
         def adopt() -> None:
+            # Whoever had the shards before gave ids by the same clock.
+            owner.ids.last = max(owner.ids.last, id_at(owner.effects.wall() + CLOCKS_APART_S))
             for shard, epoch in taken.items():
                 self._table[Shard(shard)] = Row(self._incarnation, Epoch(epoch))
                 self._directory.taken(Shard(shard), Epoch(epoch), by_shard.get(Shard(shard), ()))

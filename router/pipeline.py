@@ -128,8 +128,11 @@ class Pipeline:
             # RFC 6120, 10.3.1: a message without 'to' is treated as addressed to the sender's bare JID.
             stanza = stanza._replace(to=turn.entity.bare)
         for step in self._message_out:
-            if step(turn, stanza):
+            result = step(turn, stanza)
+            if result is True:
                 return
+            if result.__class__ is Stanza:
+                stanza = result
         if stanza.to in self._domains:
             raise ServiceUnavailable  # nobody reads messages to the domain
         turn.send(stanza)
@@ -180,9 +183,12 @@ class Pipeline:
 
 
 def _run(steps: tuple[Step, ...], turn: Turn, stanza: Stanza) -> bool:
-    for step in steps:  # noqa: SIM110  # a generator would cost as much as the steps
-        if step(turn, stanza):
+    for step in steps:
+        result = step(turn, stanza)
+        if result is True:
             return True
+        if result.__class__ is Stanza:
+            stanza = result
     return False
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from cluster.shards import rendezvous
+from cluster.shards import assignment
 from cluster.wire import Epoch, Incarnation, Shard, node_of
 
 
@@ -39,8 +39,9 @@ def plan(
     alive = set(living)
     candidates = {node_of(incarnation): incarnation for incarnation in alive - set(leaving)}
     result = Plan({}, {}, [])
+    homes = assignment(frozenset(candidates)) if candidates else ()
     for shard, row in table.items():
-        wanted = candidates[rendezvous(shard, candidates)] if candidates else None
+        wanted = candidates[homes[shard]] if homes else None
         epoch = held.get(shard)
         if row.owner == me:
             if epoch != row.epoch:

@@ -6,7 +6,7 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from cluster import logs
@@ -18,6 +18,7 @@ from cluster.process import CannotStart, Drain, Process
 from cluster.shards import ShardMap
 from cluster.wire import (
     ACKNOWLEDGED,
+    ACTIVITY,
     AGAIN,
     ANNOUNCE,
     ANSWER,
@@ -25,8 +26,12 @@ from cluster.wire import (
     CALL,
     CONFIRM,
     DETACH,
+    DRAIN,
+    ENABLED,
     FORWARD,
     MAP,
+    READ,
+    RESUME,
     SUBMIT,
     WIRE_VERSION,
     Envelope,
@@ -41,15 +46,17 @@ from router.calls import Calls, Passwords
 from router.directory import Directory
 from router.features import ALL
 from router.features.disco import server_caps
-from router.metrics import export, measured
+from router.metrics import append_seconds, batch_messages, export, measured
 from router.owner import Loaded, Owner
 from router.ownership import Ownership
 from router.pipeline import Pipeline
 from router.registration import Registration
 from router.settings import Settings, from_config
 from router.turn import Request
+from storage import log as rows_log
 from storage import migrate, nodes
 from storage import secrets as stored_secrets
+from storage.log import Row, Wanted
 from storage.pool import StorageError, is_away
 from storage.store import Store
 from xmpp import ns
@@ -62,9 +69,11 @@ SAMPLE_FRAMES: Final = 16  # the first envelope of one frame in so many is timed
 BATCH_APART_S: Final = 0.002  # two transactions start at least so far apart
 RETRY_S: Final = 0.1  # first pause before a batch of unknown outcome is sent again; grows
 RETRY_MOST_S: Final = 2.0
+REPLAY_GROUP: Final = 200  # accounts in one read after a take
+MAINTAIN_S: Final = 3_600.0  # between looks at the log's partitions
 
 _FOR_OWNER: Final = frozenset({SUBMIT, FORWARD, CONFIRM, AGAIN})
-_FOR_DIRECTORY: Final = frozenset({ATTACH, DETACH, ANNOUNCE, ACKNOWLEDGED})
+_FOR_DIRECTORY: Final = frozenset({ATTACH, DETACH, ANNOUNCE, ACKNOWLEDGED, ENABLED, RESUME, ACTIVITY, READ})
 
 
 class RouterApplication:
@@ -84,12 +93,16 @@ class RouterApplication:
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._bus: Bus | None = None
+        self._process: Process | None = None
         self._store: Store | None = None
         self._calls: Calls | None = None
         self._ownership: Ownership | None = None
         self._api: ApiServer | None = None
         self._batch_started_at = 0.0
+        self._batch_since: float | None = None
         self._sampled = 0
+        self._random = random.Random(secrets.randbits(128))
+        self._clock_offset = time.time() - time.monotonic()
 
     # --- life
 
@@ -116,6 +129,7 @@ class RouterApplication:
     async def start(self, process: Process) -> None:
         """Wait for the database, join the bus, take shards, serve the API."""
         self._loop = asyncio.get_running_loop()
+        self._process = process
         config = self._config
         self._store = store = await self._open_store()
         secret = await store.run(stored_secrets.secret, "fake-salts")
@@ -126,14 +140,16 @@ class RouterApplication:
         me = nodes.NodeRow.of(
             name=config.node.name, incarnation=self._incarnation, role=self.role, address=bus.address, wire=WIRE_VERSION
         )
-        self._ownership = Ownership(me, store, self._owner, self._directory, bus, self._around)
+        self._ownership = Ownership(me, store, self._owner, self._directory, bus, self._around, self.set_clock)
         registration = Registration(self._owner, self._settings, self._passwords.derive, self._forget_credentials)
         self._calls = calls = Calls(
             store, self, self._passwords, registration, self._stream_features(), secret, self._map, self._incarnation
         )
         await store.listen("stentor", self._ownership.wake)
         process.essential("ownership", self._ownership.run())
+        await self._maintain_log()
         process.essential("router_tick", self._tick())
+        process.essential("log_maintenance", self._maintain())
         if config.admin.token:
             api = Api(self._settings, store, calls, self._map, bus)
             server = ApiServer(config.admin.host, config.admin.api_port, config.admin.token, api.routes())
@@ -142,7 +158,7 @@ class RouterApplication:
             except OSError as problem:
                 raise CannotStart(f"admin.api_port {config.admin.api_port}: {problem}. Choose another") from problem
             self._api = server
-        export(self._owner, self._ownership)
+        export(self._owner, self._ownership, self._oldest_pending_s)
 
     async def _open_store(self) -> Store:
         """A router starts before its database does, and waits; what waiting cannot mend ends the start."""
@@ -219,6 +235,8 @@ class RouterApplication:
                 self._on_map(envelope[1])
             elif kind == ANSWER and self._calls is not None:
                 self._calls.answered(*envelope[1:4])
+            elif kind == DRAIN and self._process is not None:
+                self._process.terminate()
 
     def _owner_end(self) -> None:
         self._owner.end()
@@ -277,6 +295,20 @@ class RouterApplication:
 
             self._around(act)
 
+    async def _maintain(self) -> None:
+        while True:
+            await asyncio.sleep(MAINTAIN_S * random.uniform(0.8, 1.2))
+            await self._maintain_log()
+
+    async def _maintain_log(self) -> None:
+        """Partitions that will be needed, and those that are too old."""
+        store, archive = self._store, self._config.archive
+        assert store is not None
+        keep = {rows_log.QUEUE: archive.offline_days, rows_log.ARCHIVE: archive.keep_days}
+        dropped = await self._again_while_away(lambda: store.run(rows_log.maintain, time.time(), keep))
+        if dropped:
+            log.info("partitions_dropped", count=len(dropped))
+
     def _forget_credentials(self, bare: str) -> None:
         if self._calls is not None:
             self._calls.forget(bare)
@@ -291,13 +323,22 @@ class RouterApplication:
         """63 random bits."""
         return secrets.randbits(63)
 
+    def bits(self, count: int) -> int:
+        """Random bits, quickly."""
+        return self._random.getrandbits(count)
+
     def monotonic(self) -> float:
         """Seconds."""
         return time.monotonic()
 
     def wall(self) -> float:
-        """Unix seconds."""
-        return time.time()
+        """Unix seconds of the database's clock: all routers' ids and stamps are of one clock, and a jump of this
+        machine's does not matter."""
+        return self._clock_offset + time.monotonic()
+
+    def set_clock(self, seconds: float) -> None:
+        """What the database's clock showed just now, Unix seconds."""
+        self._clock_offset = seconds - time.monotonic()
 
     def commit(self, batch: Batch) -> None:
         """Run the transaction; the identical batch again as long as its outcome is unknown (docs/delivery.md §4)."""
@@ -306,6 +347,15 @@ class RouterApplication:
     def load(self, bare: str, shard: Shard, epoch: Epoch) -> None:
         """Read an entity."""
         self._start(self._load(bare, epoch))
+
+    def look(self, bare: str, epoch: Epoch, key: int, origin: int, above: int) -> None:
+        """Read a mark from the log."""
+        self._start(self._look(bare, epoch, key, origin, above))
+
+    def replay(self, wanted: Sequence[tuple[str, Epoch, Wanted]]) -> None:
+        """Read what sessions have missed."""
+        for start in range(0, len(wanted), REPLAY_GROUP):
+            self._start(self._replay(wanted[start : start + REPLAY_GROUP]))
 
     def run(self, request: Request, token: int) -> None:
         """Run a turn's request."""
@@ -317,32 +367,59 @@ class RouterApplication:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _oldest_pending_s(self) -> float:
+        return 0.0 if self._batch_since is None else time.monotonic() - self._batch_since
+
     async def _commit(self, batch: Batch) -> None:
+        self._batch_since = time.monotonic()
         wait = self._batch_started_at + BATCH_APART_S - time.monotonic()
         if wait > 0:
             await asyncio.sleep(wait)
         self._batch_started_at = time.monotonic()
         assert self._store is not None
-        outcome = await self._again_while_away(lambda: self._store_commit(batch))
+        tries = 0
+
+        async def attempt() -> Any:
+            nonlocal tries
+            tries += 1
+            return await self._store_commit(batch)
+
+        outcome = await self._again_while_away(attempt)
+        self._batch_since = None
+        if batch.rows:
+            append_seconds.observe(time.monotonic() - self._batch_started_at)
+            batch_messages.observe(len(batch.rows))
         match outcome:
             case Store.Committed():
                 self._around(self._owner.queue.committed)
             case Store.Fenced(lost):
                 log.warning("batch_fenced", shards=len(lost))
-                self._around(lambda: self._fenced(lost))
+                is_there = tries > 1 and await self._is_there(batch)
+                self._around(lambda: self._fenced(lost, is_there))
             case Store.Refused(index, error):
                 log.error("write_refused", problem=str(error))
                 self._around(lambda: self._owner.queue.refused(batch.owners[index]))
 
     async def _store_commit(self, batch: Batch) -> Any:
         assert self._store is not None
-        return await self._store.commit(self._incarnation, batch.fence, batch.writes)
+        return await self._store.commit(self._incarnation, batch.fence, batch.writes, batch.rows)
 
-    def _fenced(self, lost: Any) -> None:
+    async def _is_there(self, batch: Batch) -> bool:
+        """Rule 13: whether an attempt whose outcome nobody knew has committed after all; rows come all or none."""
+        if not batch.rows:
+            return False
+        row, store = batch.rows[0], self._store
+        assert store is not None
+        return bool(await self._again_while_away(lambda: store.run(rows_log.is_there, row.owner, row.id)))
+
+    def _fenced(self, lost: Any, is_there: bool) -> None:
         self._owner.fenced += 1
         for shard in lost:
             self._directory.dropped(self._owner.drop(Shard(shard)))
-        self._owner.queue.fenced()
+        if is_there:
+            self._owner.queue.committed()
+        else:
+            self._owner.queue.fenced()
         if self._ownership is not None:
             self._ownership.wake()
 
@@ -353,6 +430,30 @@ class RouterApplication:
         account, values = found
         loaded = Loaded(None, True, ()) if account is None else Loaded(account.key, account.enabled, values)
         self._around(lambda: self._owner.loaded(bare, epoch, loaded))
+
+    async def _look(self, bare: str, epoch: Epoch, key: int, origin: int, above: int) -> None:
+        store = self._store
+        assert store is not None
+        mark = await self._again_while_away(lambda: store.run(rows_log.mark, key, origin, above))
+        self._around(lambda: self._owner.looked(bare, epoch, origin, mark))
+
+    async def _replay(self, wanted: Sequence[tuple[str, Epoch, Wanted]]) -> None:
+        store = self._store
+        assert store is not None
+        asked = [item[2] for item in wanted]
+        rows = await self._again_while_away(lambda: store.run(rows_log.replay, asked))
+        sent = await self._again_while_away(lambda: store.run(rows_log.sent, asked))
+
+        def act() -> None:
+            of: dict[int, tuple[list[Row], list[Row]]] = {want.owner: ([], []) for want in asked}
+            for row in rows:
+                of[row.owner][0].append(row)
+            for row in sent:
+                of[row.owner][1].append(row)
+            for bare, epoch, want in wanted:
+                self._owner.replayed(bare, epoch, *of[want.owner])
+
+        self._around(act)
 
     async def _run(self, request: Request, token: int) -> None:
         value: Any

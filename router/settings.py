@@ -23,6 +23,10 @@ class Settings:
     vcard_bytes: int = 131_072
     sessions: int = 20
     directed_presences: int = 1_000
+    resume_timeout_s: int = 600
+    archive_default: Literal["always", "roster", "never"] = "always"
+    archive_page: int = 250
+    offline_messages: int = 10_000
     started_at: float = 0.0  # Unix seconds, for XEP-0012 of the domain
     software_version: str = ""
     show_os: bool = False
@@ -41,6 +45,10 @@ def from_config(config: Config) -> Settings:
         vcard_bytes=limits.vcard_bytes,
         sessions=limits.sessions_per_account,
         directed_presences=limits.directed_presences,
+        resume_timeout_s=config.resume.timeout_s,
+        archive_default=config.archive.default,
+        archive_page=config.archive.page,
+        offline_messages=limits.offline,
         started_at=time.time(),
         software_version=software_version(),
         show_os=config.server.show_os,

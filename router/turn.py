@@ -13,6 +13,7 @@ from psycopg import AsyncConnection
 
 from router.entity import Entity, Session
 from router.settings import Settings
+from storage.log import DONE, FROM_OWNER, Ids, Row, pack_head
 from xmpp import stanza as stanzas
 from xmpp.errors import StanzaError
 from xmpp.stanza import Stanza
@@ -32,27 +33,36 @@ class Write(NamedTuple):
 
 class Request(NamedTuple):
     """Something that takes time, answered in a later turn of the same entity. `statement` is a repository function
-    (given a connection) or, where `is_computation`, a blocking function for a thread."""
+    (given a connection) or, where `is_computation`, a blocking function for a thread. While one that `holds` is under
+    way, the entity takes no other input."""
 
     statement: Callable[..., Any]
     arguments: tuple[Any, ...]
     then: Then
     is_computation: bool
+    holds: bool = False
 
 
 class Turn:
     """What one input does. `session` is the submitting session of an outgoing turn, None otherwise."""
 
     __slots__ = (
+        "_ids",
+        "_kept",
+        "above",
         "closing",
         "deliveries",
         "entity",
         "events",
+        "is_again",
+        "key",
+        "log_id",
         "n",
         "now",
         "origin",
         "reloads",
         "requests",
+        "rows",
         "sends",
         "session",
         "settings",
@@ -70,6 +80,9 @@ class Turn:
         now: float,
         origin: int,
         n: int,
+        ids: Ids,
+        key: tuple[int, int] | None = None,
+        above: int = 0,
     ) -> None:
         self.entity = entity
         self.session = session
@@ -78,7 +91,14 @@ class Turn:
         self.now = now  # Unix seconds
         self.origin = origin  # whose number n is: the session's sid, or the sender's
         self.n = n
-        self.deliveries: list[tuple[Session, Stanza]] = []
+        self.key = key or (origin, n)  # of the message: its sender and their number, also in the recipient's turn
+        self.above = above  # the id of the sender's row: the recipient's is greater
+        self.is_again = False  # the edge offers it again: a former owner may have sent it on already
+        self.log_id: int | None = None  # the row that the present stanza has got
+        self._ids = ids
+        self._kept: tuple[int, ...] | None = None
+        self.rows: list[Row] = []
+        self.deliveries: list[tuple[Session, Stanza, int | None]] = []
         self.sends: list[tuple[Stanza, tuple[str, ...]]] = []
         self.writes: list[Write] = []
         self.requests: list[Request] = []
@@ -87,11 +107,29 @@ class Turn:
         self.events: list[Any] = []
         self.reloads = False  # once it is committed, the entity is read anew from the database
 
+    @property
+    def newest_id(self) -> int:
+        """The greatest id that any row of this router has: later rows are above it."""
+        return self._ids.last
+
     # --- what features call
 
-    def deliver(self, session: Session, stanza: Stanza) -> None:
-        """Give a stanza to one session of this entity. A missing `to` is written as the account's bare JID."""
-        self.deliveries.append((session, stanza))
+    def deliver(self, session: Session, stanza: Stanza, id: int | None = None) -> None:
+        """Give a stanza to one session of this entity. A missing `to` is written as the account's bare JID. `id` is
+        that of its row in this entity's log, if it has one."""
+        self.deliveries.append((session, stanza, id))
+
+    def log(self, stanza: Stanza, dir: int, class_: int) -> int:
+        """Keep a message in this account's log (storage/log.py says what `dir` and `class_` are); returns its id.
+        Effects of this turn leave only after the row has committed."""
+        entity = self.entity
+        assert entity.key is not None
+        id_ = self.log_id = self._ids.next(self.above)
+        party = stanza.to if dir == FROM_OWNER else stanza.from_
+        peer = (party or entity.bare).partition("/")[0]
+        head, inner = pack_head(stanza), stanza.inner
+        self.rows.append(Row(entity.shard, entity.key, id_, class_, dir, DONE, peer, *self.key, head, inner))
+        return id_
 
     def send(self, stanza: Stanza) -> None:
         """Route a stanza to `stanza.to`, from this entity. It arrives there as an incoming turn, also when that is
@@ -133,6 +171,17 @@ class Turn:
         assert not kw, "fetches are positional"
         self.requests.append(Request(statement, args, then, False))
 
+    def fetch_first(
+        self,
+        statement: Callable[Concatenate[Connection, P], Awaitable[Any]],
+        then: Then,
+        *args: P.args,
+        **kw: P.kwargs,
+    ) -> None:
+        """As `fetch`, and until `then` has run, every other input of this entity waits."""
+        assert not kw, "fetches are positional"
+        self.requests.append(Request(statement, args, then, False, True))
+
     def compute(self, function: Callable[P, Any], then: Then, *args: P.args, **kw: P.kwargs) -> None:
         """Run a blocking function in a thread (password hashing); `then(turn, value)` as for `fetch`."""
         assert not kw, "computations are positional"
@@ -151,19 +200,26 @@ class Turn:
         """Something has happened to the entity (router/events.py): features hear of it when this step is over."""
         self.events.append(event)
 
+    def keep(self) -> None:
+        """What has been decided so far stays, also if what follows is refused: the next stanza of a bundle begins."""
+        self._kept = tuple(len(effect) for effect in self._effects())
+        self.log_id = None
+
+    def _effects(self) -> tuple[list[Any], ...]:
+        return (self.deliveries, self.sends, self.writes, self.requests, self.closing, self.rows)
+
     def drop_effects(self) -> None:
-        """Take back everything decided so far: the stanza is refused."""
-        self.deliveries.clear()
-        self.sends.clear()
-        self.writes.clear()
-        self.requests.clear()
-        self.closing.clear()
+        """Take back everything decided for the present stanza: it is refused."""
+        self.log_id = None
         self.events.clear()
         self.reloads = False
+        effects = self._effects()
+        for effect, kept in zip(effects, self._kept or (0,) * len(effects), strict=True):
+            del effect[kept:]
 
     def _reply(self, reply: Stanza) -> None:
         session = self.session
         if session is not None and (reply.to is None or reply.to == session.jid):
-            self.deliveries.append((session, reply))
+            self.deliveries.append((session, reply, None))
         elif reply.to is not None:
             self.send(reply)

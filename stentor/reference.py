@@ -1,17 +1,25 @@
-"""The settings reference, docs/settings.md, made from the configuration's own declarations; a test holds it to them."""
+"""The references docs/settings.md and docs/xeps.md, made from what the code declares; tests hold them to it.
+
+python -m stentor.reference settings > docs/settings.md
+python -m stentor.reference xeps > docs/xeps.md
+"""
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from cluster.config import Config, Section, is_secret
+from router import features
+from router.feature import Feature
 
 HEAD = """# Settings
 
@@ -19,7 +27,7 @@ One TOML file (`--config FILE`); every key also as an environment variable, `STE
 the file, and as `--set section.key=value`, which wins over both. Lists and tables are JSON in variables and `--set`.
 Unknown keys are errors. `stentor check config` prints every value and where it came from.
 
-This page is generated from the code: `python -m stentor.reference > docs/settings.md`.
+This page is generated from the code: `python -m stentor.reference settings > docs/settings.md`.
 """
 
 
@@ -63,5 +71,118 @@ def _range(info: FieldInfo) -> str:
     return f" ({', '.join(bounds)})" if bounds else ""
 
 
+# --- extensions
+
+XEPS_HEAD = """# Extensions
+
+Which XEPs the server has, in which version, and in which file. What clients do among themselves (typing, receipts,
+reactions, encryption) passes through and is not listed.
+
+This page is generated from the code: `python -m stentor.reference xeps > docs/xeps.md`.
+"""
+
+XEP_NAMES: Final = {
+    4: "Data Forms",
+    12: "Last Activity",
+    30: "Service Discovery",
+    49: "Private XML Storage",
+    54: "vcard-temp",
+    59: "Result Set Management",
+    77: "In-Band Registration",
+    82: "XMPP Date and Time Profiles",
+    92: "Software Version",
+    115: "Entity Capabilities",
+    128: "Service Discovery Extensions",
+    160: "Best Practices for Handling Offline Messages",
+    191: "Blocking Command",
+    198: "Stream Management",
+    199: "XMPP Ping",
+    202: "Entity Time",
+    203: "Delayed Delivery",
+    232: "Software Information",
+    237: "Roster Versioning",
+    280: "Message Carbons",
+    297: "Stanza Forwarding",
+    313: "Message Archive Management",
+    334: "Message Processing Hints",
+    352: "Client State Indication",
+    359: "Unique and Stable Stanza IDs",
+    368: "SRV records for XMPP over TLS",
+    424: "Message Retraction",
+    431: "Full Text Search in MAM",
+    440: "SASL Channel-Binding Type Capability",
+    441: "Message Archive Management Preferences",
+    478: "Stream Limits Advertisement",
+}
+
+
+class Part(NamedTuple):
+    """A XEP that is not a feature's alone, because it lives on the stream."""
+
+    xep: int
+    version: str
+    files: tuple[str, ...]
+
+
+ON_THE_STREAM: Final = (
+    Part(198, "1.6.3", ("c2s/management.py", "router/resumption.py", "xmpp/sm.py")),
+    Part(352, "1.0.0", ("c2s/stream.py", "router/client_state.py")),
+    Part(368, "1.1.0", ("c2s/tls.py",)),
+    Part(440, "1.0.0", ("c2s/features.py", "c2s/channel_binding.py")),
+    Part(478, "0.2.0", ("c2s/features.py",)),
+)
+_FEATURE_FILES: Final = {
+    module.feature.name: f"router/features/{name}.py"
+    for name, module in vars(features).items()
+    if isinstance(getattr(module, "feature", None), Feature)
+}
+
+
+def xeps() -> str:
+    """The whole page."""
+    of_features = [
+        Part(number, version, (_FEATURE_FILES[feature.name],))
+        for feature in features.ALL
+        for number, version in feature.xep
+    ]
+    parts = [
+        XEPS_HEAD,
+        "\n## What features declare\n\n",
+        *_table(of_features),
+        "\n## On the stream\n\n",
+        *_table(ON_THE_STREAM),
+        "\n## Without a XEP\n\n| what | where |\n|---|---|\n",
+        *(
+            f"| {feature.rfc} | {_links((_FEATURE_FILES[feature.name],))} |\n"
+            for feature in features.ALL
+            if feature.rfc
+        ),
+        "\n## What service discovery tells\n\n| of | features |\n|---|---|\n",
+        _told("the domain", (name for feature in features.ALL for name in feature.server_features)),
+        _told("an account", (name for feature in features.ALL for name in feature.account_features)),
+    ]
+    return "".join(parts)
+
+
+def _table(parts: Iterable[Part]) -> list[str]:
+    rows = [f"| {_xep(part.xep)} | {part.version} | {_links(part.files)} |\n" for part in sorted(parts)]
+    return ["| XEP | name | version | where |\n|---|---|---|---|\n", *rows]
+
+
+def _xep(number: int) -> str:
+    return f"[{number:04}](https://xmpp.org/extensions/xep-{number:04}.html) | {XEP_NAMES[number]}"
+
+
+def _links(files: Iterable[str]) -> str:
+    return ", ".join(f"[`{file}`](../{file})" for file in files)
+
+
+def _told(whose: str, names: Iterable[str]) -> str:
+    return f"| {whose} | {', '.join(f'`{name}`' for name in sorted(set(names)))} |\n"
+
+
+PAGES: Final = {"settings": settings, "xeps": xeps}
+
+
 if __name__ == "__main__":
-    print(settings(), end="")
+    print(PAGES[sys.argv[1] if len(sys.argv) > 1 else "settings"](), end="")

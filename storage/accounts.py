@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-from storage.rows import Connection, fetch_all, fetch_one, fetch_value
+from storage.rows import Connection, fetch_all, fetch_one, fetch_value, fetch_values
 from xmpp.scram import Credentials
 
 _COLUMNS: Final = """
@@ -99,6 +99,36 @@ async def set_credentials(conn: Connection, key: int, credentials: Sequence[Cred
     )
 
 
+class Offline(NamedTuple):
+    """How far an account's clients are: the cursor, and all ids that it had passed or not reached (XEP-0160)."""
+
+    delivered: int
+    ids: tuple[int, ...]
+
+
+async def offline(conn: Connection, key: int, limit: int) -> Offline:
+    """The cursor of an account and the ids, in order, of what nobody has got by it; at most `limit` beyond it."""
+    rows = await fetch_values(
+        conn,
+        """
+        with a as (select delivered, strays from accounts where key = %s)
+        select delivered from a
+        union all
+        (select id from a, log where owner = %s and (id > delivered or id = any (strays)) and dir = 0
+            order by id limit %s)
+        """,
+        key,
+        key,
+        limit,
+    )
+    return Offline(rows[0], tuple(rows[1:])) if rows else Offline(0, ())
+
+
+async def set_delivered(conn: Connection, key: int, delivered: int, strays: Sequence[int]) -> None:
+    """Move the offline cursor."""
+    await conn.execute("update accounts set delivered = %s, strays = %s where key = %s", (delivered, list(strays), key))
+
+
 async def delete(conn: Connection, key: int) -> None:
     """Delete an account with everything that belongs to it. Its key stays reserved for its name."""
     await conn.execute(
@@ -109,6 +139,7 @@ async def delete(conn: Connection, key: int) -> None:
             b as (delete from blocks where owner = %(key)s),
             p as (delete from private_xml where owner = %(key)s),
             v as (delete from vcards where owner = %(key)s),
+            l as (delete from log where owner = %(key)s),
             s as (delete from sessions s using accounts a
                 where a.key = %(key)s and s.shard = a.shard and s.owner = a.key)
         delete from accounts where key = %(key)s

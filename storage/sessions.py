@@ -38,6 +38,10 @@ class SessionRow:
     last_id: int = 0
     unacknowledged: tuple[int | None, ...] = ()
     state: tuple[Any, ...] | None = None
+    resumable: bool = False
+    n0: int = 0  # where the client began to count (XEP-0198), as n and q
+    q0: int = 0
+    detached_at: float | None = None  # Unix seconds
 
 
 class Count(NamedTuple):
@@ -62,18 +66,21 @@ def save_sql(condition: LiteralString) -> LiteralString:
     """The statement that writes many rows where a condition holds. Its values are those of `columns`."""
     return f"""
         insert into sessions (sid, shard, owner, bare, resource, node, gen, request, at,
-            conf, q, known_q, last_id, unacknowledged, state)
+            conf, q, known_q, last_id, unacknowledged, state, resumable, n0, q0, detached_at)
         select r.sid, r.shard, r.owner, r.bare, r.resource, r.node, r.gen, r.request, to_timestamp(r.at),
-            r.conf, r.q, r.known_q, r.last_id, r.unacknowledged::int8[], r.state
+            r.conf, r.q, r.known_q, r.last_id, r.unacknowledged::int8[], r.state, r.resumable, r.n0, r.q0,
+            to_timestamp(r.detached_at)
         from unnest(%s::int8[], %s::int[], %s::int8[], %s::text[], %s::text[], %s::text[], %s::int[], %s::text[],
-            %s::float8[], %s::int8[], %s::int8[], %s::int8[], %s::int8[], %s::text[], %s::bytea[])
+            %s::float8[], %s::int8[], %s::int8[], %s::int8[], %s::int8[], %s::text[], %s::bytea[], %s::boolean[],
+            %s::int8[], %s::int8[], %s::float8[])
             r (sid, shard, owner, bare, resource, node, gen, request, at, conf, q, known_q, last_id, unacknowledged,
-            state)
+            state, resumable, n0, q0, detached_at)
         where {condition}
         on conflict (sid) do update set shard = excluded.shard, owner = excluded.owner, bare = excluded.bare,
             resource = excluded.resource, node = excluded.node, gen = excluded.gen, request = excluded.request,
             at = excluded.at, conf = excluded.conf, q = excluded.q, known_q = excluded.known_q,
-            last_id = excluded.last_id, unacknowledged = excluded.unacknowledged, state = excluded.state
+            last_id = excluded.last_id, unacknowledged = excluded.unacknowledged, state = excluded.state,
+            resumable = excluded.resumable, n0 = excluded.n0, q0 = excluded.q0, detached_at = excluded.detached_at
         """
 
 
@@ -100,6 +107,10 @@ def columns(rows: Sequence[SessionRow]) -> list[list[Any]]:
         [row.last_id for row in rows],
         [_array(row.unacknowledged) for row in rows],  # SQL arrays of arrays must be rectangular
         [None if row.state is None else msgpack.packb(row.state) for row in rows],
+        [row.resumable for row in rows],
+        [row.n0 for row in rows],
+        [row.q0 for row in rows],
+        [row.detached_at for row in rows],
     ]
 
 
@@ -154,7 +165,8 @@ async def _read(conn: Connection, where: LiteralString, *values: object) -> list
         SessionRow,
         f"""
         select sid, shard, owner, bare, resource, node, gen, request, extract(epoch from at)::float8 as at,
-            conf, q, known_q, last_id, unacknowledged, state
+            conf, q, known_q, last_id, unacknowledged, state, resumable, n0, q0,
+            extract(epoch from detached_at)::float8 as detached_at
         from sessions {where}
         """,
         *values,

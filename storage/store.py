@@ -11,6 +11,7 @@ from cluster import logs, metrics
 from cluster.config import Database
 from cluster.wire import Epoch, Shard
 from storage import accounts, writer
+from storage import log as rows_log
 from storage.listen import Listener
 from storage.pool import ErrorClass, Pool, Timeouts, classify, open_pool
 from storage.rows import Connection
@@ -20,7 +21,9 @@ log = logs.get_logger()
 T = TypeVar("T")
 
 CLOSE_S: Final = 2.0
-OPERATIONS: Final = ("commit", "load", "accounts", "nodes", "private", "sessions", "shards", "vcards", "other")
+OPERATIONS: Final = (
+    "commit", "load", "accounts", "archive", "log", "nodes", "private", "sessions", "shards", "vcards", "other",
+)  # fmt: skip
 
 _DOWN: Final = frozenset({"connection", "resources", "read_only"})
 
@@ -105,9 +108,15 @@ class Store:
 
         return await self._use("load", work)
 
-    async def commit(self, owner: str, fence: Mapping[Shard, Epoch], writes: Sequence[writer.Write]) -> writer.Outcome:
+    async def commit(
+        self,
+        owner: str,
+        fence: Mapping[Shard, Epoch],
+        writes: Sequence[writer.Write],
+        rows: Sequence[rows_log.Row] = (),
+    ) -> writer.Outcome:
         """One fenced transaction (`storage/writer.py`)."""
-        return await self._use("commit", lambda conn: writer.commit(conn, owner, fence, writes))
+        return await self._use("commit", lambda conn: writer.commit(conn, owner, fence, writes, rows))
 
     async def _use(self, operation: str, work: Callable[[Connection], Awaitable[T]]) -> T:
         started = time.monotonic()

@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from cluster.wire import Epoch, Shard
-from storage import sessions
+from storage import log, sessions
+from storage.arrays import Int4, Int8
 from storage.pool import is_away
-from storage.rows import Connection, fetch_values
+from storage.rows import Connection, fetch_value, fetch_values
 
 Write = tuple[Callable[..., Awaitable[Any]], tuple[Any, ...]]  # a repository function, its arguments after `conn`
 
 _FENCE: Final = """
-    select s.shard from shards s join unnest(%s::int[], %s::int8[]) f (shard, epoch) using (shard, epoch)
+    select s.shard from shards s join unnest(%b::int4[], %b::int8[]) f (shard, epoch) using (shard, epoch)
     where s.owner = %s order by s.shard for share of s
 """
 _IS_WHOLE: Final = "(select count(*) from fence) = %s"
@@ -30,6 +31,7 @@ _SESSIONS: Final = f"""
     with fence as ({_FENCE}), saved as ({sessions.save_sql(_IS_WHOLE)}), deleted as ({sessions.delete_sql(_IS_WHOLE)})
     select shard from fence
 """
+_LOG: Final = f"with fence as ({_FENCE}), logged as ({log.append_sql(_IS_WHOLE)}) select count(*) from fence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,8 @@ class Fenced:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Nothing was written: the database will not have the data of write number `index`."""
+    """Nothing was written: the database will not have the data of write number `index`, or, where that is not below
+    the number of writes, of the row of the log that far beyond them."""
 
     index: int
     error: Exception
@@ -55,31 +58,38 @@ class Refused:
 Outcome = Committed | Fenced | Refused
 
 
-async def commit(conn: Connection, owner: str, fence: Mapping[Shard, Epoch], writes: Sequence[Write]) -> Outcome:
-    """Run the writes, in order, under the fence: each shard must be owned by `owner` under its epoch.
+async def commit(
+    conn: Connection, owner: str, fence: Mapping[Shard, Epoch], writes: Sequence[Write], rows: Sequence[log.Row] = ()
+) -> Outcome:
+    """Append rows to the log and run the writes, in order, under the fence: each shard must be owned by `owner` under
+    its epoch. A batch of rows alone, or of sessions alone, is one statement and one round trip.
 
     Session rows may be written before the rest, all at once. Raises what `is_away` recognises; then the outcome may be
     unknown, and the identical call is to be made again: every repository function may be repeated.
     """
-    rows, others = _sorted_out(writes)
+    bound, others = _sorted_out(writes)
     try:
-        if not others:
-            return _outcome(fence, await _write_sessions(conn, owner, fence, rows))
+        if not others and not rows:
+            return _outcome(fence, await _write_sessions(conn, owner, fence, bound))
+        if not writes:
+            return _outcome(fence, await _append(conn, owner, fence, rows))
         async with conn.transaction():
-            held = await _write_sessions(conn, owner, fence, rows)
+            held = await _write_sessions(conn, owner, fence, bound)
             if len(held) == len(fence):
                 async with conn.pipeline():
+                    if rows:
+                        await conn.execute(log.append_sql("true"), log.columns(rows))
                     for function, arguments in others:
                         await function(conn, *arguments)
         return _outcome(fence, held)
     except Exception as error:
         if is_away(error):
             raise
-    return await _one_by_one(conn, owner, fence, writes)
+    return await _one_by_one(conn, owner, fence, writes, rows)
 
 
 class _Guilty(Exception):
-    """Write number `index` failed."""
+    """Write number `index` failed; behind the writes, rows of the log are counted on."""
 
     def __init__(self, index: int, error: Exception) -> None:
         self.index = index
@@ -93,13 +103,16 @@ class _Rows(NamedTuple):
     deleted: list[int]
 
 
-async def _one_by_one(conn: Connection, owner: str, fence: Mapping[Shard, Epoch], writes: Sequence[Write]) -> Outcome:
+async def _one_by_one(
+    conn: Connection, owner: str, fence: Mapping[Shard, Epoch], writes: Sequence[Write], rows: Sequence[log.Row]
+) -> Outcome:
     """The same again without grouping, so that it is known which write the database refuses."""
     try:
         async with conn.transaction():
             held = await _write_sessions(conn, owner, fence, _Rows([], []))
             if len(held) == len(fence):
-                for index, (function, arguments) in enumerate(writes):
+                appends: list[Write] = [(_append_one, (row,)) for row in rows]
+                for index, (function, arguments) in enumerate([*writes, *appends]):
                     try:
                         await function(conn, *arguments)
                     except Exception as error:
@@ -113,12 +126,27 @@ async def _one_by_one(conn: Connection, owner: str, fence: Mapping[Shard, Epoch]
 
 async def _write_sessions(conn: Connection, owner: str, fence: Mapping[Shard, Epoch], rows: _Rows) -> Sequence[Shard]:
     """Lock the fence and, if it is whole, write session rows; in one statement. Returns the shards that are held."""
-    locks = (list(fence), list(fence.values()), owner)
+    locks = (Int4(list(fence)), Int8(list(fence.values())), owner)
     if not rows.saved and not rows.deleted:
         return await fetch_values(conn, _FENCE, *locks)
     size = len(fence)
     values = (*locks, *sessions.columns(rows.saved), size, rows.deleted, size)
     return await fetch_values(conn, _SESSIONS, *values)
+
+
+async def _append(
+    conn: Connection, owner: str, fence: Mapping[Shard, Epoch], rows: Sequence[log.Row]
+) -> Sequence[Shard]:
+    """Lock the fence and, if it is whole, append to the log; in one statement. Returns the shards that are held."""
+    locks = (Int4(list(fence)), Int8(list(fence.values())), owner)
+    count = await fetch_value(conn, _LOG, *locks, *log.columns(rows), len(fence))
+    if count == len(fence):
+        return list(fence)
+    return await fetch_values(conn, _FENCE, *locks)  # what was lost stays lost: epochs only rise
+
+
+async def _append_one(conn: Connection, row: log.Row) -> None:
+    await conn.execute(log.append_sql("true"), log.columns([row]))
 
 
 def _outcome(fence: Mapping[Shard, Epoch], held: Sequence[Shard]) -> Outcome:

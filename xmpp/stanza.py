@@ -42,6 +42,9 @@ HAS_OTHER: Final = 32768  # a child that no other flag names
 HAS_ERROR: Final = 65536  # <error/> in the content namespace
 HAS_DELAY: Final = 131072  # XEP-0203
 BAD_TO: Final = 262144  # set by the edge: the 'to' was no JID and is left out; the owner answers jid-malformed
+HAS_EVENT: Final = 524288  # of the moment only: pubsub events (XEP-0060), results of archives (0313), 0047, 0301
+HAS_STANZA_ID: Final = 1048576  # XEP-0359
+HAS_ORIGIN_ID: Final = 2097152
 
 _NAME_BYTES: Final = {MESSAGE: b"message", PRESENCE: b"presence", IQ: b"iq"}
 

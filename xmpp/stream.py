@@ -53,6 +53,12 @@ _CHILD_FLAGS: Final = {
     f"{ns.MUC} x": stanzas.HAS_MUC,
     f"{ns.MUC_USER} x": stanzas.HAS_MUC_USER,
     f"{ns.DELAY} delay": stanzas.HAS_DELAY,
+    f"{ns.PUBSUB_EVENT} event": stanzas.HAS_EVENT,
+    f"{ns.MAM} result": stanzas.HAS_EVENT,
+    f"{ns.IBB} data": stanzas.HAS_EVENT,
+    f"{ns.RTT} rtt": stanzas.HAS_EVENT,
+    f"{ns.SID} stanza-id": stanzas.HAS_STANZA_ID,
+    f"{ns.SID} origin-id": stanzas.HAS_ORIGIN_ID,
     **{f"{ns.CHAT_STATES} {s}": stanzas.HAS_CHAT_STATE for s in ("active", "composing", "paused", "inactive", "gone")},
     **{f"{ns.MARKERS} {m}": stanzas.HAS_MARKER for m in ("received", "displayed", "acknowledged")},
 }

@@ -8,9 +8,12 @@ from router.feature import Feature
 from router.features import (
     account,
     activity,
+    archive,
     blocking,
+    carbons,
     delivery,
     disco,
+    offline,
     ping,
     presence,
     private,
@@ -24,9 +27,12 @@ from router.features import (
 
 ALL: Final[tuple[Feature, ...]] = (
     blocking.feature,
+    archive.feature,
     roster.feature,
     subscriptions.feature,  # takes subscription stanzas before presence sees them
     presence.feature,
+    carbons.feature,
+    offline.feature,  # keeps what `delivery` would send back
     delivery.feature,
     disco.feature,
     ping.feature,

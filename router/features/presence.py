@@ -7,7 +7,7 @@ from typing import Final
 
 from router.blocking_rules import is_blocked
 from router.entity import Entity, Session
-from router.events import BecameAvailable, BecameUnavailable, SessionClosed
+from router.events import BecameAvailable, BecameReachable, BecameUnavailable, SessionClosed
 from router.feature import Feature, Stage
 from router.features.activity import unavailable_since
 from router.turn import Turn
@@ -48,7 +48,7 @@ def send(turn: Turn, presence: Stanza) -> bool:
 def _become_available(turn: Turn, session: Session, presence: Stanza) -> None:
     entity = turn.entity
     priority = _priority(presence)
-    is_initial = session.presence is None
+    is_initial, was_hidden = session.presence is None, session.priority < 0
     session.presence, session.priority = presence, priority
     turn.touch(session)
     turn.broadcast(presence, [contact for contact in _subscribers(entity) if not is_blocked(entity, contact)])
@@ -56,6 +56,8 @@ def _become_available(turn: Turn, session: Session, presence: Stanza) -> None:
         turn.deliver(other, presence)
     if is_initial:
         _begin(turn, session)
+    elif was_hidden and priority >= 0:
+        turn.emit(BecameReachable(session))
 
 
 def _begin(turn: Turn, session: Session) -> None:

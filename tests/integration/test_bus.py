@@ -68,7 +68,7 @@ def curve(tmp_path_factory: pytest.TempPathFactory) -> Wires:
 
 def submit(item: int | str) -> Envelope:
     """What an edge may send."""
-    return (SUBMIT, 1, 2, 3, 4, 5, item)
+    return (SUBMIT, 1, 2, 3, 4, 5, 6, item)
 
 
 def confirmed(item: int) -> Envelope:

@@ -15,8 +15,10 @@ from cluster.wire import (
     ATTACH,
     CONFIRM,
     DETACH,
+    ENABLED,
     FORWARD,
     MAP,
+    RESUME,
     SUBMIT,
     Envelope,
     Epoch,
@@ -25,17 +27,20 @@ from cluster.wire import (
 )  # fmt: skip
 from router.batch import Batch
 from router.directory import Directory
-from router.events import SessionBound
-from router.feature import Feature
-from router.features import delivery
+from router.events import BecameAvailable, SessionBound
+from router.feature import Feature, Stage
+from router.features import carbons, delivery, offline
 from router.owner import Loaded, Owner
 from router.pipeline import Pipeline
-from router.placement import Row, plan
+from router.placement import Row as Placement
+from router.placement import plan
 from router.settings import Settings
 from router.turn import Request, Turn
+from storage.log import ARCHIVE, FROM_OWNER, TO_OWNER, Row, Wanted, id_at
 from tests.sim.network import Network, Node
 from tests.sim.store import UNKNOWN, SimStore
 from xmpp import stanza as stanzas
+from xmpp.stanza import HAS_BODY, Stanza
 
 DOMAIN = "sim"
 
@@ -48,8 +53,28 @@ def _become_available(turn: Turn, event: SessionBound) -> None:
     event.session.presence = stanzas.presence(to=None, from_=event.session.jid)
     turn.touch(event.session)
 
+    turn.emit(BecameAvailable(event.session))
 
-PIPELINE = Pipeline((delivery.feature, available), frozenset({DOMAIN}))
+
+# And every message with a body is kept, at both sides.
+record = Feature("record")
+
+
+@record.on_message(Stage.OUT_RECORD)
+def _record_sent(turn: Turn, message: Stanza) -> None:
+    if message.flags & HAS_BODY:
+        turn.log(message, FROM_OWNER, ARCHIVE)
+
+
+@record.on_message(Stage.IN_RECORD)
+def _record_received(turn: Turn, message: Stanza) -> None:
+    if message.flags & HAS_BODY:
+        turn.log(message, TO_OWNER, ARCHIVE)
+
+
+FEATURES = (record, available, carbons.feature, offline.feature, delivery.feature)
+PIPELINE = Pipeline(FEATURES, frozenset({DOMAIN}))
+RESUME_TIMEOUT_S = 8
 
 
 class RouterNode(Node):
@@ -65,7 +90,7 @@ class RouterNode(Node):
     def start(self) -> None:
         """An owner of nothing yet."""
         self.map = ShardMap()
-        settings = Settings(domains=frozenset({DOMAIN}))
+        settings = Settings(domains=frozenset({DOMAIN}), resume_timeout_s=RESUME_TIMEOUT_S)
         self.owner = type(self).owner_class(self.incarnation, PIPELINE, settings, self, self.map)
         resources = iter(range(10**9))
         self.directory = Directory(self.owner, lambda: f"r{next(resources)}")
@@ -79,7 +104,7 @@ class RouterNode(Node):
             kind, fields = envelope[0], envelope[1:]
             if kind in (SUBMIT, FORWARD, CONFIRM, AGAIN):
                 self.owner.receive(sender, kind, fields)
-            elif kind in (ATTACH, DETACH, ANNOUNCE, ACKNOWLEDGED):
+            elif kind in (ATTACH, DETACH, ANNOUNCE, ACKNOWLEDGED, ENABLED, RESUME):
                 self.directory.receive(sender, kind, fields)
             elif kind == MAP:
                 self._on_map(fields[0])
@@ -141,7 +166,7 @@ class RouterNode(Node):
 
         return answer
 
-    def _taken(self, wanted: dict[Shard, Row], taken: Any) -> None:
+    def _taken(self, wanted: dict[Shard, Placement], taken: Any) -> None:
         if taken is UNKNOWN or not taken:
             self._is_acting = False  # rule 15: the rows will tell; a shard that is ours by them is taken anew
             return
@@ -153,6 +178,7 @@ class RouterNode(Node):
             return
 
         def adopt() -> None:
+            self.owner.ids.last = max(self.owner.ids.last, id_at(self.wall()))
             for shard, epoch in taken.items():
                 self.directory.taken(shard, epoch, [row for row in rows if row.shard == shard])
                 self.map.update(shard, epoch, self.incarnation)
@@ -179,6 +205,16 @@ class RouterNode(Node):
 
         self.store.execute(lambda: self.store.release(self.incarnation, {shard: epoch}, to), self._in_run(released))
 
+    def steal(self, shard: Shard) -> None:
+        """Take a shard from whoever has it, though it lives: as if it were believed dead."""
+        row = self.store.table[shard]
+        if not self._is_acting and not self.store.is_away:
+            self._is_acting = True
+            wanted = {shard: row}
+            self.store.execute(
+                lambda: self.store.take(self.incarnation, wanted), self._in_run(partial(self._taken, wanted))
+            )
+
     def peer_changed(self, peer: Incarnation, role: str, is_up: bool) -> None:
         """What membership says."""
 
@@ -198,42 +234,95 @@ class RouterNode(Node):
 
     # --- the owner's effects
 
-    def commit(self, batch: Batch) -> None:
+    def commit(self, batch: Batch, is_again: bool = False) -> None:
         """A transaction; the same again while its outcome is unknown."""
 
         def done(lost: Any) -> None:
             if lost is UNKNOWN:
-                self.later(self.scheduler.random.uniform(0.05, 0.3), lambda: self.commit(batch))
+                self.later(self.scheduler.random.uniform(0.05, 0.3), lambda: self.commit(batch, True))
+            elif lost and is_again and batch.rows:
+                self._ask(
+                    lambda: self.store.is_there(batch.rows[0].owner, batch.rows[0].id),
+                    lambda there: fenced(lost, there),
+                )
             elif lost:
-
-                def fenced() -> None:
-                    self._drop(lost)
-                    self.owner.queue.fenced()
-
-                self.around(fenced)
+                fenced(lost, False)
             else:
                 self.around(self.owner.queue.committed)
 
+        def fenced(lost: Any, is_there: bool) -> None:
+            def act() -> None:
+                self._drop(lost)
+                if is_there:
+                    self.owner.queue.committed()
+                else:
+                    self.owner.queue.fenced()
+
+            self.around(act)
+
         self.store.execute(lambda: self.store.commit(self.incarnation, batch), self._in_run(done))
+
+    def _ask(self, read: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        """A read, again until it is answered."""
+
+        def done(value: Any) -> None:
+            if value is UNKNOWN:
+                self.later(0.1, lambda: self._ask(read, then))
+            else:
+                then(value)
+
+        self.store.execute(read, self._in_run(done))
 
     def load(self, bare: str, shard: Shard, epoch: Epoch) -> None:
         """An account."""
 
-        def done(value: Any) -> None:
-            if value is UNKNOWN:
-                self.later(0.1, lambda: self.load(bare, shard, epoch))
-            else:
-                self.around(lambda: self.owner.loaded(bare, epoch, Loaded(value, True, ())))
+        def read() -> tuple[int, Any]:
+            key = self.store.accounts[bare]
+            return key, self.store.offline(key)
 
-        self.store.execute(lambda: self.store.accounts.get(bare), self._in_run(done))
+        def then(value: tuple[int, Any]) -> None:
+            self.around(lambda: self.owner.loaded(bare, epoch, Loaded(value[0], True, (value[1],))))
+
+        self._ask(read, then)
+
+    def look(self, bare: str, epoch: Epoch, key: int, origin: int, above: int) -> None:
+        """A mark."""
+        self._ask(
+            lambda: self.store.mark(key, origin, above),
+            lambda mark: self.around(lambda: self.owner.looked(bare, epoch, origin, mark)),
+        )
+
+    def replay(self, wanted: Any) -> None:
+        """What sessions have missed."""
+        asked: list[Wanted] = [item[2] for item in wanted]
+
+        def read() -> tuple[list[Row], list[Row]]:
+            return self.store.replay(asked), self.store.sent(asked)
+
+        def then(value: tuple[list[Row], list[Row]]) -> None:
+            def act() -> None:
+                for bare, epoch, want in wanted:
+                    rows, sent = ([row for row in found if row.owner == want.owner] for found in value)
+                    self.owner.replayed(bare, epoch, rows, sent)
+
+            self.around(act)
+
+        self._ask(read, then)
 
     def run(self, request: Request, token: int) -> None:
-        """No feature here asks for anything."""
-        raise AssertionError(f"nobody answers {request}")
+        """What a feature asks for."""
+        self._ask(
+            lambda: self.store.request(request.statement, request.arguments),
+            lambda value: self.around(lambda: self.owner.answered(token, value)),
+        )
 
     def new_id(self) -> int:
         """Random, from the seed."""
         return self.scheduler.random.getrandbits(62)
+
+    def bits(self, count: int) -> int:
+        """From the seed, too."""
+        return self.scheduler.random.getrandbits(count)
 
     def monotonic(self) -> float:
         """Virtual seconds."""

@@ -1,8 +1,16 @@
 """One run of the simulated cluster: clients that talk, faults that happen, and what is checked afterwards.
 
-Without the log, docs/delivery.md §0 says what holds: nothing unsent arrives; order per sender and recipient; exactly
-once as long as no process dies; and after any faults the cluster heals: sessions bind, messages flow, nothing is held
-for ever.
+C1  acknowledged to a client that manages its stream (or that had its ping answered): once in both parties' logs, and
+    given to a device of the recipient
+C2  nothing arrives that was not sent to that account
+C3  one row for each owner and message; no device gets a message twice in one session
+C4  order of one sender: in the recipient's log and at each device
+C5  the epochs of a shard's commits never fall
+and at the end: everybody is back, nothing is held or waits, no session's row is left behind, messages flow.
+
+Faults come one at a time ("separate"), on top of each other ("overlapping"), or worse than the protocol promises to
+bear without a trace ("nasty": more unknown outcomes, shards taken from living owners). With the last two, docs/delivery.md
+§8 says what may happen: a session's numbers may be lost with both its holders, then messages may be shown twice.
 """
 
 from __future__ import annotations
@@ -11,102 +19,22 @@ from collections import Counter, defaultdict
 from functools import partial
 from typing import Literal
 
-from c2s.edge import Attached, EdgeSession, Refused
+from storage.log import FROM_OWNER, TO_OWNER, Row
+from tests.sim.clients import Client, Key
 from tests.sim.network import Network
-from tests.sim.processes import DOMAIN, Beliefs, EdgeNode, RouterNode
+from tests.sim.processes import DOMAIN, RESUME_TIMEOUT_S, Beliefs, EdgeNode, RouterNode
 from tests.sim.scheduler import Scheduler
 from tests.sim.store import SimStore
-from xmpp import stanza as stanzas
-from xmpp.stanza import HAS_BODY, Stanza
 
 ACCOUNTS = tuple(f"user{i}@{DOMAIN}" for i in range(4))
-TALK_S = 20.0
+TALK_S = 30.0
 HEAL_S = 25.0
 
-Mode = Literal["network", "processes"]
-
-
-class Client:
-    """One device. Without stream management it does not resend: a broken stream is the end of what was in it."""
-
-    def __init__(self, world: World, number: int, account: str) -> None:
-        self.world = world
-        self.number = number
-        self.account = account
-        self.edge: EdgeNode | None = None
-        self.session: EdgeSession | None = None
-        self.binds = 0
-        self.sequence = 0
-        self.received: list[tuple[int, int, int]] = []  # (sender, its sequence number, own bind)
-        self.is_connecting = False
-
-    def connect(self) -> None:
-        """Bind on any edge that lives."""
-        world = self.world
-        if self.is_connecting or self.session is not None:
-            return
-        edges = [edge for edge in world.edges if edge.is_alive and not edge.is_paused]
-        if not edges:
-            world.scheduler.at(0.3, self.connect)
-            return
-        self.is_connecting = True
-        self.binds += 1
-        self.edge = world.scheduler.random.choice(edges)
-        self.edge.edge.attach(self.account, f"device{self.number}", {}, _Sink(self, self.binds), self.attached, 8.0)
-
-    def attached(self, answer: Attached | Refused) -> None:
-        """Bound, or try again."""
-        self.is_connecting = False
-        if isinstance(answer, Attached):
-            self.session = answer.session
-        else:
-            self.lost(self.binds)
-
-    def lost(self, bind: int) -> None:
-        """The stream is broken."""
-        if bind == self.binds:
-            self.session = None
-            self.is_connecting = False
-            self.world.scheduler.at(self.world.scheduler.random.uniform(0.05, 0.5), self.connect)
-
-    def say(self, to: str) -> tuple[int, int] | None:
-        """One numbered message; None where nothing can be said now."""
-        session, edge = self.session, self.edge
-        if session is None or edge is None or edge.is_paused or session.is_paused or session.is_closing:
-            return None
-        self.sequence += 1
-        body = f"{self.number}:{self.sequence}".encode()
-        message = stanzas.message(to=to, from_=session.jid, type="chat", inner=body, flags=HAS_BODY)
-        edge.edge.submit(session, message)
-        return self.number, self.sequence
-
-
-class _Sink:
-    """The stream of one bind."""
-
-    def __init__(self, client: Client, bind: int) -> None:
-        self._client = client
-        self._bind = bind
-
-    def deliver(self, stanza: Stanza) -> None:
-        """What the client reads."""
-        if self._client.binds == self._bind and stanza.kind == stanzas.MESSAGE and stanza.type == "chat":
-            sender, _, sequence = stanza.inner.decode().partition(":")
-            self._client.received.append((int(sender), int(sequence), self._bind))
-
-    def revoked(self, condition: str) -> None:
-        """The owner ended the session."""
-        self._client.lost(self._bind)
-
-    def pause_reading(self) -> None:
-        """`EdgeSession.is_paused` says so, too."""
-
-    def resume_reading(self) -> None:
-        """Likewise."""
+Mode = Literal["network", "separate", "overlapping", "nasty"]
 
 
 class World:
-    """Two edges, two routers, a database, five clients."""
+    """Two edges, two routers, a database, six clients on four accounts, two of them without stream management."""
 
     def __init__(
         self, seed: int, mode: Mode, router: type[RouterNode] = RouterNode, edge: type[EdgeNode] = EdgeNode
@@ -114,13 +42,15 @@ class World:
         self.scheduler = Scheduler(seed)
         self.mode = mode
         self.network = Network(self.scheduler)
-        self.store = SimStore(self.scheduler, ACCOUNTS)
+        self.store = SimStore(self.scheduler, ACCOUNTS, 0.08 if mode == "nasty" else 0.02)
         self.beliefs = Beliefs(self.network)
         self.routers = [router(self.network, f"router-{i}", self.store, self.beliefs) for i in range(2)]
         self.edges = [edge(self.network, f"c2s-{i}") for i in range(2)]
-        self.clients = [Client(self, i, ACCOUNTS[max(0, i - 1)]) for i in range(5)]  # user0 has two devices
-        self.sent: dict[tuple[int, int], str] = {}
+        owners = (0, 0, 1, 2, 3, 3)
+        self.clients = [Client(self, i, ACCOUNTS[of], is_managed=i not in (3, 5)) for i, of in enumerate(owners)]
+        self.sent: dict[Key, tuple[str, bool]] = {}  # to whom, and whether it is kept
         self.faults: Counter[str] = Counter()
+        self.doubled = 0  # deliveries that came twice in one session, where that is allowed
         for node in self.nodes:
             node.boot()
             self.beliefs.announce(node, True, node.incarnation, 0.01)
@@ -136,15 +66,16 @@ class World:
         s = self.scheduler
         for client in self.clients:
             s.at(2.0, partial(self._talk, client))
-        at = 3.0
+            s.at(2.0, partial(self._look, client))
+        at = 4.0
         while at < TALK_S:
             s.at(at, self._fault)
-            at += s.random.uniform(0.5, 3.0)
+            at += 9.0 if self.mode in ("separate", "network") else s.random.uniform(0.3, 3.0)
         s.run(TALK_S)
         self._heal()
         s.run(TALK_S + HEAL_S)
-        faulty = self.check()
-        return faulty + self._last_round()
+        wrong = self._last_round()
+        return self.check() + wrong
 
     # --- talk
 
@@ -157,14 +88,25 @@ class World:
         if self.scheduler.now >= TALK_S:
             return
         for _ in range(r.choice((1, 1, 1, 5))):
-            self.say(client, r.choice(ACCOUNTS))
-        self.scheduler.at(r.expovariate(5), partial(self._talk, client))
+            self.say(client, r.choice(ACCOUNTS), r.random() < 0.8)
+        what = r.random()
+        if what < 0.02:
+            client.lose_connection()
+        elif what < 0.03:
+            client.log_out(r.uniform(1.0, 5.0))
+        elif what < 0.035:
+            client.sleep(r.uniform(1.0, 2.0) * RESUME_TIMEOUT_S)
+        self.scheduler.at(r.expovariate(3), partial(self._talk, client))
 
-    def say(self, client: Client, to: str) -> tuple[int, int] | None:
+    def _look(self, client: Client) -> None:
+        client.look()
+        self.scheduler.at(0.4, partial(self._look, client))
+
+    def say(self, client: Client, to: str, is_kept: bool) -> Key | None:
         """One message, remembered."""
-        key = client.say(to)
+        key = client.say(to, is_kept)
         if key is not None:
-            self.sent[key] = to
+            self.sent[key] = (to, is_kept)
         return key
 
     # --- faults
@@ -172,8 +114,10 @@ class World:
     def _fault(self) -> None:
         r = self.scheduler.random
         kinds = ["cut", "cut", "pause", "away"]
-        if self.mode == "processes":
-            kinds += ["kill", "kill", "give", "give", "long-pause"]
+        if self.mode != "network":
+            kinds += ["kill", "kill", "kill", "give", "give", "long-pause"]
+        if self.mode == "nasty":
+            kinds += ["give", "give", "steal", "steal"]
         kind = r.choice(kinds)
         self.faults[kind] += 1
         node = r.choice(self.nodes)
@@ -193,6 +137,9 @@ class World:
             self._kill(node, r.uniform(0.3, 3.0))
         elif kind == "give":
             self._give()
+        elif kind == "steal":
+            for _ in range(r.randint(1, 4)):
+                self.scheduler.at(r.uniform(0, 0.2), self._steal)
 
     def _pause(self, node: RouterNode | EdgeNode, seconds: float, is_noticed: bool) -> None:
         incarnation = node.incarnation
@@ -214,6 +161,11 @@ class World:
 
         if is_noticed:
             self.scheduler.at(1.5, noticed)
+            if isinstance(node, EdgeNode):  # its clients notice, too, and go elsewhere
+                for client in self.clients:
+                    connection = client.connection
+                    if connection is not None and connection.edge is node:
+                        self.scheduler.at(self.scheduler.random.uniform(1.0, 2.0), partial(client.broken, connection))
         self.scheduler.at(seconds, back)
 
     def _kill(self, node: RouterNode | EdgeNode, down_s: float) -> None:
@@ -222,8 +174,9 @@ class World:
         self.beliefs.announce(node, False, incarnation, self.scheduler.random.uniform(0.05, 0.5))
         if isinstance(node, EdgeNode):
             for client in self.clients:
-                if client.edge is node:
-                    self.scheduler.at(0.05, partial(client.lost, client.binds))
+                connection = client.connection
+                if connection is not None and connection.edge is node:
+                    self.scheduler.at(0.05, partial(client.broken, connection))
         self.scheduler.at(down_s, partial(self._restart, node))
 
     def _restart(self, node: RouterNode | EdgeNode) -> None:
@@ -238,6 +191,13 @@ class World:
         if router.is_alive and to.is_alive and not router.is_paused:
             shard = r.choice(list(self.store.table))
             router.when_running(partial(router.give, shard, to.incarnation))
+
+    def _steal(self) -> None:
+        """A shard is taken from an owner that lives."""
+        r = self.scheduler.random
+        thief = r.choice(self.routers)
+        if thief.is_alive and not thief.is_paused:
+            thief.when_running(partial(thief.steal, r.choice(list(self.store.table))))
 
     def _heal(self) -> None:
         self.network.cut.clear()
@@ -255,27 +215,34 @@ class World:
     # --- checks
 
     def check(self) -> list[str]:
-        """C2 (nothing unsent), C3 and C4 (once, in order), C5 (epochs of commits rise)."""
-        wrong = []
+        """C1 to C5 over the whole run."""
+        wrong: list[str] = []
+        in_log: dict[tuple[str, int], Counter[Key]] = {}
+        for account, owner in self.store.accounts.items():
+            for dir_ in (TO_OWNER, FROM_OWNER):
+                rows = [row for row in self.store.log[owner] if row.dir == dir_]
+                in_log[account, dir_] = Counter(_key_of(row.inner) for row in rows)
+                if dir_ == TO_OWNER:
+                    wrong += self._check_order(account, rows)
+        anew = {key for client in self.clients for key in client.resent_anew}
+        for (account, _), counter in in_log.items():
+            wrong += [f"C3: {account} has {n} rows of {k}" for k, n in counter.items() if n > 1 and k not in anew]
+        given: dict[str, Counter[Key]] = defaultdict(Counter)
         for client in self.clients:
-            last: dict[int, int] = defaultdict(int)
-            seen: Counter[tuple[int, int]] = Counter()
-            for sender, sequence, _ in client.received:
-                key = (sender, sequence)
-                if self.sent.get(key) != client.account:
-                    wrong.append(f"C2: {client.account} got {key}, which was not sent to it")
-                seen[key] += 1
-                if self.mode == "network":
-                    if seen[key] > 1:
-                        wrong.append(f"C3: client {client.number} got {key} {seen[key]} times")
-                    elif sequence < last[sender]:
-                        wrong.append(f"C4: client {client.number} got {key} after {last[sender]}")
-                last[sender] = max(last[sender], sequence)
-            if self.mode == "network":
-                wanted = {key for key, to in self.sent.items() if to == client.account}
-                missing = sorted(wanted - set(seen))
-                if missing:
-                    wrong.append(f"C1: client {client.number} never got {missing[:5]} ({len(missing)})")
+            wrong += self._check_received(client, anew)
+            given[client.account].update(key for key, _, _ in client.received)
+        managed = {account for account in ACCOUNTS if all(c.is_managed for c in self.clients if c.account == account)}
+        for client in self.clients:
+            for key in sorted(client.acked):
+                to, is_kept = self.sent[key]
+                if not is_kept:
+                    continue
+                if not in_log[client.account, FROM_OWNER][key]:
+                    wrong.append(f"C1: {key} was acknowledged and is not in the log of {client.account}")
+                if not in_log[to, TO_OWNER][key]:
+                    wrong.append(f"C1: {key} was acknowledged and is not in the log of {to}")
+                elif to in managed and not given[to][key]:
+                    wrong.append(f"C1: {key} was acknowledged and no device of {to} got it")
         epochs: dict[int, int] = defaultdict(int)
         for shard, epoch in self.store.commits:
             if epoch < epochs[shard]:
@@ -283,31 +250,74 @@ class World:
             epochs[shard] = max(epochs[shard], epoch)
         return wrong
 
+    def _check_order(self, account: str, rows: list[Row]) -> list[str]:
+        wrong = []
+        last: dict[tuple[int, int], int] = defaultdict(int)
+        anew = {key for client in self.clients for key in client.resent_anew}
+        is_single = self.mode in ("network", "separate")
+        for row in rows:
+            number, sequence = key = _key_of(row.inner)
+            sender = (number, 0 if is_single else row.sid)  # else only within one session (docs/delivery.md, §8)
+            if key in anew:
+                continue
+            if sequence < last[sender]:
+                wrong.append(f"C4: the log of {account} has {key} after {last[sender]}")
+            last[sender] = max(last[sender], sequence)
+        return wrong
+
+    def _check_received(self, client: Client, anew: set[Key]) -> list[str]:
+        wrong = []
+        seen: Counter[tuple[Key, int]] = Counter()
+        last: dict[tuple[int, int], int] = defaultdict(int)
+        for key, bind, how in client.received:
+            to, is_kept = self.sent.get(key, ("", False))
+            own = self.clients[key[0]].account == client.account
+            if to != client.account and not (own and how == "carbon"):
+                wrong.append(f"C2: {client.account} got {key}, which was not sent to it")
+            if not is_kept or key in anew:
+                continue
+            seen[key, bind] += 1
+            if seen[key, bind] > 1 and not (own and to == client.account):
+                self.doubled += 1
+                if self.mode in ("network", "separate"):
+                    wrong.append(f"C3: client {client.number} got {key} {seen[key, bind]} times in one session")
+            elif key[1] < last[key[0], bind] and how == "live" and self.mode in ("network", "separate"):
+                wrong.append(f"C4: client {client.number} got {key} after {last[key[0], bind]}")
+            if how == "live":
+                last[key[0], bind] = max(last[key[0], bind], key[1])
+        return wrong
+
     def _last_round(self) -> list[str]:
-        """Everybody is bound again, nothing is held, and a message from each reaches everybody, once."""
-        wrong = [f"stuck: client {c.number} is not bound" for c in self.clients if c.session is None]
-        for client in self.clients:
-            if client.session is not None and client.session.held:
-                held = [n for n, _ in client.session.held]
-                wrong.append(f"stuck: client {client.number} holds {held[:5]} (conf {client.session.conf})")
+        """Everybody is back, nothing is held, and a message from each reaches everybody."""
+        wrong = [f"stuck: client {c.number} is not bound" for c in self.clients if not c.is_bound]
         before = {client.number: len(client.received) for client in self.clients}
-        said: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        said: dict[str, list[Key]] = defaultdict(list)
         for client in self.clients:
             for account in ACCOUNTS:
-                key = self.say(client, account)
+                key = self.say(client, account, True)
                 if key is not None:
                     said[account].append(key)
         self.scheduler.run(self.scheduler.now + 8.0)
         for client in self.clients:
-            got = Counter((sender, sequence) for sender, sequence, _ in client.received[before[client.number] :])
+            connection = client.connection
+            if connection is not None and connection.session is not None and connection.session.held:
+                held = [n for n, _ in connection.session.held]
+                wrong.append(f"stuck: client {client.number} holds {held[:5]} (conf {connection.session.conf})")
+            got = Counter(key for key, _, _ in client.received[before[client.number] :])
             for key in said[client.account]:
-                if got[key] != 1:
-                    wrong.append(f"after healing: client {client.number} got {key} {got[key]} times")
+                if not got[key]:
+                    wrong.append(f"after healing: client {client.number} never got {key}")
         known = {session.sid for router in self.routers for session in router.owner.sessions.values()}
         rows = set(self.store.sessions)
-        bound = {client.session.sid for client in self.clients if client.session is not None}
+        bound = {c.connection.session.sid for c in self.clients if c.connection and c.connection.session}
         if not bound <= known or not bound <= rows:
             wrong.append(f"directory: {len(bound)} bound, {len(bound & known)} known, {len(bound & rows)} in rows")
-        if rows - bound:
-            wrong.append(f"ghosts: {len(rows - bound)} rows without a session")
+        self.scheduler.run(self.scheduler.now + RESUME_TIMEOUT_S + 3.0)
+        if left := set(self.store.sessions) - bound:
+            wrong.append(f"ghosts: {len(left)} rows without a session")
         return wrong
+
+
+def _key_of(inner: bytes) -> Key:
+    number, _, sequence = inner.partition(b"<body>")[2].partition(b"</body>")[0].partition(b":")
+    return int(number), int(sequence)

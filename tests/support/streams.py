@@ -64,6 +64,7 @@ SETTINGS: Final = StreamSettings(
     login_timeout_s=30.0,
     idle_timeout_s=1_800.0,
     keepalive_s=120.0,
+    resume_timeout_s=600,
     may_register=False,
     limits_before_login=features.stream_limits(16_384, None),
     limits_after_login=features.stream_limits(262_144, 1_800.0),
@@ -154,7 +155,7 @@ class Router:
 
     def submitted(self) -> list[Stanza]:
         """Every stanza sent by a client, in order."""
-        return [from_wire(fields[-1]) for fields in self.of_kind(SUBMIT)]
+        return [from_wire(fields[3]) for fields in self.of_kind(SUBMIT)]
 
     def own_everything(self) -> None:
         """The edge learns the map."""

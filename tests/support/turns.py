@@ -19,7 +19,8 @@ from router.features.account import derive_all
 from router.pipeline import Pipeline
 from router.settings import Settings
 from router.turn import Request, Turn, Write
-from storage import accounts, private, rosters, vcards
+from storage import accounts, log, private, rosters, vcards
+from tests.support.archive import Model
 from xmpp import ns
 from xmpp import stanza as stanzas
 from xmpp.errors import InternalServerError, StanzaError
@@ -29,6 +30,11 @@ from xmpp.stream import Limits, StreamParser, open_stream
 DOMAIN: Final = "example.com"
 NOW: Final = 1_800_000_000.0
 _HEADER: Final = open_stream(namespace=ns.CLIENT, from_=DOMAIN, id="s")
+
+# Nothing is archived, so that messages are heard as they were said.
+PLAIN: Final = Settings(
+    domains=frozenset({DOMAIN}), software_version="1.2.3", started_at=NOW - 60, archive_default="never"
+)
 
 
 def parse(xml: str) -> Stanza:
@@ -55,7 +61,7 @@ class World:
     """Accounts, sessions and what they hear; `writes` is what the database was told, in order."""
 
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings(domains=frozenset({DOMAIN}), software_version="1.2.3", started_at=NOW - 60)
+        self.settings = settings or PLAIN
         self.pipeline = Pipeline(ALL, self.settings.domains)
         self.entities: dict[str, Entity] = {}
         self.now = NOW
@@ -65,11 +71,16 @@ class World:
         self.reloads: list[str] = []
         self.database: dict[Callable[..., Any], Callable[..., Any]] = {
             accounts.find: lambda bare: None,
+            log.by_ids: lambda key, ids: [row for row in self.log if row.owner == key and row.id in ids],
             derive_all: lambda password: (password,),  # hashing is slow
             private.get: lambda key, name: None,
             private.total_size: lambda key, without: 0,
             vcards.get: lambda key: None,
         }
+        self.ids = log.Ids()
+        self.log: list[log.Row] = []  # what was kept, in order
+        self.archive = Model(lambda: self.log)
+        self.database |= self.archive.functions()
         self._heard: dict[str, list[str]] = {}
         self._ids = 0
         self._work: deque[Callable[[], None]] = deque()
@@ -142,7 +153,7 @@ class World:
         """The session's stream is gone."""
         entity = session.entity
         del entity.sessions[session.resource]
-        turn = Turn(entity, None, None, self.settings, self.now, session.sid, session.seen + 1)
+        turn = Turn(entity, None, None, self.settings, self.now, session.sid, session.seen + 1, self.ids)
         self.pipeline.emit(turn, SessionClosed(session, "lost"))
         self._over(turn)
         return turn
@@ -161,10 +172,11 @@ class World:
     # --- how it goes on
 
     def _turn(self, entity: Entity, session: Session | None, stanza: Stanza | None) -> Turn:
+        self.ids.set_clock(self.now)
         if session is not None:
-            return Turn(entity, session, stanza, self.settings, self.now, session.sid, session.seen)
+            return Turn(entity, session, stanza, self.settings, self.now, session.sid, session.seen, self.ids)
         entity.counter += 1
-        return Turn(entity, None, stanza, self.settings, self.now, entity.origin, entity.counter)
+        return Turn(entity, None, stanza, self.settings, self.now, entity.origin, entity.counter, self.ids)
 
     def _over(self, turn: Turn) -> None:
         self._work.append(lambda: self._release(turn))
@@ -172,9 +184,10 @@ class World:
             self._work.popleft()()
 
     def _release(self, turn: Turn) -> None:
-        for session, stanza in turn.deliveries:
+        for session, stanza, _ in turn.deliveries:
             self._heard[session.jid].append(text(stanza, session.bare))
         self.writes += turn.writes
+        self.log += turn.rows
         self.closed += [(session.jid, condition) for session, condition in turn.closing]
         if turn.reloads:
             self.reloads.append(turn.entity.bare)
@@ -197,17 +210,19 @@ class World:
     def _answer(self, turn: Turn, request: Request) -> None:
         """As the owner does it (router/owner.py): a later turn of the same entity, session and stanza."""
         later = self._turn(turn.entity, turn.session, turn.stanza)
-        assert turn.stanza is not None
         value = self.database[request.statement](*request.arguments)
+        fault: StanzaError | None = None
         try:
             request.then(later, value)
-        except StanzaError as fault:
-            later.drop_effects()
-            later.fail(turn.stanza, fault)
+        except StanzaError as problem:
+            fault = problem
         except Exception as bug:
             self.pipeline.record_bug(bug)
+            fault = InternalServerError()
+        if fault is not None:
             later.drop_effects()
-            later.fail(turn.stanza, InternalServerError())
+            if turn.stanza is not None:
+                later.fail(turn.stanza, fault)
         self._work.append(lambda: self._release(later))
 
 

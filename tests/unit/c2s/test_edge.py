@@ -24,6 +24,7 @@ from c2s.edge import (
 from cluster.shards import SHARDS, shard_of
 from cluster.wire import (
     ACKNOWLEDGED,
+    ACTIVITY,
     ANNOUNCE,
     ANSWER,
     ATTACH,
@@ -69,6 +70,9 @@ class Sink:
 
     def resume_reading(self) -> None:
         self.heard.append("resume")
+
+    def confirmed(self) -> None:
+        self.heard.append("confirmed")
 
 
 class World:
@@ -148,8 +152,8 @@ def test_a_stanza_is_numbered_held_and_offered() -> None:
     session = world.session()
     world.submit(session, 2)
     assert world.taken() == [
-        (ROUTER, (SUBMIT, SHARD, 1, SID, 1, 1, stanza(1))),
-        (ROUTER, (SUBMIT, SHARD, 1, SID, 1, 2, stanza(2))),
+        (ROUTER, (SUBMIT, SHARD, 1, SID, 1, 1, stanza(1), False)),
+        (ROUTER, (SUBMIT, SHARD, 1, SID, 1, 2, stanza(2), False)),
     ]
     assert [n for n, _ in session.held] == [1, 2]
 
@@ -197,7 +201,21 @@ def test_what_is_held_is_offered_again_to_each_new_owner_behind_its_announcement
     sent = world.taken()
     assert [(to, envelope[0]) for to, envelope in sent] == [(OTHER_ROUTER, ANNOUNCE), *[(OTHER_ROUTER, SUBMIT)] * 2]
     assert [envelope[5] for _, envelope in sent[1:]] == [2, 3]
+    assert [envelope[7] for _, envelope in sent[1:]] == [True, True], "a former owner may have sent them on"
     assert {envelope[2] for _, envelope in sent} == {2}
+
+
+def test_a_new_owner_is_told_whether_somebody_looks_at_the_client() -> None:
+    """XEP-0352: what the client said last, also while there was no owner to hear it."""
+    world = World()
+    session = world.session()
+    world.hear(WANT, SHARD, 2)  # a newer epoch exists; whose, nobody has said yet
+    world.edge.tell_activity(session, is_active=False)
+    world.edge.tell_activity(session, is_active=True)
+    world.taken()
+    world.owner(2, OTHER_ROUTER)
+    (_, announce), (to, activity) = world.taken()
+    assert (announce[0], to, activity) == (ANNOUNCE, OTHER_ROUTER, (ACTIVITY, SHARD, 2, session.sid, session.gen, True))
 
 
 def test_a_new_epoch_of_the_same_owner_is_a_new_owner() -> None:
@@ -297,7 +315,24 @@ def test_an_announcement_tells_everything_a_new_owner_needs() -> None:
     world.taken()
     world.owner(2, OTHER_ROUTER)
     to, announce = world.taken()[0]
-    expected = (SID, 1, ROMEO, "balcony", 4, 12, 11, ((12, 99, stanza(12)),), 99, b"newer state")
+    expected = (
+        SID,
+        1,
+        ROMEO,
+        "balcony",
+        4,
+        12,
+        11,
+        ((12, 99, stanza(12)),),
+        99,
+        b"newer state",
+        5,
+        0,
+        0,
+        False,
+        99,
+        (99,),
+    )
     assert (to, announce) == (OTHER_ROUTER, (ANNOUNCE, SHARD, 2, [expected]))
 
 

@@ -63,10 +63,11 @@ def test_registration_is_offered_where_it_is_open() -> None:
 
 
 def test_after_login_come_binding_the_optional_session_and_what_routers_add() -> None:
-    """RFC 6120, 7.3.1; RFC 3921, 3, which old clients wait for."""
+    """RFC 6120, 7.3.1; RFC 3921, 3, which old clients wait for; XEP-0198, 2; XEP-0352, 4.1."""
     offers = children(features.after_login(f"<ver xmlns='{ns.ROSTERVER_FEATURE}'/>".encode(), LIMITS))
     assert list(offers) == [
-        f"{{{ns.BIND}}}bind", f"{{{ns.SESSION}}}session", f"{{{ns.ROSTERVER_FEATURE}}}ver", f"{{{ns.STREAM_LIMITS}}}limits",
+        f"{{{ns.BIND}}}bind", f"{{{ns.SESSION}}}session", f"{{{ns.SM}}}sm", f"{{{ns.CSI}}}csi",
+        f"{{{ns.ROSTERVER_FEATURE}}}ver", f"{{{ns.STREAM_LIMITS}}}limits",
     ]  # fmt: skip
     assert [child.tag for child in offers[f"{{{ns.SESSION}}}session"]] == [f"{{{ns.SESSION}}}optional"]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.membership import GREET_AGAIN_S, Membership, PeerDown, PeerEvent, PeerUp
+from cluster.membership import GREET_AGAIN_S, Membership, PeerAway, PeerDown, PeerEvent, PeerUp
 from cluster.wire import GOODBYE, HELLO, SUPPORTED_VERSIONS, WELCOME, Envelope, Incarnation, node_of
 
 DEAD_AFTER_S = 2.0
@@ -38,7 +38,7 @@ def meet(members: Membership, sender: Incarnation = EDGE, role: str = "c2s", at:
     members.greetings.clear()
 
 
-def news(members: Membership) -> list[PeerEvent]:
+def news(members: Membership) -> list[PeerEvent | PeerAway]:
     found = list(members.events)
     members.events.clear()
     return found
@@ -195,11 +195,28 @@ def test_a_second_hello_of_a_living_peer_is_no_news(members: Membership) -> None
 
 def test_after_this_process_was_away_everybodys_silence_counts_from_now(members: Membership) -> None:
     meet(members)
-    members.was_away(100.0)
+    members.was_away(100.0, DEAD_AFTER_S)
     members.tick(100.0 + DEAD_AFTER_S)
     assert living(members) == {EDGE}
     members.tick(100.1 + DEAD_AFTER_S)
     assert living(members) == set()
+
+
+def test_after_so_long_that_others_believe_it_dead_it_begins_anew(members: Membership) -> None:
+    """What is still under way on its links is nothing to act on any more; nobody is believed dead for it."""
+    meet(members)
+    members.greet(ROUTER_AT)
+    members.tick(2.0)
+    said(members)
+    members.was_away(100.0, DEAD_AFTER_S + 0.1)
+    assert news(members) == [PeerAway(EDGE, "c2s")]
+    assert said(members) == [(ROUTER_AT, HELLO)], "at once"
+    assert not members.heard(EDGE, 100.0)
+    assert members.greeted(EDGE, GOOD, 100.1)
+    assert news(members) == [PeerUp(EDGE, "c2s", EDGE_AT)]
+    members.was_away(200.0, DEAD_AFTER_S + 0.1)
+    members.tick(200.1 + DEAD_AFTER_S)
+    assert news(members) == [PeerAway(EDGE, "c2s"), PeerDown(EDGE, "c2s")], "who does not answer is dead after all"
 
 
 def test_a_link_that_is_given_up_is_a_peer_lost(members: Membership) -> None:

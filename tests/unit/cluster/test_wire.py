@@ -216,7 +216,8 @@ def test_a_captured_edge_cannot_speak_as_a_router() -> None:
     assert MAY_SEND["router"] == FROM_ROUTER | GREETINGS
     names = {KINDS_BY_NUMBER[kind] for kind in MAY_SEND["c2s"]}
     assert names == {
-        "HELLO", "WELCOME", "GOODBYE", "SUBMIT", "ACKNOWLEDGED", "ATTACH", "DETACH", "ANNOUNCE", "CALL",
+        "HELLO", "WELCOME", "GOODBYE", "SUBMIT", "ACKNOWLEDGED", "ATTACH", "DETACH", "ANNOUNCE", "CALL", "ENABLED",
+        "RESUME", "ACTIVITY", "READ",
     }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from router.pipeline import Pipeline, turn_failures
 from router.settings import Settings
 from router.turn import Turn
 from storage import vcards
+from storage.log import Ids
 from tests.support.turns import DOMAIN, World, error, parse, text
 from xmpp import ns
 from xmpp.errors import Forbidden
@@ -216,7 +217,7 @@ def test_a_refusal_takes_back_what_was_decided() -> None:
     message = parse('<message to="romeo@example.com" id="m"/>')._replace(from_=session.jid)
     turn = _turn(session, message)
     Pipeline((feature,), frozenset({DOMAIN})).outgoing(turn, message)
-    ((receiver, answer),) = turn.deliveries
+    ((receiver, answer, _),) = turn.deliveries
     assert receiver is session
     assert text(answer) == (
         '<message to="juliet@example.com/home" from="romeo@example.com" type="error" id="m">'
@@ -248,7 +249,7 @@ def test_a_bug_is_counted_logged_and_answered_and_the_rest_lives(caplog: pytest.
     assert [record.message for record in caplog.records] == ["turn_failed", "turn_failed"]
     assert turn_failures._value.get() == failures + 2
     for turn in (out, into):
-        ((_, answer),) = turn.deliveries
+        ((_, answer, _),) = turn.deliveries
         assert error("internal-server-error", "cancel") in text(answer)
 
 
@@ -273,7 +274,7 @@ def test_a_bug_in_one_event_handler_does_not_keep_others_from_hearing(caplog: py
 
 
 def _turn(session: Session, stanza: Stanza | None) -> Turn:
-    return Turn(session.entity, session, stanza, Settings(domains=frozenset({DOMAIN})), 0.0, session.sid, 1)
+    return Turn(session.entity, session, stanza, Settings(domains=frozenset({DOMAIN})), 0.0, session.sid, 1, Ids())
 
 
 # --- whatever is sent

@@ -108,15 +108,29 @@ def test_cluster_status_fails_where_shards_have_no_owner(
 ) -> None:
     answer = {
         "nodes": [
-            {"node": "router-0", "role": "router", "state": "ready", "shards": 1024 - unowned, "sessions": 2},
-            {"node": "c2s-0", "role": "c2s", "state": "ready", "shards": None, "sessions": None},
+            {
+                "node": "router-0",
+                "role": "router",
+                "state": "ready",
+                "shards": 1024 - unowned,
+                "sessions": 2,
+                "silent_s": 0.25,
+            },
+            {"node": "c2s-0", "role": "c2s", "state": "ready", "shards": None, "sessions": None, "silent_s": 12.0},
         ],
         "shards": {"owned": 1024 - unowned, "unowned": unowned},
     }
     found, out, _, _ = run(monkeypatch, capsys, [answer], "cluster", "status")
     assert found == code
     assert f"{unowned} unowned" in out
-    assert "router-0" in out
+    assert [line.split()[0] for line in out.splitlines()[1:3]] == ["router-0", "c2s-0"]
+    assert "12.0 s" in out
+
+
+def test_a_node_is_drained_by_its_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _, calls = run(monkeypatch, capsys, [{}], "cluster", "drain", "c2s/0")
+    assert (code, [call[:2] for call in calls]) == (0, [("POST", "/cluster/c2s%2F0/drain")])
+    assert "c2s/0 drains" in out
 
 
 def test_a_password_comes_from_one_line_of_standard_input(

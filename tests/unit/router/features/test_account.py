@@ -268,6 +268,16 @@ class Server:
 
     # what an owner needs (router/owner.py, Effects)
 
+    def bits(self, count: int) -> int:
+        """None: ids follow each other."""
+        return 0
+
+    def look(self, bare: str, epoch: Epoch, key: int, origin: int, above: int) -> None:
+        raise AssertionError("nothing is offered again")
+
+    def replay(self, wanted: object) -> None:
+        raise AssertionError("nothing is taken over")
+
     def send(self, to: Incarnation, envelope: Envelope) -> bool:
         raise AssertionError("there is nobody else")
 

@@ -321,7 +321,8 @@ def write(scene: Scene, xml: str) -> list[str]:
 @pytest.mark.parametrize("to", [JULIET, f"{JULIET}/balcony", f"{JULIET}/nowhere"])
 @pytest.mark.parametrize("type", [None, "normal", "chat", "headline", "error", "groupchat", "carrier-pigeon"])
 def test_a_message_looks_as_if_nobody_were_there(scene: Scene, to: str, type: str | None) -> None:
-    """3.3: "the user will appear offline to the blocked JID"; but a room would tell all its occupants of an error."""
+    """3.3: "the user will appear offline to the blocked JID"; but a room would tell all its occupants of an error, and
+    nothing of somebody who is blocked is kept for later."""
     xml = f'<message to="{to}" id="1"{f" type=^{type}^" if type else ""}><body>hi</body></message>'.replace("^", '"')
     scene.account.blocks.add(ROMEO)
     blocked = write(scene, xml)
@@ -331,10 +332,12 @@ def test_a_message_looks_as_if_nobody_were_there(scene: Scene, to: str, type: st
     else:
         (answer,) = blocked
         assert UNAVAILABLE in answer
+    assert scene.world.log == []
     if type != "groupchat":
         scene.account.blocks.clear()
         scene.account.sessions.clear()
-        assert write(scene, xml) == blocked
+        scene.account.key = None
+        assert write(scene, xml) == blocked, "as at an address that nobody has"
 
 
 @pytest.mark.parametrize("to", [JULIET, f"{JULIET}/balcony", f"{JULIET}/nowhere"])

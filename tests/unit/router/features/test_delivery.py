@@ -8,6 +8,8 @@ from router.entity import Session
 from tests.support.turns import World, error
 
 TYPES = [None, "normal", "chat", "groupchat", "headline", "error"]
+KEPT = (None, "normal", "chat")
+ROMEO = "romeo@example.com"
 UNAVAILABLE = error("service-unavailable", "cancel")
 
 
@@ -42,8 +44,21 @@ def scene() -> Scene:
 
 
 def is_bounced(type: str | None) -> str:
-    """What happens to a message that nobody can take: 8.5.1, 8.5.2.2.1 and 8.5.3.2.1, without offline storage."""
+    """What happens to a message that nobody can take, and that is not kept: 8.5.1 and 8.5.3.2.1."""
     return "silence" if type in ("headline", "error") else "bounced"
+
+
+def is_kept(scene: Scene, type: str | None) -> bool:
+    """8.5.2.2.1: with offline storage, chat and normal messages to an account wait; all else is as without an account.
+    What becomes of it then is in test_offline.py."""
+    wrote = scene.write(ROMEO, type)
+    if type in ("groupchat", "headline", "error"):
+        assert wrote == is_bounced(type)
+        return False
+    assert wrote == "silence"
+    (row,) = scene.world.log
+    assert (row.owner, row.stanza.type, row.stanza.inner) == (scene.romeo.key, type, b"<body>hi</body>")
+    return True
 
 
 @pytest.mark.parametrize("type", TYPES)
@@ -55,20 +70,20 @@ def test_no_account(scene: Scene, type: str | None) -> None:
 
 @pytest.mark.parametrize("type", TYPES)
 def test_bare_without_sessions(scene: Scene, type: str | None) -> None:
-    assert scene.write("romeo@example.com", type) == is_bounced(type)
+    assert is_kept(scene, type) is (type in KEPT)
 
 
 @pytest.mark.parametrize("type", TYPES)
 def test_bare_with_connected_but_unavailable_session(scene: Scene, type: str | None) -> None:
     silent = scene.world.bind(scene.romeo)
-    assert scene.write("romeo@example.com", type) == is_bounced(type)
+    assert is_kept(scene, type) is (type in KEPT)
     assert scene.got(silent) == 0
 
 
 @pytest.mark.parametrize("type", TYPES)
 def test_bare_with_negative_priorities_only(scene: Scene, type: str | None) -> None:
     negative = scene.world.online(scene.romeo, priority=-1)
-    assert scene.write("romeo@example.com", type) == is_bounced(type)
+    assert is_kept(scene, type) is (type in KEPT)
     assert scene.got(negative) == 0
 
 
@@ -126,7 +141,13 @@ def test_all_else_to_full_without_that_session_is_for_that_session_only(scene: S
 
 @pytest.mark.parametrize("type", TYPES)
 def test_full_without_any_session(scene: Scene, type: str | None) -> None:
-    assert scene.write("romeo@example.com/garden", type) == is_bounced(type)
+    """8.5.3.2.1: a chat is "as if it were addressed to <localpart@domainpart>" and waits, all else is for that session."""
+    if type == "chat":
+        assert scene.write("romeo@example.com/garden", type) == "silence"
+        assert [row.peer for row in scene.world.log] == ["juliet@example.com"]
+    else:
+        assert scene.write("romeo@example.com/garden", type) == is_bounced(type)
+        assert scene.world.log == []
 
 
 def test_a_type_that_nobody_knows_is_normal(scene: Scene) -> None:

@@ -1,0 +1,262 @@
+"""The log: each message that is kept, once for each owner (docs/delivery.md, §4).
+
+Rows are written by `storage/writer.py` in fenced batches; here are their shape, the reads that delivery needs, and the
+partitions. What the archive reads is in `storage/archive.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, LiteralString, NamedTuple
+
+import msgpack
+
+from storage.arrays import Array, Bytes, Int2, Int4, Int8, Text
+from storage.rows import Connection, fetch_value, fetch_values
+from xmpp.stanza import Stanza
+
+TO_OWNER: Final = 0
+FROM_OWNER: Final = 1
+
+QUEUE: Final = 0  # kept until it is delivered
+ARCHIVE: Final = 1
+
+DONE: Final = 0
+FORWARD: Final = 1
+
+ID_BITS: Final = 20  # of an id below the milliseconds
+STEP_BITS: Final = 8  # how far two ids of one millisecond are apart
+PERIOD_MS: Final = {QUEUE: 7 * 86_400_000, ARCHIVE: 30 * 86_400_000}
+_NAMES: Final = {QUEUE: "log_queue", ARCHIVE: "log_archive"}
+AHEAD: Final = 3  # partitions that exist beyond the present one
+MAINTENANCE_LOCK: Final = 0x5374656E746F73  # one process makes partitions at a time
+
+_FIELDS: Final = "shard, owner, id, class, dir, forward, peer, sid, n, head, inner_xml"
+
+
+class Row(NamedTuple):
+    """One message in one owner's log. `owner` is the key of an account, `peer` the bare JID of the other party."""
+
+    shard: int
+    owner: int
+    id: int
+    class_: int
+    dir: int
+    forward: int
+    peer: str
+    sid: int
+    n: int
+    head: bytes
+    inner: bytes
+
+    @property
+    def stanza(self) -> Stanza:
+        """The stanza as it was sent (dir 1) or has arrived (dir 0), without a stanza-id of ours."""
+        kind, type_, to, from_, id_, lang, flags, payload, extra = msgpack.unpackb(self.head, use_list=False)
+        return Stanza(kind, type_, to, from_, id_, lang, flags, payload, extra, bytes(self.inner))
+
+
+_packer: Final = msgpack.Packer(autoreset=True)
+_last_packed: tuple[Stanza | None, bytes] = (None, b"")
+
+
+def pack_head(stanza: Stanza) -> bytes:
+    """Everything of a stanza but its content. The sender's row and the recipient's follow each other: packed once."""
+    global _last_packed
+    if _last_packed[0] is stanza:
+        return _last_packed[1]
+    packed: bytes = _packer.pack(stanza[:9])
+    _last_packed = (stanza, packed)
+    return packed
+
+
+def id_at(seconds: float) -> int:
+    """The least id of a moment, Unix seconds."""
+    return int(seconds * 1000) << ID_BITS
+
+
+def time_of(id_: int) -> float:
+    """When a row was made, Unix seconds."""
+    return (id_ >> ID_BITS) / 1000
+
+
+class Ids:
+    """Ids of one router: they only rise, and follow the clock where they can. `bits(k)` gives k random bits: one cannot
+    guess another's id from one's own (XEP-0313, 3; the simulation replays its own)."""
+
+    __slots__ = ("_bits", "floor", "last")
+
+    def __init__(self, bits: Callable[[int], int] = lambda _: 0) -> None:
+        self._bits = bits
+        self.last = 0
+        self.floor = 0  # the least id of the present moment
+
+    def set_clock(self, now: float) -> None:
+        """It is `now`, Unix seconds."""
+        self.floor = int(now * 1000) << ID_BITS
+
+    def next(self, above: int) -> int:
+        """A new id, greater than `above` and than all before."""
+        last = self.last
+        if last < self.floor:
+            last = self.floor + self._bits(ID_BITS - 2)
+        if last < above:
+            last = above
+        last += 1 + self._bits(STEP_BITS)
+        self.last = last
+        return last
+
+
+# --- writing
+
+
+def append_sql(condition: LiteralString) -> LiteralString:
+    """The statement that appends many rows where a condition holds. Its values are those of `columns`. Rows that are
+    there already (the same batch again) are left alone."""
+    return f"""
+        insert into log ({_FIELDS})
+        select r.* from unnest(%b::int4[], %b::int8[], %b::int8[], %b::int2[], %b::int2[], %b::int2[], %b::text[],
+            %b::int8[], %b::int8[], %b::bytea[], %b::bytea[]) r
+        where {condition}
+        on conflict do nothing
+        """
+
+
+_TYPES: Final = (Int4, Int8, Int8, Int2, Int2, Int2, Text, Int8, Int8, Bytes, Bytes)  # of the columns, in order
+
+
+def columns(rows: Sequence[Row]) -> list[Array]:
+    """The values of `append_sql`: an array for each column."""
+    return [type_(column) for type_, column in zip(_TYPES, zip(*rows, strict=True), strict=True)]
+
+
+async def is_there(conn: Connection, owner: int, id_: int) -> bool:
+    """Whether a row was committed (a batch of unknown outcome commits all its rows or none)."""
+    return await fetch_value(conn, "select 1 from log where owner = %s and id = %s", owner, id_) is not None
+
+
+# --- what an owner reads
+
+
+class Wanted(NamedTuple):
+    """What the next owner of an account wants to know: rows that its sessions have not seen (ids above `after`), and
+    what its sessions had sent (`sids`, with numbers above `confs`) since the id `since`."""
+
+    owner: int
+    after: int
+    since: int
+    sids: tuple[int, ...]
+    confs: tuple[int, ...]
+
+
+REPLAY_ROWS: Final = 1_000  # for one account; what is beyond is offline
+
+
+async def replay(conn: Connection, wanted: Sequence[Wanted]) -> list[Row]:
+    """The rows above `after` of each account, ordered by account and id."""
+    return await _read(
+        conn,
+        f"""
+        select {_columns("l")} from unnest(%s::int8[], %s::int8[]) w (owner, after)
+        cross join lateral (
+            select * from log where log.owner = w.owner and log.id > w.after order by log.id limit {REPLAY_ROWS}
+        ) l order by l.owner, l.id
+        """,
+        [w.owner for w in wanted],
+        [w.after for w in wanted],
+    )
+
+
+async def sent(conn: Connection, wanted: Sequence[Wanted]) -> list[Row]:
+    """The rows that sessions have sent with numbers above their `confs`, ordered by account and id."""
+    flat = [(w.owner, w.since, sid, conf) for w in wanted for sid, conf in zip(w.sids, w.confs, strict=True)]
+    if not flat:
+        return []
+    return await _read(
+        conn,
+        f"""
+        select {_columns("l")} from unnest(%s::int8[], %s::int8[], %s::int8[], %s::int8[]) w (owner, since, sid, conf)
+        cross join lateral (
+            select * from log where log.owner = w.owner and log.id > w.since and log.dir = {FROM_OWNER}
+                and log.sid = w.sid and log.n > w.conf
+        ) l order by l.owner, l.id
+        """,
+        *([item[index] for item in flat] for index in range(4)),
+    )
+
+
+async def mark(conn: Connection, owner: int, sid: int, above: int) -> int:
+    """The greatest number of one sender among the rows of an account with ids above this; 0 where there is none."""
+    found: int | None = await fetch_value(
+        conn,
+        f"select max(n) from log where owner = %s and id > %s and dir = {TO_OWNER} and sid = %s",
+        owner,
+        above,
+        sid,
+    )
+    return found or 0
+
+
+async def by_ids(conn: Connection, owner: int, ids: Sequence[int]) -> list[Row]:
+    """These rows of one account, in order."""
+    return await _read(
+        conn,
+        f"select {_columns('log')} from log where owner = %s and id = any (%s::int8[]) order by id",
+        owner,
+        list(ids),
+    )
+
+
+def _columns(table: LiteralString) -> LiteralString:
+    names: LiteralString = ", "
+    return names.join(f"{table}.{name}" for name in _FIELDS.split(", "))
+
+
+async def _read(conn: Connection, sql: LiteralString, *values: object) -> list[Row]:
+    cursor = await conn.execute(sql, values, binary=True)
+    return [Row._make(row) for row in await cursor.fetchall()]
+
+
+# --- partitions
+
+
+async def maintain(conn: Connection, now: float, keep_days: dict[int, int]) -> list[str]:
+    """Make the partitions that will be needed and drop those that are older than `keep_days` of their class (0: for
+    ever). Returns what was dropped. Any process may call it at any time; nobody is made to wait for it."""
+    dropped: list[str] = []
+    if not await fetch_value(conn, "select pg_try_advisory_lock(%s)", MAINTENANCE_LOCK):
+        return dropped
+    try:
+        for class_, parent in _NAMES.items():
+            period = PERIOD_MS[class_]
+            present = int(now * 1000) // period
+            wanted = range(present - 1, present + AHEAD + 1)
+            there = {int(name.rpartition("_")[2]) for name in await _partitions(conn, parent)}
+            for number in wanted:
+                if number not in there:
+                    await _create(conn, parent, number, period)
+            days = keep_days.get(class_, 0)
+            for number in sorted(there):
+                if days and (number + 1) * period < now * 1000 - days * 86_400_000:
+                    name = f"{parent}_{number}"
+                    await conn.execute(f"alter table {parent} detach partition {name} concurrently")
+                    await conn.execute(f"drop table {name}")
+                    dropped.append(name)
+    finally:
+        await conn.execute("select pg_advisory_unlock(%s)", (MAINTENANCE_LOCK,))
+    return dropped
+
+
+async def _partitions(conn: Connection, parent: str) -> list[str]:
+    return await fetch_values(
+        conn, "select inhrelid::regclass::text from pg_inherits where inhparent = %s::regclass", parent
+    )
+
+
+async def _create(conn: Connection, parent: str, number: int, period: int) -> None:
+    """Made apart and attached: that does not block the writers of the other partitions."""
+    name = f"{parent}_{number}"
+    least, end = number * period << ID_BITS, (number + 1) * period << ID_BITS
+    async with conn.transaction():
+        await conn.execute(f"create table {name} (like {parent} including defaults including constraints)")
+        await conn.execute(f"alter table {parent} attach partition {name} for values from ({least}) to ({end})")
