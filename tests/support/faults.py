@@ -1,0 +1,67 @@
+"""Clusters that may be broken, the seed of a run, and the table at its end. A pytest plugin."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pytest
+
+from tests.support.cluster import RunningCluster, start_cluster
+from tests.support.faults_postgres import Database
+
+# Taken out of the environment: the server takes variables of its prefix for settings, and knows none of these.
+IS_LONG: Final = os.environ.pop("STENTOR_FAULTS", "") == "long"
+SEED: Final = int(os.environ.pop("STENTOR_FAULTS_SEED", "") or random.SystemRandom().randrange(1_000_000))
+OPTIONS: Final = ("--tls", "optional", "--set", "limits.enabled=false")
+
+_table: Final[list[Sequence[str]]] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A cluster of our own, with its database."""
+
+    cluster: RunningCluster
+    database: Database
+
+
+def report(cells: Sequence[str]) -> None:
+    """A line of the table that the run ends with; the first one is its head."""
+    if not _table or cells != _table[0]:
+        _table.append(cells)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table."""
+    if not _table:
+        return
+    terminalreporter.section(f"faults, STENTOR_FAULTS_SEED={SEED}")
+    widths = [max(map(len, column)) for column in zip(*_table, strict=True)]
+    for first, *others in _table:
+        words = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]
+        terminalreporter.write_line("  ".join(words))
+
+
+def _site(tmp_path_factory: pytest.TempPathFactory, *options: str) -> Iterator[Site]:
+    cluster = start_cluster(tmp_path_factory.mktemp("faults"), *OPTIONS, *options)
+    database = Database(cluster)
+    yield Site(cluster, database)
+    code = cluster.stop()
+    database.close()
+    assert code == 0
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Two c2s and two routers, to be broken and left whole."""
+    yield from _site(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def small_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Two c2s and one router; sessions wait 3 s for their clients."""
+    yield from _site(tmp_path_factory, "--router", "1", "--set", "resume.timeout_s=3")
