@@ -11,6 +11,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
@@ -22,9 +23,10 @@ from tests.peers.common import WAIT_S, Inbox, certificate
 from tests.support.cluster import FACTOR, Account, RunningCluster
 
 PLUGINS: Final = (
-    "xep_0012", "xep_0030", "xep_0048", "xep_0049", "xep_0054", "xep_0077", "xep_0092", "xep_0191", "xep_0199",
-    "xep_0202",
+    "xep_0012", "xep_0030", "xep_0048", "xep_0049", "xep_0054", "xep_0077", "xep_0085", "xep_0092", "xep_0191",
+    "xep_0199", "xep_0202", "xep_0203", "xep_0280", "xep_0313", "xep_0352", "xep_0359", "xep_0441",
 )  # fmt: skip
+STREAM_MANAGEMENT: Final = "xep_0198"
 
 T = TypeVar("T")
 
@@ -47,12 +49,54 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A message that arrived; `error` is the condition of one that came back."""
+    """A message that arrived; `error` is the condition of one that came back, `archive_id` what the account's own archive
+    calls it, `sent_at` when it was sent if it had to wait."""
 
     from_: str
     body: str
     type: str
     error: str = ""
+    archive_id: str = ""
+    sent_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A chat state that arrived."""
+
+    from_: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Carbon:
+    """A copy of a message that another device "received" or has "sent"."""
+
+    direction: str
+    from_: str
+    to: str
+    body: str
+    archive_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """A message in an archive."""
+
+    id: str
+    from_: str
+    to: str
+    body: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """What an archive keeps."""
+
+    default: str
+    always: frozenset[str] = frozenset()
+    never: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +124,8 @@ class Slixmpp:
     `mechanism` is the only SASL mechanism it may use; without one it chooses by itself, which is the strongest offered.
     `tls` is the one TLS version it speaks. `exports` gives slixmpp the `tls-exporter` data that it knows how to use
     and Python how not to get. `registers` makes the account first, in band. `befriends` has it answer subscription
-    requests as slixmpp does by default: accepted, and returned. Certificates are verified.
+    requests as slixmpp does by default: accepted, and returned. `resumes` turns stream management on; then it asks for
+    acknowledgements when it is told to. `appears`: it sends presence. Certificates are verified.
     """
 
     def __init__(
@@ -94,19 +139,28 @@ class Slixmpp:
         exports: bool = False,
         registers: bool = False,
         befriends: bool = False,
+        resumes: bool = False,
+        appears: bool = True,
     ) -> None:
         self.cluster = cluster
         self.bare = account.jid
         self.messages: Inbox[Chat] = Inbox("message")
         self.presences: Inbox[Presence] = Inbox("presence")
         self.pushes: Inbox[tuple[str, Contact]] = Inbox("roster push")
+        self.states: Inbox[State] = Inbox("chat state")
+        self.carbons: Inbox[Carbon] = Inbox("copy")
+        self.acknowledged: Inbox[str] = Inbox("acknowledgement of a message")
+        self._direct_tls = direct_tls
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"slixmpp {account.jid}", daemon=True)
         self._thread.start()
         try:
-            self._client: Any = self._run(lambda: self._make(account, tls, mechanism, exports, registers, befriends))
-            self._run(lambda: self._sign_in(direct_tls))
-            self.presence(self.jid)
+            self._client: Any = self._run(
+                lambda: self._make(account, tls, mechanism, exports, registers, befriends, resumes)
+            )
+            self._run(lambda: self._sign_in(resumes, appears))
+            if appears:
+                self.presence(self.jid)
         except BaseException:
             self.close()
             raise
@@ -151,7 +205,7 @@ class Slixmpp:
 
     async def _make(
         self, account: Account, tls: ssl.TLSVersion | None, mechanism: str | None, exports: bool, registers: bool,
-        befriends: bool,
+        befriends: bool, resumes: bool,
     ) -> Any:  # fmt: skip
         context = ssl.create_default_context(cafile=str(certificate(self.cluster)))
         if tls is not None:
@@ -159,12 +213,18 @@ class Slixmpp:
         client: Any = slixmpp.ClientXMPP(account.jid, account.password, sasl_mech=mechanism, ssl_context=context)
         for plugin in PLUGINS:
             client.register_plugin(plugin)
+        if resumes:
+            client.register_plugin(STREAM_MANAGEMENT, {"window": 1_000_000})
+            client.add_event_handler("stanza_acked", self._on_acknowledged)
         client.roster.auto_authorize = True if befriends else None
         client.roster.auto_subscribe = befriends
         client.add_event_handler("message", self._on_message)
         client.add_event_handler("message_error", self._on_message)
         client.add_event_handler("presence", self._on_presence)
         client.add_event_handler("roster_update", self._on_roster)
+        client.add_event_handler("chatstate", self._on_state)
+        client.add_event_handler("carbon_received", lambda message: self._on_carbon("received", message))
+        client.add_event_handler("carbon_sent", lambda message: self._on_carbon("sent", message))
         if exports:
             sasl = client.plugin["feature_mechanisms"]
             inherited = sasl.sasl_callback
@@ -185,7 +245,7 @@ class Slixmpp:
             client.add_event_handler("register", register)
         return client
 
-    async def _sign_in(self, direct_tls: bool) -> None:
+    async def _sign_in(self, resumes: bool, appears: bool) -> None:
         client = self._client
         started: asyncio.Future[None] = self._loop.create_future()
         conditions: list[str] = []
@@ -202,11 +262,41 @@ class Slixmpp:
         client.add_event_handler("session_start", succeed)
         for event in ("failed_all_auth", "connection_failed", "disconnected"):
             client.add_event_handler(event, fail)
-        client.enable_direct_tls, client.enable_starttls = direct_tls, not direct_tls
-        client.connect(self.cluster.host, self.cluster.tls_port if direct_tls else self.cluster.port)
+        client.enable_direct_tls, client.enable_starttls = self._direct_tls, not self._direct_tls
+        enabled = self._until("sm_enabled") if resumes else None
+        self._connect()
         await started
+        if enabled is not None:
+            await enabled
         await client.get_roster()
-        client.send_presence()
+        if appears:
+            client.send_presence()
+
+    def _connect(self) -> None:
+        port = self.cluster.tls_port if self._direct_tls else self.cluster.port
+        self._client.connect(self.cluster.host, port)
+
+    def _until(self, *events: str) -> asyncio.Future[str]:
+        """Done with the first of these events, which it names; it listens from now on."""
+        happened: asyncio.Future[str] = self._loop.create_future()
+
+        def note(event: str, _: Any) -> None:
+            if not happened.done():
+                happened.set_result(event)
+
+        for event in events:
+            self._client.add_event_handler(event, partial(note, event), disposable=True)
+        return happened
+
+    async def _lose_connection(self) -> None:
+        lost = self._until("disconnected")
+        self._client.transport.abort()
+        await lost
+
+    async def _return(self) -> bool:
+        is_back = self._until("session_resumed", "session_start")
+        self._connect()
+        return await is_back == "session_resumed"
 
     async def _end(self) -> None:
         client = getattr(self, "_client", None)
@@ -220,7 +310,27 @@ class Slixmpp:
 
     def _on_message(self, message: Any) -> None:
         error = message["error"]["condition"] if message["type"] == "error" else ""
-        self.messages.put(Chat(message["from"].full, message["body"], message["type"], error))
+        delay = message.get_plugin("delay", check=True)
+        sent_at = None if delay is None else delay["stamp"]
+        id_ = self._archive_id(message)
+        self.messages.put(Chat(message["from"].full, message["body"], message["type"], error, id_, sent_at))
+
+    def _archive_id(self, message: Any) -> str:
+        id_ = message.get_plugin("stanza_id", check=True)
+        return "" if id_ is None or id_["by"] != self.bare else id_["id"]
+
+    def _on_state(self, message: Any) -> None:
+        if not message["body"]:
+            self.states.put(State(message["from"].full, message["chat_state"]))
+
+    def _on_carbon(self, direction: str, wrapper: Any) -> None:
+        copy = wrapper[f"carbon_{direction}"]
+        from_, to = copy["from"].full, copy["to"].full
+        self.carbons.put(Carbon(direction, from_, to, copy["body"], self._archive_id(copy)))
+
+    def _on_acknowledged(self, stanza: Any) -> None:
+        if isinstance(stanza, slixmpp.Message):
+            self.acknowledged.put(stanza["body"])
 
     def _on_presence(self, presence: Any) -> None:
         self.presences.put(Presence(presence["from"].full, presence["type"], presence["status"]))
@@ -252,6 +362,16 @@ class Slixmpp:
         """The body of the next message (from this full or bare JID); one that came back is none."""
         return self.messages.take(lambda m: not m.error and from_ in (None, m.from_, m.from_.partition("/")[0])).body
 
+    def type_to(self, to: str, state: str = "composing") -> None:
+        """XEP-0085: tell a chat state and nothing else."""
+
+        def tell() -> None:
+            message = self._client.make_message(to, mtype="chat")
+            message["chat_state"] = state
+            message.send()
+
+        self._do(tell)
+
     def send_presence(self, show: str | None = None, status: str | None = None) -> None:
         """Tell everybody who is subscribed."""
         self._do(lambda: self._client.send_presence(pshow=show, pstatus=status))
@@ -263,6 +383,25 @@ class Slixmpp:
     def presence(self, from_: str, type: str = "available") -> Presence:
         """The next presence of this type from this full or bare JID."""
         return self.presences.take(lambda p: p.type == type and from_ in (p.from_, p.from_.partition("/")[0]))
+
+    # --- stream management (XEP-0198)
+
+    def ask_for_acknowledgement(self) -> None:
+        """One `<r/>`, behind what was sent."""
+
+        async def ask() -> None:
+            await self._client.waiting_queue.join()  # what is being sent
+            self._client.plugin[STREAM_MANAGEMENT].request_ack()
+
+        self._run(ask)
+
+    def cut(self) -> None:
+        """Lose the connection: no goodbye, and what is in its buffers is gone."""
+        self._run(self._lose_connection)
+
+    def come_back(self) -> bool:
+        """Connect again; whether the session goes on. If not, there is a new one."""
+        return self._run(self._return)
 
     # --- roster
 
@@ -359,6 +498,70 @@ class Slixmpp:
         iq = self._run(self._client.plugin["xep_0048"].get_bookmarks)
         return {str(room["jid"]): room["nick"] for room in iq["private"]["bookmarks"]["conferences"]}
 
+    def enable_carbons(self) -> None:
+        """XEP-0280."""
+        self._run(self._client.plugin["xep_0280"].enable)
+
+    def disable_carbons(self) -> None:
+        """XEP-0280."""
+        self._run(self._client.plugin["xep_0280"].disable)
+
+    def look_away(self) -> None:
+        """XEP-0352: nobody looks at this client. The answer to a ping behind it says that the server knows."""
+        self._do(self._client.plugin["xep_0352"].send_inactive)
+        self.ping(self._client.boundjid.domain)
+
+    def look_at(self) -> None:
+        """XEP-0352: somebody does again."""
+        self._do(self._client.plugin["xep_0352"].send_active)
+
+    def archive(
+        self,
+        *,
+        with_: str | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        page: int = 10,
+        reverse: bool = False,
+    ) -> list[Archived]:
+        """XEP-0313: what one's own archive has, read in pages; with `reverse` the newest page, the newest first."""
+        # COMPAT: slixmpp 1.17 takes the page with the last message for the last page, also when it reads backwards
+        # (it does so where a server tells index and count). `archive_page` goes further back.
+
+        async def read() -> list[Archived]:
+            with_jid = None if with_ is None else slixmpp.JID(with_)
+            results = self._client.plugin["xep_0313"].iterate(
+                start=start, end=end, with_jid=with_jid, reverse=reverse, rsm={"max": page}
+            )
+            return [_archived(result) async for result in results]
+
+        return self._run(read)
+
+    def archive_page(self, **rsm: str | int) -> tuple[list[Archived], int, int]:
+        """XEP-0313: one page; its messages, the index of the first, and how many there are in all."""
+        iq = self._run(lambda: self._client.plugin["xep_0313"].retrieve(rsm=rsm))
+        told = iq["mam_fin"]["rsm"]
+        return [_archived(result) for result in iq["mam"]["results"]], int(told["first_index"]), int(told["count"])
+
+    def archive_ends(self) -> tuple[tuple[str, datetime], tuple[str, datetime]]:
+        """XEP-0313, 5: id and time of the first and of the last message."""
+        told = self._run(self._client.plugin["xep_0313"].get_archive_metadata)["mam_metadata"]
+        return (told["start"]["id"], told["start"]["timestamp"]), (told["end"]["id"], told["end"]["timestamp"])
+
+    def archive_fields(self) -> set[str]:
+        """XEP-0313, 4.1.5: by what one may search."""
+        return set(self._run(self._client.plugin["xep_0313"].get_fields).get_fields())
+
+    def preferences(self) -> Preferences:
+        """XEP-0441."""
+        default, always, never = self._run(self._client.plugin["xep_0441"].get_preferences)
+        return Preferences(default, frozenset(map(str, always)), frozenset(map(str, never)))
+
+    def set_preferences(self, wanted: Preferences) -> None:
+        """XEP-0441."""
+        always, never = ([slixmpp.JID(jid) for jid in jids] for jids in (wanted.always, wanted.never))
+        self._run(lambda: self._client.plugin["xep_0441"].set_preferences(wanted.default, always, never))
+
     def change_password(self, password: str) -> None:
         """XEP-0077, 3.3."""
         self._run(lambda: self._client.plugin["xep_0077"].change_password(password))
@@ -374,3 +577,21 @@ def _contacts(iq: Any) -> dict[str, Contact]:
         str(jid): Contact(item["subscription"], item["name"], tuple(sorted(item["groups"])), item["ask"] == "subscribe")
         for jid, item in items.items()
     }
+
+
+def befriend(one: Slixmpp, other: Slixmpp) -> None:
+    """Each sees the other's presence."""
+    for subscriber, contact in ((one, other), (other, one)):
+        subscriber.subscription("subscribe", contact.bare)
+        contact.presence(subscriber.bare, "subscribe")
+        contact.subscription("subscribed", subscriber.bare)
+        subscriber.presence(contact.bare, "subscribed")
+        subscriber.presence(contact.jid)
+    for client, contact in ((one, other), (other, one)):
+        client.push(contact.bare, "both")
+
+
+def _archived(result: Any) -> Archived:
+    found = result["mam_result"]
+    message, at = found["forwarded"]["stanza"], found["forwarded"]["delay"]["stamp"]
+    return Archived(found["id"], message["from"].full, message["to"].full, message["body"], at)

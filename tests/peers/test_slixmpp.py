@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.peers.common import apart, place
-from tests.peers.slixmpp_client import Contact, LoginFailed, Refused, Slixmpp
+from tests.peers.slixmpp_client import Contact, LoginFailed, Refused, Slixmpp, befriend
 from tests.support.cluster import Account, RunningCluster
 
 NewCluster = Callable[..., RunningCluster]
@@ -22,18 +22,6 @@ def pair(cluster: RunningCluster) -> Iterator[Pair]:
     romeo, juliet = apart(cluster, lambda a: Slixmpp(cluster, a), lambda a: Slixmpp(cluster, a, direct_tls=True))
     with romeo, juliet:
         yield romeo, juliet
-
-
-def befriend(one: Slixmpp, other: Slixmpp) -> None:
-    """Each sees the other's presence."""
-    for subscriber, contact in ((one, other), (other, one)):
-        subscriber.subscription("subscribe", contact.bare)
-        contact.presence(subscriber.bare, "subscribe")
-        contact.subscription("subscribed", subscriber.bare)
-        subscriber.presence(contact.bare, "subscribed")
-        subscriber.presence(contact.jid)
-    for client, contact in ((one, other), (other, one)):
-        client.push(contact.bare, "both")
 
 
 # --- messages
