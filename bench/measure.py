@@ -56,31 +56,49 @@ class Plan:
 
 
 @contextmanager
-def cluster(plan: Plan, name: str, c2s: int, router: int = 2) -> Iterator[Target]:
+def cluster(plan: Plan, name: str, c2s: int, router: int = 2, settings: Sequence[str] = ()) -> Iterator[Target]:
     """The running cluster that was named, or one for this measurement, when it has become quiet."""
     if plan.run_file is not None:
         found = target.read(plan.run_file)
         target.wait_quiet(found)
         yield found
         return
-    with target.started(plan.folder / name, c2s=c2s, router=router, port_offset=plan.port_offset) as found:
+    folder = plan.folder / name
+    with target.started(folder, c2s=c2s, router=router, port_offset=plan.port_offset, settings=settings) as found:
         target.wait_quiet(found)
         yield found
 
 
 def chat(plan: Plan) -> tuple[dict[str, Any], list[Row]]:
     """Closed loop over plain TCP: 100 pairs, 10 messages in flight each. CPU per message is the median of the runs."""
+    return _chat(plan, "chat", 35, ())
+
+
+def archive(plan: Plan) -> tuple[dict[str, Any], list[Row]]:
+    """The same with the archive on: each message is committed to PostgreSQL for both parties before it is delivered."""
+    return _chat(plan, "archive", None, ("archive.default=always",))
+
+
+def managed(plan: Plan) -> tuple[dict[str, Any], list[Row]]:
+    """The same with the archive and stream management: acknowledged means durable."""
+    return _chat(plan, "managed", None, ("archive.default=always",), "--sm")
+
+
+def _chat(
+    plan: Plan, name: str, wanted: float | None, settings: Sequence[str], *options: str
+) -> tuple[dict[str, Any], list[Row]]:
     runs = []
-    with cluster(plan, "chat", c2s=2) as found:
+    with cluster(plan, name, c2s=2, settings=settings) as found:
         generator.register(found, 2 * PAIRS)
         times = ["--warmup", "2", "--duration", f"{plan.duration_s:g}"]
         for _ in range(plan.repeat):
-            runs.append(generator.run(found, "chat", 2 * PAIRS, "--window", str(WINDOW), *times))
+            runs.append(generator.run(found, "chat", 2 * PAIRS, "--window", str(WINDOW), *times, *options))
         by_role = _cpu_by_role(found, runs)
+        rows_per_commit = _rows_per_commit(found)
     for run in runs:
         if run["lost"] or run["dup"] or run["out_of_order"]:
             wrong = f"{run['lost']} lost, {run['dup']} doubled, {run['out_of_order']} out of order"
-            raise GeneratorError(f"chat: {wrong}: {run['error'] or 'no error told'}")
+            raise GeneratorError(f"{name}: {wrong}: {run['error'] or 'no error told'}")
 
     def median(*path: str) -> float:
         return statistics.median(_at(run, *path) for run in runs)
@@ -96,15 +114,17 @@ def chat(plan: Plan) -> tuple[dict[str, Any], list[Row]]:
         "lat_ms": {name: median("lat_ms", name) for name in ("p50", "p95", "p99")},
         "generator_share": median("xload", "cpu_share"),
         "other_cores_busy": median("other_cores_busy"),
+        "rows_per_commit": rows_per_commit,
         "spin_ms": median("spin_ms"),
     }
     rows = [
-        Row("chat: server CPU per message", figures["us_per_msg"], "us", 35),
-        *(Row(f"chat:   of which {role}", value, "us") for role, value in by_role.items()),
-        Row("chat: PostgreSQL CPU per message", figures["postgresql_us_per_msg"], "us"),
-        Row("chat: messages delivered", figures["delivered_per_s"], "/s"),
-        Row("chat: latency p50", figures["lat_ms"]["p50"], "ms"),
-        Row("chat: latency p99", figures["lat_ms"]["p99"], "ms"),
+        Row(f"{name}: server CPU per message", figures["us_per_msg"], "us", wanted),
+        *(Row(f"{name}:   of which {role}", value, "us") for role, value in by_role.items()),
+        Row(f"{name}: PostgreSQL CPU per message", figures["postgresql_us_per_msg"], "us"),
+        *([Row(f"{name}: rows per commit", rows_per_commit, "")] if rows_per_commit else []),
+        Row(f"{name}: messages delivered", figures["delivered_per_s"], "/s"),
+        Row(f"{name}: latency p50", figures["lat_ms"]["p50"], "ms"),
+        Row(f"{name}: latency p99", figures["lat_ms"]["p99"], "ms"),
     ]
     return figures, rows
 
@@ -172,6 +192,8 @@ def idle(plan: Plan) -> tuple[dict[str, Any], list[Row]]:
 
 MEASUREMENTS: Final[dict[str, Callable[[Plan], tuple[dict[str, Any], list[Row]]]]] = {
     "chat": chat,
+    "archive": archive,
+    "managed": managed,
     "login": login,
     "idle": idle,
 }
@@ -198,6 +220,18 @@ def _cpu_by_role(found: Target, runs: Sequence[dict[str, Any]]) -> dict[str, flo
             role = roles.get(process["pid"], "other")
             total[role] = total.get(role, 0.0) + process["cpu_s"]
     return {role: round(seconds * 1e6 / delivered, 2) for role, seconds in sorted(total.items())}
+
+
+def _rows_per_commit(found: Target) -> float:
+    """Rows of the log in one transaction, over all routers; 0 where nothing was logged."""
+    rows = commits = 0.0
+    for process in found.processes:
+        if process.role == "router":
+            for line in target.metrics_of(process).splitlines():
+                name, _, value = line.rpartition(" ")
+                rows += float(value) if name == "stentor_log_batch_messages_sum" else 0
+                commits += float(value) if name == "stentor_log_batch_messages_count" else 0
+    return round(rows / commits, 1) if commits else 0.0
 
 
 def _commit() -> str | None:

@@ -1,6 +1,6 @@
 """Where the CPU goes: samples every process of a cluster with py-spy while the chat load runs.
 
-    python -m bench.profile [--run-json FILE] [--py-spy FILE] [--duration S] [--out FOLDER]
+    python -m bench.profile [--run-json FILE] [--py-spy FILE] [--duration S] [--out FOLDER] [--set KEY=VALUE]...
 
 Prints the functions with the most samples of their own, by role; writes the stacks (collapsed, one file a process).
 py-spy is no dependency of the project: without it this says how to get it.
@@ -101,6 +101,7 @@ def main() -> int:
     parser.add_argument("--duration", type=float, default=10.0, metavar="S", help="seconds (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("build/profile"), metavar="FOLDER", help="%(default)s")
     parser.add_argument("--top", type=int, default=25, metavar="N", help="functions shown (%(default)s)")
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="for a started cluster")
     parser.add_argument("--port-offset", type=int, default=20000, metavar="K", help="ports of a started cluster")
     asked = parser.parse_args()
     py_spy = shutil.which(asked.py_spy)
@@ -114,7 +115,7 @@ def main() -> int:
             return 0
         with (
             tempfile.TemporaryDirectory(prefix="stentor-bench-") as folder,
-            target.started(Path(folder), c2s=2, router=2, port_offset=asked.port_offset) as found,
+            target.started(Path(folder), c2s=2, router=2, port_offset=asked.port_offset, settings=asked.set) as found,
         ):
             _profile(found, py_spy, asked.duration, asked.out, asked.top)
     except (GeneratorError, TargetError) as error:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Process:
     node: str
     role: str
     pid: int
+    admin: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def read(run_file: Path) -> Target:
         facts = json.loads(run_file.read_text())
     except FileNotFoundError:
         raise TargetError(f"{run_file}: no such file; is the cluster running?") from None
-    processes = tuple(Process(p["node"], p["role"], p["pid"]) for p in facts["processes"])
+    processes = tuple(Process(p["node"], p["role"], p["pid"], p["admin"]) for p in facts["processes"])
     if not processes:
         raise TargetError(f"{run_file}: no process runs")
     return Target(
@@ -72,6 +74,12 @@ def read(run_file: Path) -> Target:
         processes=processes,
         postmaster=facts.get("database_pid") or _postmaster(run_file.parent),
     )
+
+
+def metrics_of(process: Process) -> str:
+    """What a process tells Prometheus."""
+    with urllib.request.urlopen(f"{process.admin}/metrics", timeout=10) as answer:
+        return str(answer.read().decode())
 
 
 @contextmanager
