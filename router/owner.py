@@ -564,7 +564,7 @@ class Owner:
                 self._hold_for(item, turn)
             for part in item.parts:
                 self._decide_later(item, part.entity.bare, part.entity)
-                self._uncommitted.setdefault(item.undecided[-1], []).append(turn.n)
+                self._uncommitted.setdefault((part.entity.bare, turn.origin), []).append(turn.n)
                 if part.requests:
                     self._hold_for(item, part)
             for to in item.forwards:
