@@ -74,7 +74,7 @@ class Directory:
         }
 
     def receive(self, sender: Incarnation, kind: int, fields: tuple[Any, ...]) -> None:
-        """One envelope of kind ATTACH, DETACH, ANNOUNCE or ACKNOWLEDGED, without its kind."""
+        """One envelope about sessions, of a kind in `_handlers`, without its kind."""
         self._handlers[kind](sender, *fields)
 
     # --- shards and edges come and go

@@ -37,7 +37,6 @@ CHAT_STATES: Final = "http://jabber.org/protocol/chatstates"  # 0085
 VERSION: Final = "jabber:iq:version"  # 0092
 CAPS: Final = "http://jabber.org/protocol/caps"  # 0115
 VALIDATE: Final = "http://jabber.org/protocol/xdata-validate"  # 0122
-VCARD_UPDATE: Final = "vcard-temp:x:update"  # 0153
 RECEIPTS: Final = "urn:xmpp:receipts"  # 0184
 BLOCKING: Final = "urn:xmpp:blocking"  # 0191
 BLOCKING_ERRORS: Final = "urn:xmpp:blocking:errors"

@@ -37,7 +37,6 @@ REREAD_BYTES: Final = 262_144**2 // (2 * SMALLEST_PIECE)  # so much at least, ho
 _START_TAG: Final = re.compile(rb"""<(?:[^>"']|"[^"]*"|'[^']*')*>""")
 _ATTRIBUTE: Final = re.compile(rb"""\s([^\s=]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
 _LANG: Final = f"{ns.XML} lang"
-_ROOT: Final = f"{ns.STREAMS} stream"
 _COMMON: Final = frozenset({"to", "from", "type", "id", _LANG})
 _UNDEFINED_ENTITY: Final = expat.errors.codes[expat.errors.XML_ERROR_UNDEFINED_ENTITY]
 

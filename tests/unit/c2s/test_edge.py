@@ -34,6 +34,7 @@ from cluster.wire import (
     DELIVER,
     DETACH,
     MAP,
+    READ,
     REFUSED,
     REVOKED,
     STATE,
@@ -680,6 +681,18 @@ def test_a_stream_that_is_closing_is_not_told_why_its_session_ended() -> None:
     world.edge.detach(world.session(), "client")
     world.hear(REVOKED, SHARD, 1, SID, 2, "conflict")
     assert world.sink.heard == ["revoked"]
+
+
+def test_who_ends_a_session_is_told_what_its_client_had_read() -> None:
+    """Its owner may have believed this process dead, and the messages unread."""
+    world = World()
+    session = world.session()
+    world.deliver(1, id=41)
+    world.deliver(2, id=42)
+    world.edge.written(session, 1)
+    world.taken()
+    world.hear(REVOKED, SHARD, 1, SID, 2, "reset")
+    assert world.taken() == [(ROUTER, (READ, SHARD, 1, ROMEO, (41,)))]
 
 
 def test_nothing_is_kept_of_a_session_that_has_ended() -> None:

@@ -1,0 +1,49 @@
+"""Every handler of envelopes takes as many fields as the wire lets through: more than `ARITY` are cut off on arrival
+(cluster/bus.py), fewer are refused, so a disagreement shows only between real processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import Parameter, signature
+from typing import Any
+
+import pytest
+
+from c2s.edge import Edge
+from cluster import wire
+from cluster.wire import AGAIN, ARITY, CALL, CONFIRM, DRAIN, FORWARD, FROM_EDGE, FROM_ROUTER, MAP, NODES, SUBMIT
+from router.service import _FOR_DIRECTORY, _FOR_OWNER
+from tests.support.owners import OneRouter
+
+NAMES = {number: name for name, number in vars(wire).items() if name.isupper() and type(number) is int}
+
+
+def handlers() -> dict[tuple[str, int], tuple[Callable[..., Any], int]]:
+    """(who, kind) -> the handler, and the arguments that it gets before the fields."""
+    edge = Edge(lambda to, envelope: True, lambda: "request", lambda: 0.0)
+    found: dict[tuple[str, int], tuple[Callable[..., Any], int]] = {
+        ("edge", kind): (handler, 1) for kind, handler in edge._handlers.items()
+    }
+    router = OneRouter()
+    found |= {("directory", kind): (handler, 1) for kind, handler in router.directory._handlers.items()}
+    found["owner", SUBMIT] = (router.owner._on_submit, 1)
+    found["owner", FORWARD] = (router.owner._on_forward, 1)
+    found["owner", CONFIRM] = (router.owner.outbox.confirmed, 0)
+    found["owner", AGAIN] = (router.owner.outbox.offer_again, 0)
+    return found
+
+
+@pytest.mark.parametrize(("who", "kind"), [pytest.param(*key, id=f"{key[0]} {NAMES[key[1]]}") for key in handlers()])
+def test_a_handler_takes_what_the_wire_lets_through(who: str, kind: int) -> None:
+    handler, before = handlers()[who, kind]
+    fields = [p for p in signature(handler).parameters.values() if p.kind is Parameter.POSITIONAL_OR_KEYWORD][before:]
+    needed = sum(field.default is Parameter.empty for field in fields)
+    assert needed <= ARITY[kind] - 1 == len(fields)
+
+
+def test_every_kind_has_a_handler() -> None:
+    kinds = {kind for _, kind in handlers()}
+    elsewhere = {CALL, DRAIN, MAP, NODES}  # router/service.py, cluster/process.py, cluster/membership.py
+    assert kinds | elsewhere == FROM_EDGE | FROM_ROUTER
+    assert {kind for who, kind in handlers() if who == "directory"} == _FOR_DIRECTORY
+    assert {kind for who, kind in handlers() if who == "owner"} == _FOR_OWNER
