@@ -153,12 +153,15 @@ class User:
         answer = await stream.read()
         h = answer.get("h")
         if answer.tag == f"{SM}resumed" and h is not None:
+            is_back = self._is_leaving
             self._begin("resumed")
             self._covered(int(h))
             for out in self._out:
                 if out.key is not None:
                     self._written(out.key)
                 stream.send(out.text)
+            if is_back:
+                self._send("<presence/>")  # what it repeats takes its presence back: it had meant to go
             self._ask()
             return True
         if answer.tag != f"{SM}failed":
