@@ -10,8 +10,8 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
-from c2s.edge import Answer, Edge
 from c2s.metrics import stats
+from cluster.edge import Answer, Edge
 from xmpp import errors, sasl
 from xmpp.errors import SaslError
 from xmpp.sasl import Challenge, Exchange, NeedPassword, NeedProof, NeedSalt, Step, Success

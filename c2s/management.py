@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from c2s.edge import Edge, EdgeSession
 from cluster import metrics
+from cluster.edge import Edge, EdgeSession
 from cluster.wire import SessionId
 from xmpp import errors, ns
 from xmpp.errors import StreamError

@@ -13,8 +13,7 @@ from typing import Any, Final
 
 from c2s import features
 from c2s.channel_binding import exporter_works
-from c2s.edge import Answer, Edge
-from c2s.metrics import TRANSPORTS
+from c2s.metrics import TRANSPORTS, stats
 from c2s.negotiation import State
 from c2s.stream import ClientStream, Facts, StreamSettings
 from c2s.tcp import Connection, Connections
@@ -24,6 +23,7 @@ from cluster.admin import Check
 from cluster.bus import Bus
 from cluster.certificates import CertificateError, expiry_timestamp
 from cluster.config import Config
+from cluster.edge import Answer, Edge
 from cluster.membership import PeerDown, PeerEvent, PeerUp
 from cluster.process import CannotStart, Drain, Process
 from cluster.wire import DRAIN, Envelope, Incarnation, new_incarnation
@@ -45,7 +45,7 @@ class C2SApplication:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._incarnation = new_incarnation(config.node.name, secrets.randbits(64))
-        self._edge = Edge(self._send, lambda: secrets.token_urlsafe(9), time.monotonic)
+        self._edge = Edge(self._send, lambda: secrets.token_urlsafe(9), time.monotonic, stats.failed)
         self._facts = Facts()
         self._settings = _stream_settings(config)
         self._tls = _server_tls(config)

@@ -15,7 +15,6 @@ from typing import Any, Final, Protocol
 import structlog
 
 from c2s import features
-from c2s.edge import Answer, Attached, Edge, EdgeSession, Refused
 from c2s.login import Login, offered
 from c2s.management import Management, failed, parse_token, resumptions
 from c2s.metrics import stats
@@ -33,6 +32,7 @@ from c2s.negotiation import (
     STARTTLS,
     State,
 )  # fmt: skip
+from cluster.edge import Answer, Attached, Edge, EdgeSession, Refused
 from xmpp import errors, ns
 from xmpp.errors import JidError, StanzaError, StreamError
 from xmpp.jid import JID, prepare
@@ -637,7 +637,7 @@ class ClientStream:
         except JidError:
             return False
 
-    # --- the sink of the session (c2s/edge.py)
+    # --- the sink of the session (cluster/edge.py)
 
     def deliver(self, stanza: Stanza) -> None:
         """Write a stanza to the client."""

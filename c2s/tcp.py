@@ -16,11 +16,11 @@ from typing import Any, Final, cast
 import structlog
 
 from c2s.channel_binding import bindings
-from c2s.edge import Edge
 from c2s.metrics import stats
 from c2s.stream import ClientStream
 from c2s.tls import ServerTls
 from cluster import metrics
+from cluster.edge import Edge
 from xmpp import errors
 
 log = structlog.get_logger(__name__)

@@ -19,11 +19,11 @@ import trustme
 import uvloop
 
 from c2s import tcp
-from c2s.edge import Edge
 from c2s.metrics import stats
 from c2s.stream import ClientStream, Facts
 from c2s.tcp import Connection, Connections
 from c2s.tls import ServerTls
+from cluster.edge import Edge
 from tests.support.cluster import FACTOR, deadline
 from tests.support.streams import (
     BIND,

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from c2s.edge import Attached, EdgeSession, Refused
+from cluster.edge import Attached, EdgeSession, Refused
 from cluster.wire import SessionId
 from tests.sim.processes import EdgeNode
 from tests.sim.scheduler import Scheduler

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from c2s.edge import Edge
+from cluster.edge import Edge
 from cluster.shards import ShardMap
 from cluster.wire import (
     ACKNOWLEDGED,

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from c2s.edge import Edge, EdgeSession
+from cluster.edge import Edge, EdgeSession
 from cluster.link import SendLink
 from cluster.shards import ShardMap
 from cluster.wire import Ack, Incarnation

@@ -443,7 +443,7 @@ def announcement(
     session: Session, *, n: int | None = None, conf: int | None = None, gen: int | None = None, read_id: int = 0,
     missing: int = 0,
 ) -> tuple[Any, ...]:  # fmt: skip
-    """As the session's edge announces it (c2s/edge.py): it has everything that the owner knows of, but for the last few
+    """As the session's edge announces it (cluster/edge.py): it has everything that the owner knows of, but for the last few
     deliveries."""
     held = list(session.unacknowledged)[: len(session.unacknowledged) - missing]
     last_id = max([id_ for _, id_, _ in held if id_ is not None], default=0 if missing else session.last_id)

@@ -14,8 +14,8 @@ from typing import Any, Final
 from prometheus_client import REGISTRY
 
 from c2s import features
-from c2s.edge import Edge
 from c2s.stream import ClientStream, Facts, StreamSettings
+from cluster.edge import Edge
 from cluster.shards import SHARDS, shard_of
 from cluster.wire import (
     ANSWER,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from c2s.edge import Edge
 from cluster import wire
+from cluster.edge import Edge
 from cluster.wire import AGAIN, ARITY, CALL, CONFIRM, DRAIN, FORWARD, FROM_EDGE, FROM_ROUTER, MAP, NODES, SUBMIT
 from router.service import _FOR_DIRECTORY, _FOR_OWNER
 from tests.support.owners import OneRouter

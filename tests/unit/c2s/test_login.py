@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from c2s.edge import Edge
 from c2s.login import CALL_TIMEOUT_S, Login, offered
+from cluster.edge import Edge
 from cluster.wire import ANSWER, CALL
 from tests.support.streams import BINDINGS, DOMAIN, PASSWORD, ROMEO, ROUTER, Clock, Router, credentials, plain, sample
 from xmpp.errors import SaslError

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c2s.edge import EdgeSession
 from c2s.management import ACK_WITHIN_S, parse_token, token
 from c2s.tcp import Connection, Connections
+from cluster.edge import EdgeSession
 from cluster.shards import shard_of
 from cluster.wire import (
     ACKNOWLEDGED,

@@ -7,9 +7,9 @@ import re
 import pytest
 from prometheus_client import REGISTRY
 
-from c2s.edge import HELD_STANZAS
 from c2s.metrics import stats
 from c2s.stream import CLOSE_WITHIN_S
+from cluster.edge import HELD_STANZAS
 from cluster.wire import DETACH, SUBMIT
 from tests.support.streams import (
     BIND,

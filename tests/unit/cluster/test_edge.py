@@ -1,4 +1,4 @@
-"""The edge's half of delivery (c2s/edge.py), rule by rule of docs/delivery.md: envelopes in, envelopes out."""
+"""The edge's half of delivery (cluster/edge.py), rule by rule of docs/delivery.md: envelopes in, envelopes out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from c2s.edge import (
+from cluster.edge import (
     ACKNOWLEDGE_EVERY,
     ASK_AGAIN_S,
     GAP_AGAIN_S,
@@ -46,7 +46,7 @@ from cluster.wire import (
     SessionId,
     Shard,
 )
-from tests.support.streams import OTHER_ROUTER, ROMEO, ROUTER, Clock, sample
+from tests.support.streams import OTHER_ROUTER, ROMEO, ROUTER, Clock
 from xmpp.stanza import Stanza, message
 
 SHARD = shard_of(ROMEO)
@@ -83,9 +83,13 @@ class World:
         self.clock = Clock()
         self.sent: list[tuple[Incarnation, Envelope]] = []
         requests = count(1)
-        self.edge = Edge(self._send, lambda: f"r{next(requests)}", self.clock)
+        self.failures = 0  # of streams
+        self.edge = Edge(self._send, lambda: f"r{next(requests)}", self.clock, self._failed)
         self.sink = Sink()
         self.answers: list[Any] = []
+
+    def _failed(self) -> None:
+        self.failures += 1
 
     def _send(self, to: Incarnation, envelope: Envelope) -> bool:
         self.sent.append((to, envelope))
@@ -577,26 +581,21 @@ def test_a_call_goes_to_the_next_owner_and_ends_in_time() -> None:
     assert world.answers == [Answer(False, "remote-server-timeout")]
 
 
-def failures() -> float:
-    return sample("stentor_c2s_stream_failures_total")
-
-
 def test_a_stream_that_fails_when_its_time_is_over_fails_alone() -> None:
     world = World()
 
     def fail(answer: object) -> None:
         raise RuntimeError("a bug")
 
-    before = failures()
     world.edge.call(ROMEO, "auth.salt", (), fail)
     world.edge.attach(ROMEO, None, {}, world.sink, fail, timeout_s=10.0)
     world.edge.call(ROMEO, "auth.salt", (), world.answers.append)
     world.clock.now += 11
     world.edge.tick()
     assert world.answers == [Answer(False, "remote-server-timeout")]
-    assert failures() == before + 2
+    assert world.failures == 2
     world.edge.tick()
-    assert failures() == before + 2, "it is asked once"
+    assert world.failures == 2, "it is asked once"
 
 
 def test_a_stream_that_fails_at_its_answer_leaves_no_session() -> None:
@@ -605,12 +604,11 @@ def test_a_stream_that_fails_at_its_answer_leaves_no_session() -> None:
     def fail(answer: object) -> None:
         raise RuntimeError("a bug")
 
-    before = failures()
     world.owner()
     world.hear(ANSWER, world.edge.call(ROMEO, "auth.salt", (), fail), True, b"salt")
     world.hear(REFUSED, SHARD, 1, world.edge.attach(ROMEO, None, {}, world.sink, fail), "conflict", "")
     world.attached(world.edge.attach(ROMEO, None, {}, world.sink, fail))
-    assert failures() == before + 3
+    assert world.failures == 3
     assert world.taken()[-1] == (ROUTER, (DETACH, SHARD, 1, SID, 1, "internal-server-error"))
     world.hear(REVOKED, SHARD, 1, SID, 2, "")
     assert world.edge.sessions == {}

@@ -14,7 +14,6 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import structlog
 
-from c2s.metrics import stats
 from cluster.shards import ShardMap, shard_of
 from cluster.wire import (
     ACKNOWLEDGED,
@@ -195,28 +194,18 @@ class _Asked:
     sink: Sink | None = None
 
 
-def _tell(asked: _Asked, answer: Attached | Refused | Answer) -> bool:
-    """Give an answer to the stream that asked. A bug of that stream is its own: False, and everybody else goes on; it
-    is not bound, and ends when its time to sign in is over."""
-    try:
-        asked.done(answer)
-    except Exception:
-        log.exception("stream_failed")
-        stats.failed()
-        return False
-    return True
-
-
 class Edge:
-    """All sessions of one c2s process."""
+    """All sessions of one process that holds streams."""
 
     def __init__(
         self,
         send: Callable[[Incarnation, Envelope], bool],
         new_request: Callable[[], str],
         now: Callable[[], float],
+        failed: Callable[[], None] = lambda: None,
     ) -> None:
         self._send_to = send
+        self._failed = failed  # a bug of a stream has shown itself here
         self._new_request = new_request
         self._now = now  # monotonic seconds
         self.map = ShardMap()
@@ -360,7 +349,7 @@ class Edge:
             if now > asked.deadline:
                 del self._asked[request]
                 lost = "remote-server-timeout"
-                _tell(asked, Answer(False, lost) if asked.kind == CALL else Refused(lost, ""))
+                self._tell(asked, Answer(False, lost) if asked.kind == CALL else Refused(lost, ""))
             elif now - asked.asked_at >= ASK_AGAIN_S:
                 self._put(request, asked)
         for session in self.sessions.values():
@@ -453,7 +442,7 @@ class Edge:
         session.n0, session.q0, session.is_resumable = n0, q0, is_resumable
         self.sessions[sid] = session
         self._by_shard.setdefault(shard, {})[sid] = session
-        if not _tell(asked, Attached(session)):
+        if not self._tell(asked, Attached(session)):
             self.detach(session, "internal-server-error")
 
     def _on_refused(
@@ -464,7 +453,7 @@ class Edge:
             return  # rule 14: the present owner is asked, too
         asked = self._asked.pop(request, None)
         if asked is not None:
-            _tell(asked, Refused(condition, text, h))
+            self._tell(asked, Refused(condition, text, h))
 
     def _on_state(self, sender: Incarnation, shard: Shard, epoch: Epoch, sid: SessionId, gen: int, state: Any) -> None:
         session = self.sessions.get(sid)
@@ -478,7 +467,7 @@ class Edge:
     def _on_answer(self, sender: Incarnation, request: str, ok: bool, value: Any) -> None:
         asked = self._asked.pop(request, None)
         if asked is not None:
-            _tell(asked, Answer(ok, value))
+            self._tell(asked, Answer(ok, value))
 
     def _on_map(self, sender: Incarnation, entries: tuple[tuple[Shard, Epoch, Incarnation], ...]) -> None:
         changed = [shard for shard, epoch, owner in entries if self.map.update(shard, epoch, owner)]
@@ -489,6 +478,17 @@ class Edge:
             for request, asked in list(self._asked.items()):
                 if asked.shard in news:
                     self._put(request, asked)
+
+    def _tell(self, asked: _Asked, answer: Attached | Refused | Answer) -> bool:
+        """Give an answer to the stream that asked. A bug of that stream is its own: False, and everybody else goes on;
+        it is not bound, and ends when its time to sign in is over."""
+        try:
+            asked.done(answer)
+        except Exception:
+            log.exception("stream_failed")
+            self._failed()
+            return False
+        return True
 
     # --- to routers
 
