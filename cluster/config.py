@@ -131,6 +131,72 @@ class C2S(Section):
     backlog: int = Field(default=1_024, ge=16, le=65_535, description="connections that may wait to be accepted")
 
 
+Policy = Literal["allow", "secure", "deny"]
+
+
+class S2S(Section):
+    """Streams with other servers (RFC 6120, XEP-0220). The router reads the policy, too, and how long things wait."""
+
+    enabled: bool = Field(default=True, description="false: nobody outside is reached, and nobody reaches us")
+    listen: tuple[str, ...] = Field(
+        default=("0.0.0.0", "::"), min_length=1, description="addresses to listen on, IPv4 and IPv6"
+    )
+    port: Port = Field(default=5269, description="port for STARTTLS")
+    tls_port: Port = Field(default=5270, description="port for direct TLS (XEP-0368)")
+    tls: Literal["required", "optional"] = Field(
+        default="required", description="optional: servers without encryption are let in, by dialback"
+    )
+    policy: Policy = Field(
+        default="allow",
+        description="for domains not in s2s.domains; allow: a valid certificate or dialback, secure: a valid "
+        "certificate only, deny: nobody",
+    )
+    domains: dict[str, Policy] = Field(default={}, description="domain -> allow, secure or deny")
+    ca: Path | None = Field(default=None, description="trusted certificates, PEM; without it those of the system")
+    dane: bool = Field(
+        default=False,
+        description="certificates may be proven by TLSA records (RFC 7673) of a resolver that validates DNSSEC",
+    )
+    posh: bool = Field(default=False, description="certificates may be proven over HTTPS (RFC 7711)")
+    bidi: bool = Field(default=True, description="one stream for both directions where the peer can (XEP-0288)")
+    resolvers: tuple[str, ...] = Field(
+        default=(), description="name servers, ADDRESS or ADDRESS:PORT; without any those of the system"
+    )
+    connect_timeout_s: Seconds = Field(default=15.0, description="time to find and connect to a server")
+    login_timeout_s: Seconds = Field(default=30.0, description="time from connection to authenticated stream")
+    idle_timeout_s: Seconds = Field(default=600.0, description="a stream without stanzas for so long is closed")
+    keepalive_s: Seconds = Field(default=120.0, description="a space is sent after so much silence (RFC 6120, 4.6.1)")
+    stanza_bytes: int = Field(
+        default=524_288, ge=10_000, le=16_777_216, description="greatest stanza (RFC 6120, 13.12)"
+    )
+    queue: int = Field(default=1_000, ge=1, le=100_000, description="stanzas that wait for one domain")
+    queue_s: Seconds = Field(
+        default=120.0, description="how long they wait for a domain that cannot be reached, then they are bounced"
+    )
+    backlog: int = Field(default=512, ge=16, le=65_535, description="connections that may wait to be accepted")
+
+
+class Component(Section):
+    """A component (XEP-0114): a gateway or service that joins by a stream of its own."""
+
+    secret: Secret = Field(min_length=8, description="what it proves itself by")
+    balance: Literal["failover", "balanced"] = Field(
+        default="failover",
+        description="with several connections, failover: the oldest gets everything; balanced: each sender has one",
+    )
+    queue_s: float = Field(
+        default=0.0, ge=0, le=86_400, description="how long stanzas wait for it while it is away, 0: they are bounced"
+    )
+
+
+class Components(Section):
+    """Where components connect."""
+
+    listen: tuple[str, ...] = Field(default=("127.0.0.1",), min_length=1, description="addresses to listen on")
+    port: Port = Field(default=5347, description="port for components; served where domains has any")
+    domains: dict[str, Component] = Field(default={}, description="domain -> {secret, ...}")
+
+
 class Resume(Section):
     """Stream resumption (XEP-0198)."""
 
@@ -272,6 +338,7 @@ class Run(Section):
 
     c2s: int = Field(default=2, ge=1, le=100, description="c2s processes; they share the public ports")
     router: int = Field(default=2, ge=1, le=100, description="routers")
+    s2s: int = Field(default=1, ge=0, le=100, description="s2s processes; 0: no other server is reached")
 
 
 class Log(Section):
@@ -294,6 +361,8 @@ class Config(BaseSettings):
     server: Server = Field(default_factory=Server)
     tls: Tls = Field(default_factory=Tls)
     c2s: C2S = Field(default_factory=C2S)
+    s2s: S2S = Field(default_factory=S2S)
+    components: Components = Field(default_factory=Components)
     resume: Resume = Field(default_factory=Resume)
     bus: Bus = Field(default_factory=Bus)
     database: Database = Field(default_factory=Database)

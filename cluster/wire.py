@@ -47,6 +47,7 @@ RESUME: Final = 17  # shard, epoch, request, bare, sid, h (modulo 2^32): answere
 ACTIVITY: Final = 18  # shard, epoch, sid, gen, active: whether somebody looks at the client (XEP-0352)
 READ: Final = 19  # shard, epoch, bare, [id, ...]: clients of sessions that are over had these rows of their log
 CALL: Final = 15  # shard, epoch, request, method, arguments: see router/calls.py
+UNREACHABLE: Final = 20  # shard, epoch, remote, local, condition, text, is permanent: the answer to DIAL that failed
 
 # --- router -> c2s (and s2s)
 DELIVER: Final = 30  # [(shard, epoch, sid, gen, q, id), ...], stanza: one copy for all of a process
@@ -61,6 +62,8 @@ MAP: Final = 38  # [(shard, epoch, owner), ...]
 
 DRAIN: Final = 39  # reason: an operator wants this process to hand over and end (router -> any)
 
+DIAL: Final = 40  # shard, epoch, remote, local: stanzas of this local domain wait for a stream to a domain (-> s2s)
+
 # --- router -> router
 FORWARD: Final = 50  # shard, epoch, origin, n, retry, [(to, prev, epoch of to), ...], [stanza, ...], origin id
 CONFIRM: Final = 51  # origin, to, n: everything of this origin to this recipient up to n is accepted
@@ -69,21 +72,23 @@ AGAIN: Final = 52  # origin, to: there is a gap; offer the queue again from its 
 ARITY: Final = {
     HELLO: 5, WELCOME: 5, NODES: 2, GOODBYE: 2,
     SUBMIT: 8, ACKNOWLEDGED: 6, ATTACH: 7, DETACH: 6, ANNOUNCE: 4, CALL: 6, ENABLED: 7, RESUME: 7, ACTIVITY: 6,
-    READ: 5,
+    READ: 5, UNREACHABLE: 8,
     DELIVER: 3, CONFIRMED: 6, REVOKED: 6, ATTACHED: 14, REFUSED: 7, STATE: 6, WANT: 3, ANSWER: 4, MAP: 2, DRAIN: 2,
+    DIAL: 5,
     FORWARD: 9, CONFIRM: 4, AGAIN: 3,
 }  # fmt: skip
 
 FROM_EDGE: Final = frozenset({SUBMIT, ACKNOWLEDGED, ATTACH, DETACH, ANNOUNCE, CALL, ENABLED, RESUME, ACTIVITY, READ})
+FROM_S2S: Final = FROM_EDGE | {UNREACHABLE}
 FROM_ROUTER: Final = frozenset(
-    {DELIVER, CONFIRMED, REVOKED, ATTACHED, REFUSED, STATE, WANT, ANSWER, MAP, DRAIN, NODES}
+    {DELIVER, CONFIRMED, REVOKED, ATTACHED, REFUSED, STATE, WANT, ANSWER, MAP, DRAIN, NODES, DIAL}
     | {FORWARD, CONFIRM, AGAIN, CALL}
 )
 GREETINGS: Final = frozenset({HELLO, WELCOME, GOODBYE})
 # A captured c2s cannot act as a router: each role may send only these kinds.
 MAY_SEND: Final = {
     "c2s": FROM_EDGE | GREETINGS,
-    "s2s": FROM_EDGE | GREETINGS,
+    "s2s": FROM_S2S | GREETINGS,
     "router": FROM_ROUTER | GREETINGS,
 }
 

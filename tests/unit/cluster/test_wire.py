@@ -16,6 +16,7 @@ from cluster.wire import (
     DELIVER,
     FROM_EDGE,
     FROM_ROUTER,
+    FROM_S2S,
     GREETINGS,
     MAY_SEND,
     NO_ACK,
@@ -206,13 +207,14 @@ def test_every_kind_has_a_number_of_its_own_and_an_arity() -> None:
 
 
 def test_every_kind_is_for_one_side() -> None:
-    assert set(ARITY) == FROM_EDGE | FROM_ROUTER | GREETINGS
-    assert {CALL} == FROM_EDGE & FROM_ROUTER, "routers ask each other; all else has one direction"
-    assert not GREETINGS & (FROM_EDGE | FROM_ROUTER)
+    assert set(ARITY) == FROM_S2S | FROM_ROUTER | GREETINGS
+    assert {CALL} == FROM_S2S & FROM_ROUTER, "routers ask each other; all else has one direction"
+    assert not GREETINGS & (FROM_S2S | FROM_ROUTER)
 
 
 def test_a_captured_edge_cannot_speak_as_a_router() -> None:
-    assert MAY_SEND["c2s"] == MAY_SEND["s2s"] == FROM_EDGE | GREETINGS
+    assert MAY_SEND["c2s"] == FROM_EDGE | GREETINGS
+    assert MAY_SEND["s2s"] == FROM_S2S | GREETINGS
     assert MAY_SEND["router"] == FROM_ROUTER | GREETINGS
     names = {KINDS_BY_NUMBER[kind] for kind in MAY_SEND["c2s"]}
     assert names == {
