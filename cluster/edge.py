@@ -34,6 +34,7 @@ from cluster.wire import (
     REVOKED,
     STATE,
     SUBMIT,
+    UNREACHABLE,
     WANT,
     Announcement,
     Envelope,
@@ -263,6 +264,15 @@ class Edge:
         if owner is not None:
             epoch = self.map.epochs[session.shard]
             self._send_to(owner, (ACTIVITY, session.shard, epoch, session.sid, session.gen, is_active))
+
+    def tell_unreachable(self, remote: str, local: str, condition: str, text: str, is_permanent: bool) -> None:
+        """A stream to another domain, which its owner has asked for (DIAL), cannot be had; it asks again if it still
+        wants one. `condition` is a stanza error condition (RFC 6120, 8.3.3)."""
+        shard = shard_of(remote)
+        owner = self.map.owners[shard]
+        if owner is not None:
+            epoch = self.map.epochs[shard]
+            self._send_to(owner, (UNREACHABLE, shard, epoch, remote, local, condition, text, is_permanent))
 
     def call(
         self, bare: str, method: str, arguments: tuple[Any, ...], done: Callable[[Answer], None],
