@@ -83,9 +83,11 @@ class Calls:
         secret: bytes,
         shard_map: ShardMap,
         me: Incarnation,
+        federation_facts: Mapping[str, Any],
     ) -> None:
         self._map = shard_map
         self._me = me
+        self._federation_facts = federation_facts
         self._asked: dict[str, asyncio.Future[tuple[bool, Any]]] = {}
         self._store = store
         self._effects = effects
@@ -105,6 +107,7 @@ class Calls:
             "admin.delete": self._registration.delete,
             "admin.kick": self._registration.kick,
             "stream_features": self._features,
+            "federation.facts": self._federation,
         }
 
     def forget(self, bare: str) -> None:
@@ -170,6 +173,10 @@ class Calls:
 
     async def _features(self) -> dict[str, bytes]:
         return dict(self._stream_features)
+
+    async def _federation(self) -> dict[str, Any]:
+        """What s2s processes must have alike: `dialback`, the secret of dialback keys (XEP-0185)."""
+        return dict(self._federation_facts)
 
     async def _read(self, bare: str) -> dict[str, Credentials]:
         """As they are now: a new password, or the end of an account, counts from the moment it is committed."""

@@ -22,7 +22,7 @@ def cli() -> None:
     """Stentor, a clustered XMPP server."""
 
 
-for command in (dev.dev, processes.run, processes.c2s, processes.router):
+for command in (dev.dev, processes.run, processes.c2s, processes.s2s, processes.router):
     cli.add_command(command)
 for group in (user.user, session.session, cluster.cluster, database.db, check.check):
     cli.add_command(group)

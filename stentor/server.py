@@ -82,6 +82,15 @@ def require_free_ports(addresses: Iterable[str], ports: Iterable[int], remedy: s
                     raise Failed(f"{address} port {port}: {os.strerror(error.errno or 0)}. {remedy}") from None
 
 
+def require_free_public_ports(config: Config, s2s: int, remedy: str) -> None:
+    """The same for all ports that face outside."""
+    require_free_ports(config.c2s.listen, [config.c2s.port, config.c2s.tls_port], remedy)
+    if s2s and config.s2s.enabled:
+        require_free_ports(config.s2s.listen, [config.s2s.port, config.s2s.tls_port], remedy)
+    if s2s and config.components.domains:
+        require_free_ports(config.components.listen, [config.components.port], remedy)
+
+
 def one_host_settings(runtime_dir: Path, processes: list[Member]) -> dict[str, str]:
     """The settings, as variables, that make processes on one machine find each other by sockets in `runtime_dir`."""
     try:
@@ -98,17 +107,18 @@ def one_host_settings(runtime_dir: Path, processes: list[Member]) -> dict[str, s
 async def serve(config: Config, config_file: Path) -> int:
     """`stentor run`: until a signal comes; returns the exit code."""
     logs.configure(config.log.level, config.log.format, "supervisor")
-    processes = members({"c2s": config.run.c2s, "router": config.run.router}, config.admin.port)
+    run = config.run
+    processes = members({"c2s": run.c2s, "router": run.router, "s2s": run.s2s}, config.admin.port)
     admin_ports = [config.admin.api_port, *(member.admin_port for member in processes)]
     remedy = "Stop what uses it, or set another port or address in the configuration"
-    require_free_ports(config.c2s.listen, [config.c2s.port, config.c2s.tls_port], remedy)
+    require_free_public_ports(config, run.s2s, remedy)
     require_free_ports([config.admin.host], admin_ports, remedy)
     env = {**os.environ, **one_host_settings(config.node.runtime_dir, processes)}
     supervisor = Supervisor(processes, config_file, env, host=config.admin.host)
 
     async def announce() -> None:
         click.echo(
-            f"READY {config.run.c2s} c2s, {config.run.router} routers, domains {', '.join(config.server.domains)}"
+            f"READY {run.c2s} c2s, {run.router} routers, {run.s2s} s2s, domains {', '.join(config.server.domains)}"
         )
 
     stopper = Stopper()

@@ -11,14 +11,14 @@ from stentor.dev import Options, data_directory, runtime_directory, settings
 from stentor.failure import Failed
 
 PLAIN = Options(
-    data=None, domains=(), users=(), admins=(), c2s=2, router=2, listen=(), port_offset=0, tls=None,
+    data=None, domains=(), users=(), admins=(), c2s=2, router=2, s2s=1, listen=(), port_offset=0, tls=None,
     database_url=None, config_file=None, overrides=(),
 )  # fmt: skip
 
 
 def test_without_options_only_this_machine_may_connect() -> None:
     config = settings(PLAIN)
-    assert config.c2s.listen == ("127.0.0.1",)
+    assert config.c2s.listen == config.s2s.listen == config.components.listen == ("127.0.0.1",)
     assert config.server.domains == ("localhost",)
     assert (config.c2s.port, config.c2s.tls_port, config.admin.port, config.admin.api_port) == (5222, 5223, 9100, 5281)
     assert config.drain.window_s < 1
@@ -33,6 +33,7 @@ def test_each_start_has_its_own_token_unless_one_is_configured() -> None:
 def test_the_offset_shifts_every_port_also_configured_ones() -> None:
     config = settings(replace(PLAIN, port_offset=1000, overrides=("c2s.port=6000",)))
     assert (config.c2s.port, config.c2s.tls_port, config.admin.port, config.admin.api_port) == (7000, 6223, 10100, 6281)
+    assert (config.s2s.port, config.s2s.tls_port, config.components.port) == (6269, 6270, 6347)
 
 
 def test_options_and_set_win_over_what_development_prefers() -> None:
@@ -43,7 +44,7 @@ def test_options_and_set_win_over_what_development_prefers() -> None:
     config = settings(options)
     assert config.server.domains == ("a.example", "b.example")
     assert config.server.admins == ("root@a.example",)
-    assert config.c2s.listen == ("127.0.0.2", "::1")
+    assert config.c2s.listen == config.s2s.listen == ("127.0.0.2", "::1")
     assert config.tls.c2s == "optional"
     assert config.database.url == "postgresql://h/d"
     assert config.drain.window_s == 7
