@@ -1,0 +1,38 @@
+"""A legacy network for slidge: everybody may register, has one friend, and the friend repeats what it is told."""
+
+from typing import Any
+
+from slidge import BaseGateway, BaseSession
+from slidge.contact import LegacyContact, LegacyRoster
+
+FRIEND = "friend"
+
+
+class Gateway(BaseGateway):
+    COMPONENT_NAME = "Echo network"
+    REGISTRATION_FIELDS = ()
+
+    async def validate(self, user_jid: Any, registration_form: Any) -> None:
+        """Nobody is refused."""
+
+
+class Contact(LegacyContact):
+    async def on_message(self, message: Any) -> None:
+        """Repeat it."""
+        self.send_text(message.body)
+
+
+class Roster(LegacyRoster):
+    async def fill(self) -> Any:
+        """All contacts of the user."""
+        friend = await self.by_legacy_id(FRIEND)
+        friend.name = "A friend"
+        friend.is_friend = True
+        friend.online()
+        yield friend
+
+
+class Session(BaseSession):
+    async def login(self) -> str:
+        """The user's status on the network."""
+        return "connected"
