@@ -146,6 +146,7 @@ class Slixmpp:
         self.bare = account.jid
         self.messages: Inbox[Chat] = Inbox("message")
         self.presences: Inbox[Presence] = Inbox("presence")
+        self.occupants: Inbox[Presence] = Inbox("presence in a room")
         self.pushes: Inbox[tuple[str, Contact]] = Inbox("roster push")
         self.states: Inbox[State] = Inbox("chat state")
         self.carbons: Inbox[Carbon] = Inbox("copy")
@@ -221,6 +222,7 @@ class Slixmpp:
         client.add_event_handler("message", self._on_message)
         client.add_event_handler("message_error", self._on_message)
         client.add_event_handler("presence", self._on_presence)
+        client.add_event_handler("groupchat_presence", self._on_occupant)
         client.add_event_handler("roster_update", self._on_roster)
         client.add_event_handler("chatstate", self._on_state)
         client.add_event_handler("carbon_received", lambda message: self._on_carbon("received", message))
@@ -335,6 +337,9 @@ class Slixmpp:
     def _on_presence(self, presence: Any) -> None:
         self.presences.put(Presence(presence["from"].full, presence["type"], presence["status"]))
 
+    def _on_occupant(self, presence: Any) -> None:
+        self.occupants.put(Presence(presence["from"].full, presence["type"], presence["status"]))
+
     def _on_roster(self, iq: Any) -> None:
         if iq["type"] == "set":
             for jid, contact in _contacts(iq).items():
@@ -387,13 +392,17 @@ class Slixmpp:
     # --- rooms (XEP-0045)
 
     def join(self, room: str, nick: str) -> None:
-        """Enter a room; returns when its last presence for who enters, their own, has come."""
-        self._do(lambda: self._client.plugin["xep_0045"].join_muc(slixmpp.JID(room), nick))
-        self.presence(f"{room}/{nick}")
+        """Enter a room: all that a room sends at first has come."""
+        wait = WAIT_S * FACTOR
+        self._run(lambda: self._client.plugin["xep_0045"].join_muc_wait(slixmpp.JID(room), nick, timeout=wait))
 
     def leave(self, room: str, nick: str) -> None:
         """Leave it."""
         self._do(lambda: self._client.plugin["xep_0045"].leave_muc(slixmpp.JID(room), nick))
+
+    def occupant(self, jid: str, type: str = "available") -> Presence:
+        """The next presence of this type from somebody in a room, also of oneself."""
+        return self.occupants.take(lambda presence: (presence.from_, presence.type) == (jid, type))
 
     def say(self, room: str, body: str) -> None:
         """Send a message to everybody in a room."""

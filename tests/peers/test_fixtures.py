@@ -53,7 +53,7 @@ def test_prosody_and_ejabberd_ask_back_where_certificates_are_self_signed(peers:
     strict = peers.prosody("strict.example", secure=["ej.example"])
     with Slixmpp(strict, strict.account()) as romeo, Slixmpp(ejabberd, ejabberd.account()) as juliet:
         romeo.message(juliet.bare, "Who are you?")
-        assert romeo.messages.take().error == "remote-server-not-found"
+        assert romeo.messages.take().error.startswith("remote-server-")
 
 
 def test_two_prosodys_for_a_measurement(peers: Peers) -> None:
@@ -62,7 +62,7 @@ def test_two_prosodys_for_a_measurement(peers: Peers) -> None:
     before = one.process.cpu_seconds()
     assert before > 0
     with Slixmpp(one, one.account()) as romeo, Slixmpp(other, other.account()) as juliet:
-        for _ in range(50):
+        for _ in range(10):
             talk(romeo, juliet)
     assert 0 < one.process.cpu_seconds() - before < 5
 
@@ -89,7 +89,7 @@ def test_rooms_of_both_servers(peers: Peers) -> None:
         ):
             first.join(room, "first")
             second.join(room, "second")
-            first.presence(f"{room}/second")
+            first.occupant(f"{room}/second")
             second.say(room, NON_ASCII)
             assert first.body(f"{room}/second") == NON_ASCII
 
@@ -103,13 +103,13 @@ def test_irc_through_a_component(peers: Peers) -> None:
         mercutio.join("#verona")
         romeo.join(room, "romeo")
         mercutio.expect("JOIN", "romeo")
-        romeo.presence(f"{room}/mercutio")
+        romeo.occupant(f"{room}/mercutio")
         mercutio.say("#verona", NON_ASCII)
         assert romeo.body(f"{room}/mercutio") == NON_ASCII
         romeo.say(room, NON_ASCII)
         assert mercutio.expect("PRIVMSG", "romeo").parameters == ("#verona", NON_ASCII)
         romeo.message(biboumi.user("mercutio", ngircd), "psst")
-        assert mercutio.expect("PRIVMSG", "romeo").parameters == ("romeo", "psst")
+        assert mercutio.expect("PRIVMSG", "romeo").parameters == ("mercutio", "psst")
         romeo.leave(room, "romeo")
         mercutio.expect("PART", "romeo")
 

@@ -48,6 +48,10 @@ class Authority:
         self._subject = _name(name)
         issuer, key = (self._subject, self._key) if parent is None else (parent._subject, parent._key)
         builder = _builder(self._subject, issuer, self._key, valid_days=(-1, 30))
+        builder = builder.add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False
+        )
+        builder = builder.add_extension(_signed_by(key), critical=False)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
         certificate = builder.add_extension(usage, critical=True).sign(key, hashes.SHA256())
@@ -74,6 +78,7 @@ class Authority:
         builder = _builder(_name(label), self._subject, key, valid_days=(-20, -10) if expired else (-1, 30))
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] if client else [])]
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        builder = builder.add_extension(_signed_by(self._key), critical=False)
         certificate = _named(builder, domains, xmpp, srv).sign(self._key, hashes.SHA256())
         return _write(self._directory, label, key, _pem(certificate) + self._chain)
 
@@ -103,6 +108,10 @@ def _builder(
         .not_valid_before(now + timedelta(days=valid_days[0]))
         .not_valid_after(now + timedelta(days=valid_days[1]))
     )
+
+
+def _signed_by(key: ec.EllipticCurvePrivateKey) -> x509.AuthorityKeyIdentifier:
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
 
 
 def _named(

@@ -63,7 +63,8 @@ class Zone:
             DNSServer(self, self.host, self.port, tcp=tcp, logger=logger, handler=_Handler) for tcp in (False, True)
         ]
         self._threads = [
-            threading.Thread(target=server.server.serve_forever, args=(POLL_S,)) for server in self._servers
+            threading.Thread(target=server.server.serve_forever, args=(POLL_S,), daemon=True)
+            for server in self._servers
         ]
         for thread in self._threads:
             thread.start()

@@ -16,18 +16,17 @@ from tests.support.peers.process import (
     API,
     C2S,
     C2S_DIRECT_TLS,
-    COMPONENT,
     S2S,
     S2S_DIRECT_TLS,
     Process,
     answers,
     free_address,
+    missing,
     program,
 )
 from tests.support.peers.server import publish, trusted_file
 
 API_S: Final = 10.0
-LIBRARIES: Final = "/usr/lib/x86_64-linux-gnu:/usr/lib/aarch64-linux-gnu"  # where Debian has ejabberd for Erlang
 
 _names = itertools.count(1)
 
@@ -38,41 +37,39 @@ class Ejabberd:
     `authority`: whom it trusts. Encryption is required between servers; clients may do without. Whom it cannot verify, it
     asks by dialback (XEP-0220), or without `dialback` refuses. A link that has failed is tried again after
     `retry_delay_s` at most; meanwhile ejabberd bounces. `direct_tls` (XEP-0368): it also listens for it, and says so in
-    the DNS, as the first choice. `muc`: rooms at `conference.DOMAIN`, with an archive. `components` (XEP-0114): JID ->
-    secret. `settings`: more top-level options.
+    the DNS, as the first choice. `muc`: rooms at `conference.DOMAIN`, with an archive. `settings`: more top-level
+    options.
     """
 
     def __init__(
         self,
         directory: Path,
         zone: Zone,
-        domains: Mapping[str, Certificate],
+        certificates: Mapping[str, Certificate],
         *,
         authority: Path,
         dialback: bool = True,
         retry_delay_s: int = 1,
         direct_tls: bool = False,
         muc: bool = False,
-        components: Mapping[str, str] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.host = free_address()
-        self.port, self.tls_port, self.component_port = C2S, C2S_DIRECT_TLS, COMPONENT
+        self.port, self.tls_port = C2S, C2S_DIRECT_TLS
         self.s2s_port, self.s2s_tls_port = S2S, S2S_DIRECT_TLS
-        self.domains = list(domains)
+        self.domains = list(certificates)
         self.domain = self.domains[0]
         self.directory = directory
-        self.certificate = trusted_file(directory, authority, domains.values())
-        components = components or {}
+        self.certificate = trusted_file(directory, authority, certificates.values())
         configuration = {
             "hosts": self.domains,
             "loglevel": "debug",
-            "certfiles": [str(certificate.both) for certificate in domains.values()],
+            "certfiles": [str(certificate.both) for certificate in certificates.values()],
             "ca_file": str(authority),
             "s2s_use_starttls": "required",
             "s2s_max_retry_delay": retry_delay_s,
             "registration_timeout": "infinity",
-            "listen": self._listeners(direct_tls, components),
+            "listen": self._listeners(direct_tls),
             "access_rules": {name: {"allow": "all"} for name in ("c2s", "local", "muc_create")},
             "api_permissions": {"tests": {"who": [{"ip": "127.0.0.0/8"}], "what": "*"}},
             "modules": _modules(dialback, muc),
@@ -80,8 +77,8 @@ class Ejabberd:
         }
         (directory / "ejabberd.yml").write_text(json.dumps(configuration, indent=1))  # JSON is YAML
         (directory / "inetrc").write_text(_inetrc(zone))
-        rooms = [f"conference.{domain}" for domain in domains] if muc else []
-        publish(zone, self.host, [*domains, *rooms, *components], direct_tls=direct_tls)
+        rooms = [f"conference.{domain}" for domain in self.domains] if muc else []
+        publish(zone, self.host, [*self.domains, *rooms], direct_tls=direct_tls)
         self.process = Process(
             "ejabberd", directory,
             [program("erl"), "-noinput", "+K", "true", "-mnesia", "dir", f'"{directory / "spool"}"', "-s", "ejabberd"],
@@ -91,12 +88,12 @@ class Ejabberd:
                 "EJABBERD_LOG_PATH": str(directory / "ejabberd.log"),
                 "ERL_INETRC": str(directory / "inetrc"),
                 "ERL_CRASH_DUMP": str(directory / "crash.dump"),
-                "ERL_LIBS": LIBRARIES,
+                "ERL_LIBS": str(_libraries()),
             },
         )  # fmt: skip
         self.process.start()
 
-    def _listeners(self, direct_tls: bool, components: Mapping[str, str]) -> list[dict[str, Any]]:
+    def _listeners(self, direct_tls: bool) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = [
             {"port": C2S, "module": "ejabberd_c2s", "starttls": True},
             {"port": C2S_DIRECT_TLS, "module": "ejabberd_c2s", "tls": True},
@@ -105,9 +102,6 @@ class Ejabberd:
         ]
         if direct_tls:
             found.append({"port": S2S_DIRECT_TLS, "module": "ejabberd_s2s_in", "tls": True})
-        if components:
-            hosts = {jid: {"password": secret} for jid, secret in components.items()}
-            found.append({"port": COMPONENT, "module": "ejabberd_service", "hosts": hosts})
         return [{**listener, "ip": self.host} for listener in found]
 
     def command(self, name: str, **arguments: str | int) -> Any:
@@ -136,6 +130,14 @@ def _modules(dialback: bool, muc: bool) -> dict[str, dict[str, Any]]:
     if muc:
         found["mod_muc"] = {"default_room_options": {"mam": True}}
     return found
+
+
+def _libraries() -> Path:
+    """Where Debian has ejabberd, which depends on the architecture."""
+    found = next(Path("/usr/lib").glob("*/ejabberd-*"), None)
+    if found is None:
+        raise missing("ejabberd")
+    return found.parent
 
 
 def _inetrc(zone: Zone) -> str:

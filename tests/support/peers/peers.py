@@ -6,7 +6,7 @@ pytest: `with running_peers(directory) as peers`, and `two_prosodys(peers)` for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -34,15 +34,15 @@ class Peers:
         self._components: list[Biboumi | Slidge] = []
 
     def close(self) -> None:
-        """End everything, and say of nothing that it was still needed."""
+        """End everything."""
         for component in self._components:
             component.process.terminate()
         for component in self._components:
-            component.process.stop()
+            component.process.wait_ended()
         for server in self._servers:
             server.process.terminate()
         for server in self._servers:
-            server.process.stop()
+            server.process.wait_ended()
         self.zone.close()
 
     def _folder(self, name: str) -> Path:
@@ -52,14 +52,17 @@ class Peers:
         folder.mkdir(parents=True)
         return folder
 
-    def certificate(self, domain: str, *, is_self_signed: bool = False) -> Certificate:
-        """For a domain and its rooms."""
-        names = (domain, f"{ROOMS}.{domain}")
+    def certificate(self, domain: str, components: Iterable[str] = (), *, is_self_signed: bool = False) -> Certificate:
+        """For a domain, its rooms, and those of these components that are below it."""
+        names = (domain, f"{ROOMS}.{domain}", *(jid for jid in components if jid.endswith(f".{domain}")))
         return self_signed(self._folder("self-signed"), *names) if is_self_signed else self.authority.issue(*names)
 
     def prosody(self, *domains: str, is_self_signed: bool = False, **options: Any) -> Prosody:
         """A Prosody for these domains; `options` are Prosody's."""
-        certificates = {domain: self.certificate(domain, is_self_signed=is_self_signed) for domain in domains}
+        components = options.get("components", ())
+        certificates = {
+            domain: self.certificate(domain, components, is_self_signed=is_self_signed) for domain in domains
+        }
         options = {"authority": self.authority.file, **options}
         server = Prosody(self._folder("prosody"), self.zone, certificates, **options)
         self._servers.append(server)
@@ -105,7 +108,8 @@ def running_peers(directory: Path) -> Iterator[Peers]:
 def two_prosodys(peers: Peers, *, is_external: bool = True, **options: Any) -> tuple[Prosody, Prosody]:
     """Two Prosodys that federate with each other, by certificates or else by dialback; `options` are Prosody's.
 
-    The first serves a.example, the second b.example. What each has used of the CPU tells `process.cpu_seconds()`.
+    The first serves a.example, the second b.example. What each has used of the CPU tells `process.cpu_seconds()`; for a
+    measurement, `log_level="warn"`.
     """
     if is_external:
         options = {"secure": True, "without": frozenset({"dialback"}), **options}

@@ -24,6 +24,7 @@ TAIL_BYTES: Final = 4_000
 DEBIAN_PACKAGES: Final = {
     "prosody": "prosody prosody-modules lua-unbound",
     "erl": "ejabberd",
+    "ejabberd": "ejabberd",
     "ngircd": "ngircd",
     "biboumi": "biboumi",
 }
@@ -70,9 +71,14 @@ def program(name: str) -> str:
     """The path of a program. Raises RuntimeError, which says how to install it."""
     found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
     if found is None:
-        packages = DEBIAN_PACKAGES[name]
-        raise RuntimeError(f"{name} is missing: make peers, or apt-get install --no-install-recommends {packages}")
+        raise missing(name)
     return found
+
+
+def missing(name: str) -> RuntimeError:
+    """The error that says how to install this program."""
+    packages = DEBIAN_PACKAGES[name]
+    return RuntimeError(f"{name} is missing: make peers, or apt-get install --no-install-recommends {packages}")
 
 
 class Process:
@@ -115,22 +121,24 @@ class Process:
                 raise RuntimeError(f"{self.name} {what}\n{self.logs(TAIL_BYTES)}")
             time.sleep(0.01)
 
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL for what does not end by it. What does not run is left so."""
+        self.terminate()
+        self.wait_ended()
+
     def terminate(self) -> None:
-        """Ask it to end; `stop` waits for that."""
+        """SIGTERM; `wait_ended` has to follow. Once only, for some take a second one for impatience, and some hang."""
         if self._process is not None:
             self._process.terminate()
 
-    def stop(self) -> None:
-        """SIGTERM, and SIGKILL for what does not end by it. What does not run is left so."""
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_S * FACTOR)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
+    def wait_ended(self) -> None:
+        """Wait until it has ended, and kill it if that takes longer than STOP_S."""
+        if self._process is not None:
+            try:
+                self._process.wait(STOP_S * FACTOR)
+            except subprocess.TimeoutExpired:
+                pass
+            self.kill()
 
     def kill(self) -> None:
         """SIGKILL: no goodbye to anybody."""

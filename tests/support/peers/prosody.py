@@ -51,7 +51,7 @@ class Prosody:
         self,
         directory: Path,
         zone: Zone,
-        domains: Mapping[str, Certificate],
+        certificates: Mapping[str, Certificate],
         *,
         authority: Path,
         secure: bool | Sequence[str] = (),
@@ -61,48 +61,49 @@ class Prosody:
         muc: bool = False,
         components: Mapping[str, str] | None = None,
         privileged: Mapping[str, Mapping[str, str]] | None = None,
+        log_level: str = "debug",
         settings: str = "",
     ) -> None:
         assert without <= {*MODULES}, f"not among the modules: {without - {*MODULES}}"
         self.host = free_address()
         self.port, self.tls_port, self.component_port = C2S, C2S_DIRECT_TLS, COMPONENT
         self.s2s_port, self.s2s_tls_port = S2S, S2S_DIRECT_TLS
-        self.domains = list(domains)
+        self.domains = list(certificates)
         self.domain = self.domains[0]
         self.directory = directory
-        self.certificate = trusted_file(directory, authority, domains.values())
-        rooms = [f"conference.{domain}" for domain in domains] if muc else []
+        self.certificate = trusted_file(directory, authority, certificates.values())
+        rooms = [f"conference.{domain}" for domain in self.domains] if muc else []
         self._privileged = privileged or {}
         enabled = [*(module for module in MODULES if module not in without), *modules]
         if self._privileged:
             enabled.append("privilege")
         file = directory / "prosody.cfg.lua"
+        components = components or {}
+        hosts = [
+            *map(self._virtual_host, self.domains),
+            *map(_rooms, rooms),
+            *(_component(jid, secret, jid in self._privileged) for jid, secret in components.items()),
+        ]
         file.write_text(
-            "\n".join(
-                [
-                    self._global(zone, authority, enabled, secure, direct_tls),
-                    settings,
-                    *(self._virtual_host(domain, certificate, authority) for domain, certificate in domains.items()),
-                    *(_rooms(room, domains[room.partition(".")[2]], authority) for room in rooms),
-                    *(_component(jid, secret) for jid, secret in (components or {}).items()),
-                ]
-            )
+            "\n".join([self._global(zone, authority, enabled, secure, direct_tls, log_level), settings, *hosts])
         )
-        publish(zone, self.host, [*domains, *rooms, *(components or {})], direct_tls=direct_tls)
+        self._install(certificates)
+        publish(zone, self.host, [*self.domains, *rooms, *components], direct_tls=direct_tls)
         command = [program("prosody"), "-F", "--config", str(file)]
         ports = (C2S, S2S, *([S2S_DIRECT_TLS] if direct_tls else []), *([COMPONENT] if components else []))
         self.process = Process("prosody", directory, command, lambda: all(answers(self.host, port) for port in ports))
         self.process.start()
 
     def _global(
-        self, zone: Zone, authority: Path, enabled: Sequence[str], secure: bool | Sequence[str], direct_tls: bool
-    ) -> str:
+        self, zone: Zone, authority: Path, enabled: Sequence[str], secure: bool | Sequence[str], direct_tls: bool,
+        log_level: str,
+    ) -> str:  # fmt: skip
         tls_ports = f"{{ {S2S_DIRECT_TLS} }}" if direct_tls else "{}"
         domains = secure if not isinstance(secure, bool) else ()
         return f"""
             run_as_root = {_lua(os.geteuid() == 0)}
             data_path = {_lua(str(self.directory / "data"))}
-            log = {{ debug = {_lua(str(self.directory / "prosody.log"))} }}
+            log = {{ {log_level} = {_lua(str(self.directory / "prosody.log"))} }}
             interfaces = {{ "{self.host}" }}
             component_interfaces = {{ "{self.host}" }}
             c2s_ports = {{ {C2S} }}
@@ -119,16 +120,24 @@ class Prosody:
             s2s_secure_auth = {_lua(secure is True)}
             s2s_secure_domains = {_table(domains)}
             modules_enabled = {_table(enabled)}
-            -- Direct TLS takes the authority from here alone, whatever the hosts have.
+            certificates = "certs"
             ssl = {{ cafile = {_lua(str(authority))} }}
         """
 
-    def _virtual_host(self, domain: str, certificate: Certificate, authority: Path) -> str:
+    def _virtual_host(self, domain: str) -> str:
         entities = "".join(
-            f"[{_lua(jid)}] = {{ {''.join(f'{access} = {_lua(type_)}; ' for access, type_ in access_types.items())}}}; "
-            for jid, access_types in self._privileged.items()
+            f"[{_lua(jid)}] = {{ {''.join(f'{access} = {_lua(type_)}; ' for access, type_ in accesses.items())}}}; "
+            for jid, accesses in self._privileged.items()
         )
-        return f"VirtualHost {_lua(domain)}\n{_ssl(certificate, authority)}\nprivileged_entities = {{ {entities}}}\n"
+        return f"VirtualHost {_lua(domain)}\nprivileged_entities = {{ {entities}}}\n"
+
+    def _install(self, certificates: Mapping[str, Certificate]) -> None:
+        """Put the certificates where Prosody finds them by itself: the one way that holds for all kinds of ports."""
+        folder = self.directory / "certs"
+        folder.mkdir()
+        for domain, certificate in certificates.items():
+            (folder / f"{domain}.crt").symlink_to(certificate.chain)
+            (folder / f"{domain}.key").symlink_to(certificate.key)
 
     # --- accounts
 
@@ -142,17 +151,13 @@ class Prosody:
         return Account(f"{local}@{domain}", password)
 
 
-def _rooms(room: str, certificate: Certificate, authority: Path) -> str:
-    return f'Component {_lua(room)} "muc"\nmodules_enabled = {{ "muc_mam" }}\n{_ssl(certificate, authority)}\n'
+def _rooms(room: str) -> str:
+    return f'Component {_lua(room)} "muc"\nmodules_enabled = {{ "muc_mam" }}\nmuc_room_locking = false\n'
 
 
-def _component(jid: str, secret: str) -> str:
-    return f"Component {_lua(jid)}\ncomponent_secret = {_lua(secret)}\n"
-
-
-def _ssl(certificate: Certificate, authority: Path) -> str:
-    files = {"certificate": certificate.chain, "key": certificate.key, "cafile": authority}
-    return f"ssl = {{ {', '.join(f'{name} = {_lua(str(file))}' for name, file in files.items())} }}"
+def _component(jid: str, secret: str, is_privileged: bool) -> str:
+    modules = 'modules_enabled = { "privilege" }\n' if is_privileged else ""  # here, too: it hears of the login
+    return f"Component {_lua(jid)}\ncomponent_secret = {_lua(secret)}\n{modules}"
 
 
 def _lua(value: str | bool) -> str:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from slidge import BaseGateway, BaseSession
-from slidge.contact import LegacyContact, LegacyRoster
+from slidge.contact import LegacyContact
 
 FRIEND = "friend"
 
@@ -22,17 +22,12 @@ class Contact(LegacyContact):
         self.send_text(message.body)
 
 
-class Roster(LegacyRoster):
-    async def fill(self) -> Any:
-        """All contacts of the user."""
-        friend = await self.by_legacy_id(FRIEND)
-        friend.name = "A friend"
-        friend.is_friend = True
-        friend.online()
-        yield friend
-
-
 class Session(BaseSession):
     async def login(self) -> str:
-        """The user's status on the network."""
+        """The user's status on the network, once the friend is in the roster."""
+        friend = await self.contacts.by_legacy_id(FRIEND)
+        friend.name = "A friend"
+        friend.is_friend = True
+        await friend.add_to_roster()
+        friend.online()
         return "connected"
