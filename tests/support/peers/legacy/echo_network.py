@@ -1,11 +1,16 @@
 """A legacy network for slidge: everybody may register, has one friend, and the friend repeats what it is told."""
 
+import signal
 from typing import Any
 
 from slidge import BaseGateway, BaseSession
 from slidge.contact import LegacyContact
 
 FRIEND = "friend"
+
+# COMPAT: slidge 0.4.2 makes SIGTERM an Exception, which is caught with the others, and lost, if it comes while a stanza is
+# handled. This one is not caught, and ends slidge in the same way.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 class Gateway(BaseGateway):
