@@ -122,10 +122,3 @@ def peers(tmp_path: Path) -> Iterator[Peers]:
     """Servers for this test alone."""
     with running_peers(tmp_path / "peers") as peers:
         yield peers
-
-
-@pytest.fixture(scope="module")
-def common_peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peers]:
-    """Servers for all tests of a module."""
-    with running_peers(tmp_path_factory.mktemp("peers")) as peers:
-        yield peers

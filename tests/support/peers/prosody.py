@@ -44,7 +44,8 @@ class Prosody:
 
     `direct_tls`: it also listens for direct TLS from servers (XEP-0368), and says so in the DNS, as the first choice.
     `muc`: rooms at `conference.DOMAIN`, with an archive. `components` (XEP-0114): JID -> secret; those of `privileged` may
-    act for users (XEP-0356): JID -> access -> type, such as `{"roster": "both"}`. `settings`: more lines of Lua, global.
+    act for users (XEP-0356): JID -> access -> type, such as `{"roster": "both"}`. `log_level`: debug, info, warn or
+    error. `settings`: more lines of Lua, global.
     """
 
     def __init__(
@@ -161,7 +162,7 @@ def _component(jid: str, secret: str, is_privileged: bool) -> str:
 
 
 def _lua(value: str | bool) -> str:
-    return json.dumps(value)  # strings of printable ASCII and booleans are written alike
+    return json.dumps(value, ensure_ascii=False)  # booleans and strings of printable characters are written alike
 
 
 def _table(words: Sequence[str]) -> str:
@@ -170,4 +171,4 @@ def _table(words: Sequence[str]) -> str:
 
 def _stored(name: str) -> str:
     """How Prosody's file storage writes a name."""
-    return re.sub(r"[^A-Za-z0-9]", lambda match: f"%{ord(match[0]):02x}", name)
+    return re.sub(r"[^A-Za-z0-9]", lambda match: "".join(f"%{byte:02x}" for byte in match[0].encode()), name)

@@ -30,7 +30,7 @@ def installed() -> Path:
         fcntl.flock(guard, fcntl.LOCK_EX)  # one run installs, those beside it wait
         if not stamp.exists() or stamp.read_text() != wanted:
             _uv("venv", "--clear", "--python", sys.executable, str(ENVIRONMENT))
-            _uv("pip", "sync", "--require-hashes", "--python", str(python), str(LOCK))
+            _uv("pip", "sync", "--require-hashes", "--compile-bytecode", "--python", str(python), str(LOCK))
             stamp.write_text(wanted)
     return python
 
@@ -60,9 +60,9 @@ class Slidge:
             "home-dir": directory / "home", "no-upload-path": directory / "upload",
             "no-upload-url-prefix": "http://127.0.0.1:1/",
         }  # fmt: skip
-        command = [installed(), "-m", "slidge", "--debug", *(f"--{name}={value}" for name, value in options.items())]
+        command = [installed(), "-m", "slidge", *(f"--{name}={value}" for name, value in options.items())]
         self.process = Process(
             "slidge", directory, command, lambda: self.process.has_logged("Slidge has successfully started"),
-            {"PYTHONPATH": str(LEGACY), "PYTHONDONTWRITEBYTECODE": "1"},
+            {"PYTHONPATH": str(LEGACY)},
         )  # fmt: skip
         self.process.start()
