@@ -108,6 +108,11 @@ class RunningCluster:
         """The supervisor."""
         return self._process.pid
 
+    @property
+    def certificate(self) -> Path:
+        """The self-signed certificate, for clients to trust."""
+        return self.directory / "tls" / "self-signed.crt"
+
     def tls(self) -> ssl.SSLContext:
         """A client's TLS settings that trust nothing but let everything pass: the certificate is self-signed."""
         context = ssl.create_default_context()
