@@ -18,7 +18,8 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 
 from s2s.dns import DnsError
@@ -84,25 +85,56 @@ async def connect(
     race = _Race(targets, addresses, tls, server_name, stagger_s, handshake_s)
     try:
         async with asyncio.timeout(deadline_s):
-            transport, target, address = await race.run()
+            opened, target, address = await race.run()
     except TimeoutError as problem:
         raise ConnectError(f"no server answered within {deadline_s:g} s", race.failed, RemoteServerTimeout) from problem
+    if not isinstance(opened, socket.socket) and cast(_Waiting, opened.get_protocol()).is_lost:
+        raise ConnectError("the connection was lost at once", race.failed, RemoteServerTimeout)
     protocol = make_protocol(target)
-    transport.set_protocol(protocol)
-    protocol.connection_made(transport)
-    if not transport.is_closing():
-        transport.resume_reading()
+    if isinstance(opened, socket.socket):
+        with _closed_on_error(opened):
+            transport, _ = await asyncio.get_running_loop().create_connection(lambda: protocol, sock=opened)
+    else:
+        transport = opened
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        if not transport.is_closing():
+            transport.resume_reading()
     return Connected(transport, protocol, target, address)
 
 
 class _Waiting(asyncio.Protocol):
-    """Holds a connection until it is known whether it is the one: reads nothing."""
+    """Holds a TLS connection until it is known whether it is the one: reads nothing."""
+
+    is_lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         cast(asyncio.Transport, transport).pause_reading()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_lost = True
 
-_Won = tuple[asyncio.Transport, Target, str]
+
+# A plain connection stays a socket until it has its protocol: a transport of uvloop would read what its first protocol
+# does not want to have yet.
+_Opened = socket.socket | asyncio.Transport
+_Won = tuple[_Opened, Target, str]
+
+
+@contextmanager
+def _closed_on_error(opened: socket.socket) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _discard(opened: _Opened) -> None:
+    if isinstance(opened, socket.socket):
+        opened.close()
+    else:
+        opened.abort()
 
 
 class _Race:
@@ -146,7 +178,7 @@ class _Race:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             if self._winner.done() and not is_taken:
-                self._winner.result()[0].abort()
+                _discard(self._winner.result()[0])
         is_missing = not self._attempts and all(error is RemoteServerNotFound for error in self._unnamed)
         error = RemoteServerNotFound if is_missing else RemoteServerTimeout
         raise ConnectError("no server could be reached", self.failed, error)
@@ -173,32 +205,21 @@ class _Race:
 
     async def _attempt(self, target: Target, address: str) -> None:
         try:
-            transport = await self._open(target, address)
+            opened = await self._open(target, address)
         except OSError as problem:  # ssl.SSLError and TimeoutError are OSErrors
             self.failed.append(Attempt(target, address, _reason(problem)))
             return
         if self._winner.done():
-            transport.abort()
+            _discard(opened)
         else:
-            self._winner.set_result((transport, target, address))
+            self._winner.set_result((opened, target, address))
 
-    async def _open(self, target: Target, address: str) -> asyncio.Transport:
-        loop = asyncio.get_running_loop()
+    async def _open(self, target: Target, address: str) -> _Opened:
         opened = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
-        try:
+        with _closed_on_error(opened):
             opened.setblocking(False)
-            await loop.sock_connect(opened, (address, target.port))
-            if target.is_direct_tls:
-                transport = await self._handshake(opened)
-            else:
-                transport, _ = await loop.create_connection(_Waiting, sock=opened)
-        except BaseException:
-            opened.close()
-            raise
-        if transport.is_closing():  # uvloop's answer to some failures of a handshake
-            transport.abort()
-            raise ConnectionAbortedError("the connection was closed")
-        return transport
+            await asyncio.get_running_loop().sock_connect(opened, (address, target.port))
+            return await self._handshake(opened) if target.is_direct_tls else opened
 
     async def _handshake(self, opened: socket.socket) -> asyncio.Transport:
         task = asyncio.current_task()
@@ -214,6 +235,9 @@ class _Race:
             )
         finally:
             self._handshakes.discard(task)
+        if transport.is_closing():  # uvloop's answer to some failures of a handshake
+            transport.abort()
+            raise ConnectionAbortedError("the connection was closed")
         return transport
 
 

@@ -82,7 +82,7 @@ class Nameserver(NamedTuple):
             host, closed, rest = text[1:].partition("]")
             if not closed or (rest and not rest.startswith(":")):
                 raise ValueError(f"{text!r} is not a name server; write IP, IP:PORT or [IPv6]:PORT")
-            port = rest[1:] or port
+            port = rest[1:] if rest else port
         elif text.count(":") == 1:
             host, _, port = text.partition(":")
         try:

@@ -5,13 +5,16 @@ Whom the certificate is for is another question: `s2s/certificates.py`. Decision
 
 from __future__ import annotations
 
+import re
 import ssl
+import warnings
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from cryptography import x509
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -19,6 +22,7 @@ from cluster.certificates import CertificateError
 
 MOST_CERTIFICATES: Final = 10  # of one chain
 DEPTH: Final = 6  # intermediates
+_PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 # Towards us a peer is now client, now server, with one certificate; and public authorities stop to issue for clients.
 _PURPOSES: Final = frozenset(
@@ -48,7 +52,9 @@ class Authorities:
     @classmethod
     def load(cls, files: Iterable[Path] = ()) -> Authorities:
         """Those in these PEM files, or without any those of the system. Raises CertificateError."""
-        return cls([certificate for file in tuple(files) or _system_files() for certificate in _read(file)])
+        if files := tuple(files):
+            return cls([certificate for file in files for certificate in _read(file, is_configured=True)])
+        return cls([certificate for file in _system_files() for certificate in _read(file, is_configured=False)])
 
     def judge(self, chain: Sequence[bytes], now: datetime) -> Judgement:
         """Whether this chain (DER, the peer's own certificate first; the order of the rest is free) is trusted now.
@@ -60,16 +66,18 @@ class Authorities:
         if self._store is None:
             return Judgement(False, "no certification authority is configured")
         try:
-            leaf, *others = parse_chain(chain)
-            builder = verification.PolicyBuilder().store(self._store).time(now).max_chain_depth(DEPTH)
-            builder = builder.extension_policies(ca_policy=_CA_POLICY, ee_policy=_PEER_POLICY)
-            verified = builder.build_client_verifier().verify(leaf, others)
-            is_constrained = any(_is_constrained(certificate) for certificate in verified.chain[1:])
-        except verification.VerificationError as problem:
-            return Judgement(False, _explain(leaf, now, str(problem)))
+            return self._verify(self._store, parse_chain(chain), now)
         except Exception as problem:  # what the library says to odd input is not a closed list
             return Judgement(False, f"the certificate cannot be checked: {problem}")
-        return Judgement(True, is_constrained=is_constrained)
+
+    def _verify(self, store: verification.Store, chain: Sequence[x509.Certificate], now: datetime) -> Judgement:
+        builder = verification.PolicyBuilder().store(store).time(now).max_chain_depth(DEPTH)
+        builder = builder.extension_policies(ca_policy=_CA_POLICY, ee_policy=_PEER_POLICY)
+        try:
+            verified = builder.build_client_verifier().verify(chain[0], list(chain[1:]))
+        except verification.VerificationError as problem:
+            return Judgement(False, _explain(chain[0], now, str(problem)))
+        return Judgement(True, is_constrained=any(map(_is_constrained, verified.chain[1:])))
 
 
 def parse_chain(chain: Sequence[bytes]) -> list[x509.Certificate]:
@@ -140,9 +148,20 @@ def _system_files() -> list[Path]:
     return []
 
 
-def _read(file: Path) -> list[x509.Certificate]:
+def _read(file: Path, *, is_configured: bool) -> list[x509.Certificate]:
+    """The certificates in a PEM file. Of the system's, those that the library cannot read are left out."""
+    found = []
     try:
-        return x509.load_pem_x509_certificates(file.read_bytes())
+        for block in _PEM.findall(file.read_bytes()):
+            try:
+                with warnings.catch_warnings():  # public authorities with a serial number of 0, against RFC 5280
+                    warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+                    found.append(x509.load_pem_x509_certificate(block))
+            except ValueError:
+                if is_configured:
+                    raise
+        if not found:
+            raise ValueError("no certificate")
     except OSError as problem:
         raise CertificateError(
             file, f"cannot read the authorities: {problem.strerror}", "Check the path and who may read it."
@@ -151,3 +170,4 @@ def _read(file: Path) -> list[x509.Certificate]:
         raise CertificateError(
             file, "these are not certificates in PEM", "Name a file with the authorities' certificates."
         ) from problem
+    return found
