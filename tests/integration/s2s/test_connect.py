@@ -49,7 +49,8 @@ def run(request: pytest.FixtureRequest) -> Runner:
         assert len(asyncio.all_tasks()) == 1, "a task was left behind"
         for _ in range(5):
             await asyncio.sleep(0)
-        gc.collect()
+        if len(os.listdir("/proc/self/fd")) > before:
+            gc.collect()  # what is closed only by that is a warning, and so an error
         assert len(os.listdir("/proc/self/fd")) <= before, "a socket was left open"
 
     def go(test: Coroutine[Any, Any, None]) -> None:
