@@ -69,7 +69,7 @@ class World:
 
     def pair(self, name: str) -> tuple[Stentor, Foreign]:
         """The two servers of a case."""
-        kind, how = name.split(" ")
+        _, how = name.split(" ")
         ours = self.trusted if how == "external" else self.untrusted
         theirs: dict[str, Foreign] = {
             "prosody external": self.prosody,
