@@ -152,7 +152,7 @@ def _restart_postgres(number: signal.Signals, short_s: float = 0.0, long_s: floa
         """What must be logged waits; nobody is disconnected for it."""
         began_at = time.monotonic()
         await field.database.stop(number)
-        await asyncio.sleep(long_s if field.is_long or long_s > 30 else short_s)
+        await asyncio.sleep(long_s if field.is_long else short_s)
         await field.database.start()
         away_s = time.monotonic() - began_at
         await asyncio.to_thread(field.cluster.wait_ready, RESTART_S)
