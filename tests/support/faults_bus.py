@@ -47,9 +47,9 @@ class Links:
         """Let nothing through on these ways, until `heal`."""
         self._ask("block", list(ways))
 
-    def heal(self) -> None:
-        """Let everything through, also what has waited."""
-        self._ask("heal", None)
+    def heal(self) -> int:
+        """Let everything through; returns how much has waited: bytes that came at once, and ends of connections."""
+        return int(self._ask("heal", None))
 
     def close(self) -> None:
         """End the proxy."""
@@ -72,6 +72,7 @@ class _Proxy:
         self._run_json = directory / "run.json"
         self._ports = ports
         self._blocked: set[Way] = set()
+        self._swallowed = 0
         self._healed = asyncio.Event()
         self._ended = asyncio.Event()
         self._connections: dict[asyncio.Task[None], tuple[Way, tuple[asyncio.StreamWriter, asyncio.StreamWriter]]] = {}
@@ -100,6 +101,7 @@ class _Proxy:
             self._blocked = set(argument)
             self._healed.clear()
         else:
+            answer, self._swallowed = self._swallowed, 0
             self._blocked = set()
             self._healed.set()
         self._pipe.send(answer)
@@ -136,6 +138,7 @@ class _Proxy:
         sink.close()
 
     async def _is_open(self, way: Way) -> None:
+        self._swallowed += way in self._blocked
         while way in self._blocked:
             await self._healed.wait()
 
