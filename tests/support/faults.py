@@ -25,7 +25,7 @@ _table: Final[list[Sequence[str]]] = []
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A cluster of our own, with its database."""
+    """A cluster of our own, with its database, and the links between its processes, over TCP."""
 
     cluster: RunningCluster
     database: Database
