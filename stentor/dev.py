@@ -28,12 +28,14 @@ from cluster.metrics import software_version
 from cluster.supervisor import AlreadyRunning, Member, RunFile, Supervisor, lock, members, write_private
 from stentor.client import DEFAULT_DATA, Api, Refused, segment
 from stentor.failure import Failed, load_config
-from stentor.server import Stopper, one_host_settings, require_free_ports, supervise
+from stentor.server import Stopper, one_host_settings, over_tcp, require_free_ports, supervise
 
 READY_TIMEOUT_S: Final = 60.0
 ACCOUNT_TIMEOUT_S: Final = 15.0
 # Where the configuration says nothing: here nobody waits for a drain, and only this machine may connect.
-DEV_DEFAULTS: Final = {"c2s.listen": ["127.0.0.1"], "drain.window_s": 0.5, "drain.grace_s": 10.0}
+DEV_DEFAULTS: Final = {
+    "c2s.listen": ["127.0.0.1"], "bus.listen": "127.0.0.1", "drain.window_s": 0.5, "drain.grace_s": 10.0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +74,15 @@ def settings(options: Options) -> Config:
     more = [_setting(key, value) for key, value in DEV_DEFAULTS.items() if config.source_of(key) == "default"]
     if not config.admin.token:
         more.append(_setting("admin.token", secrets.token_urlsafe(24)))
-    for key in ("c2s.port", "c2s.tls_port", "admin.port", "admin.api_port"):
+    for key in ("c2s.port", "c2s.tls_port", "bus.port", "admin.port", "admin.api_port"):
         section, name = key.split(".")
         more.append(_setting(key, getattr(getattr(config, section), name) + options.port_offset))
     return load_config(options.config_file, [*asked, *more])
+
+
+def has_tcp_bus(config: Config) -> bool:
+    """Whether somebody asked for TCP: sockets in a folder do for one machine, but cannot be watched, or cut."""
+    return config.bus.transport == "tcp" and config.source_of("bus.transport") != "default"
 
 
 def data_directory(options: Options) -> Path:
@@ -118,9 +125,14 @@ async def _develop(options: Options, config: Config, stopper: Stopper) -> None:
         remedy = "Stop what uses it, or shift all ports with --port-offset"
         require_free_ports(config.c2s.listen, [config.c2s.port, config.c2s.tls_port], remedy)
         require_free_ports([config.admin.host], admin_ports, remedy)
-        runtime = runtime_directory(data)
-        env = _environment() | one_host_settings(runtime, processes)
-        stack.callback(shutil.rmtree, runtime, ignore_errors=True)
+        env = _environment()
+        if has_tcp_bus(config):
+            require_free_ports([config.bus.listen], range(config.bus.port, config.bus.port + len(processes)), remedy)
+            processes = over_tcp(config, processes)
+        else:
+            runtime = runtime_directory(data)
+            env |= one_host_settings(runtime, processes)
+            stack.callback(shutil.rmtree, runtime, ignore_errors=True)
         config = await _with_database(options, config, data, stack)
         config = _with_certificate(options, config, data)
         config_file = data / "stentor.toml"
