@@ -223,7 +223,9 @@ class Bus(Section):
     """Between the processes."""
 
     transport: Literal["tcp", "ipc"] = Field(
-        default="tcp", description="ipc: sockets in node.runtime_dir, one host only"
+        default="tcp",
+        description="ipc: sockets in node.runtime_dir, one host only; "
+        "`stentor run` always takes these, `stentor dev` unless tcp is asked for: then ports follow bus.port",
     )
     listen: str = Field(default="0.0.0.0", description="address that the bus listens on, for tcp")
     port: Port = Field(default=7400, description="port of the bus, for tcp")
