@@ -23,7 +23,7 @@ from cluster.process import CannotStart
 from cluster.wire import DETACH
 from s2s import component_listener
 from s2s.component_listener import ComponentListener, Connection
-from s2s.components import ComponentStream
+from s2s.components import ComponentStream, State
 from tests.support.cluster import FACTOR, deadline
 from tests.support.streams import DOMAIN, Router, sample, stream_error
 from xmpp import ns
@@ -323,15 +323,23 @@ def test_what_was_flushed_before_the_end_is_acknowledged_before_the_session_ends
     async def test() -> None:
         async with serve() as server, connect(server.port) as client:
             await client.join()
-            session = server.session
-            for n in range(30):
+            transport: Any = client.writer.transport
+            transport.pause_reading()
+            session, connection = server.session, server.only
+            n = 0
+            while not connection.queued_bytes:  # the kernel takes what it can, at the end of a turn of the loop
                 server.deliver(inner=big(n))
+                await asyncio.sleep(0)
+                n += 1
             draining = asyncio.ensure_future(server.listener.drain())
+            await until(lambda: connection.stream.state is State.CLOSED, "the drain has begun")
+            assert session.acknowledged < n
+            transport.resume_reading()
             written = await client.rest()
             await asyncio.wait_for(draining, WAIT_S * FACTOR)
-            assert written.count("<body>") == 30
+            assert written.count("<body>") == n
             assert stream_error(written) == "system-shutdown"
-            assert session.acknowledged == 30
+            assert session.acknowledged == n
 
     run(test())
 
