@@ -27,8 +27,7 @@ from xmpp.stream import Limits
 
 log = logs.get_logger()
 
-WRITE_HIGH_BYTES: Final = 1_048_576  # a component that lets so much pile up is watched
-OUTPUT_BYTES: Final = 8_388_608  # and one that lets so much pile up is cut off
+OUTPUT_BYTES: Final = 8_388_608  # a component that lets so much pile up is cut off
 CLOSE_WITHIN_S: Final = 10.0  # how long a component may take to read the end of its stream
 BACKLOG: Final = 64
 DRAIN_STEP_S: Final = 0.02
@@ -122,7 +121,7 @@ class Connection(asyncio.Protocol):
     """One component's socket, as transport of its stream."""
 
     __slots__ = (
-        "_closed_at", "_is_aborted", "_is_slow", "_listener", "_out", "_q_written", "_transport", "stream",
+        "_closed_at", "_listener", "_out", "_q_written", "_transport", "stream",
     )  # fmt: skip
 
     def __init__(self, listener: ComponentListener) -> None:
@@ -130,8 +129,6 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._out: list[bytes] = []
         self._q_written = 0
-        self._is_aborted = False
-        self._is_slow = False
         self._closed_at: float | None = None
         self.stream: ComponentStream
 
@@ -140,7 +137,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A new connection."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are not its subclasses
-        self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+        self._transport.set_write_buffer_limits(high=0)  # `resume_writing` says when everything was taken
         connection: socket.socket = transport.get_extra_info("socket")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -168,18 +165,10 @@ class Connection(asyncio.Protocol):
         """The socket is gone."""
         self._listener.all.discard(self)
         self._listener.dirty.discard(self)
-        if exc is None and not self._is_aborted:
-            self._acknowledge()  # a connection that is closed is flushed first
         self.stream.connection_lost()
 
-    def pause_writing(self) -> None:
-        """The component reads slower than we write; its owner bounds how many stanzas may pile up, `check` the
-        bytes."""
-        self._is_slow = True
-
     def resume_writing(self) -> None:
-        """The component reads again."""
-        self._is_slow = False
+        """The kernel has taken everything."""
         self._note_written()
 
     def _give_up(self) -> None:
@@ -203,20 +192,19 @@ class Connection(asyncio.Protocol):
         """One write for everything queued."""
         if not self._out:
             return
-        self._note_written()
         self._transport.write(b"".join(self._out))
         self._out.clear()
         self._q_written = self.stream.q
+        self._note_written()
 
     def check(self) -> None:
-        """About once a second: whether the kernel has taken what was written, whether the component is too slow."""
+        """About once a second: whether the component is too slow, and what its stream waits for."""
         if self._closed_at is not None:
             if time.monotonic() - self._closed_at > CLOSE_WITHIN_S:
                 self.abort()  # it does not read
             return
         try:
-            self._note_written()
-            if self._is_slow and self.queued_bytes > OUTPUT_BYTES:
+            if self.queued_bytes > OUTPUT_BYTES:  # its owner bounds how many stanzas may pile up, this the bytes
                 self.stream.fail(errors.StreamResourceConstraint("Too much is waiting to be read."))
                 self.abort()
             else:
@@ -225,13 +213,10 @@ class Connection(asyncio.Protocol):
             self._give_up()
 
     def _note_written(self) -> None:
-        """What the kernel took counts as acknowledged (docs/delivery.md)."""
-        if self.queued_bytes == 0:
-            self._acknowledge()
-
-    def _acknowledge(self) -> None:
+        """What the kernel took counts as acknowledged (docs/delivery.md). At once: the owner has only so much
+        unacknowledged on one stream."""
         session = self.stream.session
-        if session is not None and self._q_written > session.acknowledged:
+        if session is not None and self._q_written > session.acknowledged and self.queued_bytes == 0:
             self._listener.edge.written(session, self._q_written)
 
     def close(self) -> None:
@@ -243,7 +228,6 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """End the connection at once."""
-        self._is_aborted = True
         self._out.clear()
         self._transport.abort()
 

@@ -18,9 +18,9 @@ from slixmpp import JID, ComponentXMPP, Message
 from slixmpp.exceptions import IqError
 
 from cluster.config import Config, load
-from cluster.edge import Edge, EdgeSession
+from cluster.edge import ACKNOWLEDGE_EVERY, Edge, EdgeSession
 from cluster.process import CannotStart
-from cluster.wire import DETACH
+from cluster.wire import ACKNOWLEDGED, DETACH
 from s2s import component_listener
 from s2s.component_listener import ComponentListener, Connection
 from s2s.components import ComponentStream, State
@@ -310,9 +310,25 @@ def test_what_the_kernel_takes_counts_as_acknowledged() -> None:
             for n in range(3):
                 server.deliver(inner=big(n))
             await client.reader.readexactly(300_000)
-            server.listener.check()
-            assert session.acknowledged == 3
+            await until(lambda: session.acknowledged == 3, "all are acknowledged")
             assert not session.unacknowledged
+
+    run(test())
+
+
+def test_the_owner_hears_of_acknowledgements_without_waiting_for_the_next_second() -> None:
+    """It gives a stream only so many more than are acknowledged."""
+
+    async def test() -> None:
+        async with serve() as server, connect(server.port) as client:
+            await client.join()
+            for n in range(ACKNOWLEDGE_EVERY):
+                server.deliver(id=str(n))
+            await client.read_until(f'id="{ACKNOWLEDGE_EVERY - 1}"/>')
+            sid = server.session.sid
+            await until(
+                lambda: server.router.of_kind(ACKNOWLEDGED) == [(sid, 1, ACKNOWLEDGE_EVERY)], "the owner has been told"
+            )
 
     run(test())
 
