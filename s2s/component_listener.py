@@ -37,7 +37,7 @@ _KEEPALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT"
 
 _PHASES: Final = {
     State.HEADER: "handshake", State.HANDSHAKE: "handshake", State.ATTACHING: "handshake", State.BOUND: "bound",
-    State.CLOSING: "closing", State.CLOSED: "closing",
+    State.LEAVING: "closing", State.CLOSING: "closing", State.CLOSED: "closing",
 }  # fmt: skip
 
 
@@ -106,7 +106,7 @@ class ComponentListener:
         while self.all:  # the drain's time bounds this
             for connection in list(self.all):
                 connection.stream.shut_down()
-            self.flush()
+            self.check()
             await asyncio.sleep(DRAIN_STEP_S)
 
     def close(self) -> None:

@@ -39,6 +39,7 @@ log = logs.get_logger()
 CLOSE_WITHIN_S: Final = 5.0  # how long a component that has closed its stream waits for what it sent to be confirmed
 BEFORE_LOGIN_BYTES: Final = 16_384
 BEFORE_LOGIN: Final = Limits(stanza_bytes=4_096, depth=4, attributes=16, elements=10)
+LEAVE_WITHIN_S: Final = 5.0  # how long a component may go on sending when we have told it to come back elsewhere
 _HANDSHAKE: Final = f"{ns.COMPONENT} handshake"
 
 # What a refusal by the owner, a stanza error, is called where it ends a stream.
@@ -52,8 +53,14 @@ class State(Enum):
     HANDSHAKE = "handshake"  # it proves itself
     ATTACHING = "attaching"  # the domain's owner is asked
     BOUND = "bound"
-    CLOSING = "closing"  # the component has closed it; what it sent is being confirmed
+    LEAVING = "leaving"  # we have closed our half; what the component has still sent is read
+    CLOSING = "closing"  # the component has closed its half; what it sent is being confirmed
     CLOSED = "closed"
+
+
+_READING: Final = (State.BOUND, State.LEAVING)
+# Why a stream is over when its connection ends in one of these.
+_LOST: Final = {State.CLOSING: "component", State.LEAVING: "system-shutdown"}
 
 
 class Transport(Protocol):
@@ -101,8 +108,9 @@ class ComponentStream:
     """One connection of a component. Also the sink of its session."""
 
     __slots__ = (
-        "_before_login", "_domain", "_edge", "_id", "_is_held", "_lang", "_last_in", "_last_out", "_log", "_new_id",
-        "_now", "_opened_at", "_parser", "_reason", "_request", "_settings", "_state", "_transport", "q", "session",
+        "_before_login", "_closed_at", "_domain", "_edge", "_id", "_is_held", "_lang", "_last_in", "_last_out", "_log",
+        "_new_id", "_now", "_opened_at", "_parser", "_reason", "_request", "_settings", "_state", "_transport", "q",
+        "session",
     )  # fmt: skip
 
     def __init__(
@@ -124,6 +132,7 @@ class ComponentStream:
         self._request: str | None = None
         self._reason = ""
         self._opened_at = self._last_in = self._last_out = now()
+        self._closed_at = 0.0  # one half of it
         self._log = log.bind(address=transport.address)
         self.session: EdgeSession | None = None
         self.q = 0  # the last of the session's deliveries that was written
@@ -137,7 +146,7 @@ class ComponentStream:
 
     def receive_data(self, data: bytes) -> None:
         """Bytes from the component, however cut."""
-        if self._state is State.BOUND:
+        if self._state in _READING:
             self._last_in = self._now()
             self._handle_all(self._parser.feed(data))
             return
@@ -156,6 +165,9 @@ class ComponentStream:
         """The component has half-closed its connection: as if it had closed the stream. It may still read."""
         if self._state is State.CLOSED:
             return
+        if self._state is State.LEAVING:
+            self._end("system-shutdown")
+            return
         if self._state is not State.HEADER:  # else there is no stream of ours to close
             self._transport.write(CLOSE_STREAM)
         self._end("component" if self._state is State.CLOSING else "component-eof")
@@ -164,7 +176,7 @@ class ComponentStream:
         """The connection is gone. Only now the owner is told: what the component has got is known no sooner, and what
         it has not got is given to another connection."""
         if self._state is not State.CLOSED:
-            self._end("component" if self._state is State.CLOSING else "connection-lost")
+            self._end(_LOST.get(self._state, "connection-lost"))
         if self.session is not None:
             self._edge.detach(self.session, self._reason)
 
@@ -172,8 +184,11 @@ class ComponentStream:
         """About once a second: time-outs and keepalive. A component may be silent for as long as it likes."""
         now = self._now()
         if self._state is State.CLOSING:
-            if now - self._last_in > CLOSE_WITHIN_S:
+            if now - self._closed_at > CLOSE_WITHIN_S:
                 self._finish_close()
+        elif self._state is State.LEAVING:
+            if now - self._closed_at > LEAVE_WITHIN_S:
+                self._end("system-shutdown")
         elif self._state is not State.BOUND:
             if now - self._opened_at > self._settings.login_timeout_s:
                 self.fail(errors.ConnectionTimeout("The handshake was not done in time."))
@@ -189,7 +204,7 @@ class ComponentStream:
                 self._submit(event)
             else:
                 self._handle(event)
-            if self._state is not State.BOUND:
+            if self._state not in _READING:
                 return
 
     def _negotiate(self) -> None:
@@ -316,7 +331,7 @@ class ComponentStream:
 
     def _refuse(self, stanza: Stanza, from_: str, fault: StanzaError) -> None:
         """A stanza that nobody can be the addressee of. The error comes from where the component is attached."""
-        if is_answerable(stanza):
+        if is_answerable(stanza) and self._state is State.BOUND:
             self._transport.write(encode(error(stanza._replace(to=self._domain, from_=from_), fault)))
 
     # --- the sink of the session (cluster/edge.py)
@@ -340,6 +355,8 @@ class ComponentStream:
         elif self._state is State.BOUND:
             self._transport.write(CLOSE_STREAM)
             self._end("revoked")
+        elif self._state is State.LEAVING:
+            self._end("system-shutdown")
 
     def pause_reading(self) -> None:
         """Too much is unconfirmed."""
@@ -358,12 +375,15 @@ class ComponentStream:
     def _on_close(self) -> None:
         """The component closes its stream; ours closes when everything it sent is confirmed."""
         session = self.session
+        if self._state is State.LEAVING:
+            self._end("system-shutdown")
+            return
         if session is None:
             self._transport.write(CLOSE_STREAM)
             self._end("component")
             return
         self._state = State.CLOSING
-        self._last_in = self._now()
+        self._closed_at = self._now()
         self._edge.written(session, self.q)  # it reads on until our end of the stream comes
         self._edge.detach(session, "component")
 
@@ -372,8 +392,14 @@ class ComponentStream:
         self._end("component")
 
     def shut_down(self) -> None:
-        """The process drains: the component is to come back elsewhere (RFC 6120, 4.9.3.20)."""
-        self.fail(errors.SystemShutdown())
+        """The process drains: the component is to come back elsewhere (RFC 6120, 4.9.3.20). What it has sent before it
+        reads so is taken: it has no other way to know what was."""
+        if self._state is State.BOUND:
+            self._write_error(errors.SystemShutdown())
+            self._state = State.LEAVING
+            self._closed_at = self._now()
+        elif self._state is not State.LEAVING:
+            self.fail(errors.SystemShutdown())
 
     def fail(self, fault: StreamError) -> None:
         """Close the stream with an error, opening it first where that has not happened yet (RFC 6120, 4.9.1.2)."""
@@ -381,13 +407,17 @@ class ComponentStream:
             return
         if self._state is State.HEADER:
             self._open()
+        if self._state is not State.LEAVING:
+            self._write_error(fault)
+        self._end(fault.condition)
+
+    def _write_error(self, fault: StreamError) -> None:
         stats.stream_error(fault.condition)
         self._transport.write(fault.to_bytes() + CLOSE_STREAM)
-        self._end(fault.condition)
 
     def _end(self, reason: str) -> None:
         """Nothing is read or written any more; `connection_lost` follows."""
-        was_bound = self._state in (State.BOUND, State.CLOSING)
+        was_bound = self._state in (State.BOUND, State.LEAVING, State.CLOSING)
         self._state = State.CLOSED
         self._reason = reason
         self._parser.close()

@@ -26,7 +26,7 @@ from s2s.component_listener import ComponentListener, Connection
 from s2s.components import ComponentStream, State
 from tests.support.cluster import FACTOR, deadline
 from tests.support.streams import DOMAIN, Router, sample, stream_error
-from xmpp import ns
+from xmpp import errors, ns
 from xmpp.stanza import HAS_BODY, message
 
 ADDRESS: Final = "127.0.46.1"
@@ -348,7 +348,10 @@ def test_what_was_flushed_before_the_end_is_acknowledged_before_the_session_ends
                 await asyncio.sleep(0)
                 n += 1
             draining = asyncio.ensure_future(server.listener.drain())
-            await until(lambda: connection.stream.state is State.CLOSED, "the drain has begun")
+            await until(lambda: connection.stream.state is State.LEAVING, "the drain has begun")
+            assert session.acknowledged < n
+            client.send(CLOSE)
+            await until(lambda: connection.stream.state is State.CLOSED, "the stream is over")
             assert session.acknowledged < n
             transport.resume_reading()
             written = await client.rest()
@@ -407,7 +410,7 @@ def test_a_component_that_does_not_read_the_end_is_not_waited_for(monkeypatch: p
             connection = server.only
             for n in range(100):
                 server.deliver(inner=big(n))
-            connection.stream.shut_down()
+            connection.stream.fail(errors.Reset())
             server.listener.flush()
             await asyncio.sleep(0)
             server.listener.check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha1
 from itertools import count
@@ -14,7 +15,7 @@ from structlog.testing import capture_logs
 from cluster.edge import HELD_STANZAS, Edge
 from cluster.wire import ATTACH, DETACH, SUBMIT, SessionId
 from s2s.component_metrics import CLOSE_REASONS, stats
-from s2s.components import CLOSE_WITHIN_S, ComponentSettings, ComponentStream, State
+from s2s.components import CLOSE_WITHIN_S, LEAVE_WITHIN_S, ComponentSettings, ComponentStream, State
 from tests.support.streams import DOMAIN, Clock, FakeTransport, Router, sample, stanza_error, stream_error
 from xmpp import errors, ns
 from xmpp.stanza import HAS_ERROR, message
@@ -564,11 +565,56 @@ def test_a_drain_tells_components_to_come_back_elsewhere() -> None:
     talk = Talk()
     talk.join()
     sid = talk.sid
-    talk.stream.shut_down()
+    before = sample("stentor_components_stream_errors_total", condition="system-shutdown")
+    for _ in range(3):
+        talk.stream.shut_down()
     assert stream_error(talk.heard()) == "system-shutdown"
+    assert sample("stentor_components_stream_errors_total", condition="system-shutdown") == before + 1
+    assert talk.say(CLOSE) == ""
+    assert talk.transport.is_closed
     assert talk.router.of_kind(DETACH) == [], "what it has got is not known yet"
     talk.lose()
     assert talk.router.of_kind(DETACH) == [(sid, 1, "system-shutdown")]
+
+
+def test_what_a_component_sends_before_it_has_read_of_the_drain_is_taken() -> None:
+    talk = Talk()
+    talk.join()
+    talk.stream.shut_down()
+    talk.heard()
+    written = talk.say(f"<message to='{ROMEO}' id='1'/><message id='2'/>", f"<message to='{ROMEO}' id='3'/>{CLOSE}")
+    assert written == "", "our half of the stream is closed"
+    assert [stanza.id for stanza in talk.router.submitted()] == ["1", "3"]
+
+
+def left(talk: Talk) -> None:
+    talk.tick(LEAVE_WITHIN_S - 1)
+    talk.say(f"<message to='{ROMEO}'/>")  # does not put off the end
+    assert not talk.transport.is_closed
+    talk.tick(2)
+
+
+@pytest.mark.parametrize(
+    ("act", "reason"),
+    [
+        (left, "system-shutdown"),
+        (lambda talk: talk.stream.receive_eof(), "system-shutdown"),
+        (lambda talk: talk.stream.connection_lost(), "system-shutdown"),
+        (lambda talk: talk.router.revoke(talk.sid, "conflict"), "system-shutdown"),
+        (lambda talk: talk.say("<!-- -->"), "restricted-xml"),
+        (lambda talk: talk.say(f"<message from='{ROMEO}' to='{ROMEO}'/>"), "invalid-from"),
+    ],
+)
+def test_a_stream_whose_half_is_closed_ends_without_another_word(act: Callable[[Talk], object], reason: str) -> None:
+    talk = Talk()
+    talk.join()
+    talk.stream.shut_down()
+    talk.heard()
+    before = closed(reason)
+    act(talk)
+    assert talk.heard() == ""
+    assert talk.transport.is_closed
+    assert closed(reason) == before + 1
 
 
 def test_a_drain_reaches_a_component_that_has_not_said_anything_yet() -> None:
