@@ -159,7 +159,7 @@ class RouterApplication:
             secret,
             self._map,
             self._incarnation,
-            {"dialback": dialback},
+            self._federation_calls(dialback),
         )
         await store.listen("stentor", self._ownership.wake)
         process.essential("ownership", self._ownership.run())
@@ -216,6 +216,20 @@ class RouterApplication:
             task.cancel()
         if self._store is not None:
             await self._store.close()
+
+    def _federation_calls(self, dialback: bytes) -> dict[str, Callable[..., Any]]:
+        """What s2s processes must have alike (the secret of dialback keys, XEP-0185), and what operators ask."""
+
+        def retry(domain: str) -> bool:
+            found: list[bool] = []
+            self._around(lambda: found.append(self._dialing.retry(domain)))
+            return found[0]
+
+        return {
+            "federation.facts": lambda: {"dialback": dialback},
+            "peers.list": lambda: [tuple(status) for status in self._dialing.status()],
+            "peers.retry": retry,
+        }
 
     def _stream_features(self) -> dict[str, bytes]:
         """What routers add to the features of an authenticated stream, by domain."""

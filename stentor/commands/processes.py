@@ -21,9 +21,7 @@ def c2s(config_file: str | None) -> int:
     return process.main(application, config)
 
 
-@click.command()
-@click.option("--config", "config_file", metavar="FILE", help="Configuration file")
-def s2s(config_file: str | None) -> int:
+def run_s2s(config_file: str | None) -> int:
     """Run one process that faces other servers and components, as a pod does."""
     config = load_config(config_file)
     from s2s.service import application

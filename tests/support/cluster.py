@@ -108,6 +108,11 @@ class RunningCluster:
         """The supervisor."""
         return self._process.pid
 
+    @property
+    def certificate(self) -> Path:
+        """The self-signed certificate, for clients to trust."""
+        return self.directory / "tls" / "self-signed.crt"
+
     def tls(self) -> ssl.SSLContext:
         """A client's TLS settings that trust nothing but let everything pass: the certificate is self-signed."""
         context = ssl.create_default_context()
@@ -124,9 +129,9 @@ class RunningCluster:
         """The process called `node`, None while it is dead."""
         return next((process for process in self.processes() if process.node == node), None)
 
-    def account(self, name: str = "user", password: str = "secret") -> Account:
-        """A new account with a name of its own."""
-        jid = f"{name}-{next(_names)}@{self.domain}"
+    def account(self, name: str = "user", password: str = "secret", domain: str = "") -> Account:
+        """A new account with a name of its own, of the first domain or this one."""
+        jid = f"{name}-{next(_names)}@{domain or self.domain}"
         self.api.call("POST", "/users", {"jid": jid, "password": password})
         return Account(jid, password)
 
