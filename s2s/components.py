@@ -153,11 +153,12 @@ class ComponentStream:
         if self._state in (State.CLOSING, State.CLOSED):
             return  # RFC 6120, 4.4: who has closed its stream sends nothing more
         self._parser.push(data)
+        if self._is_held:
+            self._transport.pause_reading()  # until the answer is there
+            return
         self._before_login += len(data)
         if self._before_login > BEFORE_LOGIN_BYTES:
             self.fail(errors.StreamPolicyViolation("Too much data before authentication."))
-        elif self._is_held:
-            self._transport.pause_reading()  # until the answer is there
         else:
             self._negotiate()
 

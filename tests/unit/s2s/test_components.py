@@ -249,7 +249,7 @@ def test_input_waits_while_the_owner_is_asked() -> None:
     talk.router.is_answering = False
     talk.say(header(), handshake())
     assert talk.stream.state is State.ATTACHING
-    assert talk.say(f"<message to='{ROMEO}' id='1'/>") == ""
+    assert talk.say(f"<message to='{ROMEO}' id='1'><body>{'x' * 20_000}</body></message>") == ""
     assert talk.is_read() is False
     talk.router.is_answering = True
     talk.router.pump()
