@@ -149,7 +149,7 @@ class Federation:
         """The server of a stream that is being connected is found. True if another stream goes there already, and
         takes other domains, too (XEP-0220, 2.6.2): the stream is over, what was wanted of it goes on there."""
         self._targets[stream] = (host, port)
-        if stream.remote in self._alone:
+        if stream.is_alone or stream.remote in self._alone:
             return False
         for other, target in self._targets.items():
             if other is not stream and target == (host, port) and other.is_multiplexing:
@@ -237,7 +237,7 @@ class Federation:
 
     def apart(self, remote: str, local: str) -> None:
         """A pair needs a stream of its own."""
-        self._open(remote, local).want(remote, local)
+        self._open(remote, local, is_alone=True).want(remote, local)
 
     def _note(self, pair: tuple[str, str], problem: Problem) -> None:
         failure = self._failures.pop(pair, None)
@@ -277,9 +277,11 @@ class Federation:
         streams = self._outgoing.get(remote, ())
         return next((stream for stream in streams if stream is not except_for and stream.state not in ENDING), None)
 
-    def _open(self, remote: str, local: str, *, can_external: bool = True) -> OutgoingStream:
+    def _open(
+        self, remote: str, local: str, *, can_external: bool = True, is_alone: bool = False
+    ) -> OutgoingStream:  # fmt: skip
         stream = OutgoingStream(
-            self._edge, self._settings, self, self._now, remote, local, can_external=can_external
+            self._edge, self._settings, self, self._now, remote, local, can_external=can_external, is_alone=is_alone
         )  # fmt: skip
         self.streams[stream] = None
         self._serves[stream] = []

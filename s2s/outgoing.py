@@ -79,7 +79,7 @@ class OutgoingStream(Stream):
 
     __slots__ = (
         "_can_external", "_features", "_has_dialback", "_is_authenticated", "_quiet_since", "_verifying", "_wants",
-        "is_refused", "local", "problem", "remote",
+        "is_alone", "is_refused", "local", "problem", "remote",
     )  # fmt: skip
 
     direction = OUT
@@ -88,7 +88,7 @@ class OutgoingStream(Stream):
 
     def __init__(
         self, edge: Edge, settings: StreamSettings, host: OutgoingHost, now: Callable[[], float], remote: str,
-        local: str, *, can_external: bool = True,
+        local: str, *, can_external: bool = True, is_alone: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(edge, settings, host, now, State.CONNECTING, None)
         self.remote = remote
@@ -98,6 +98,7 @@ class OutgoingStream(Stream):
         self._verifying: dict[tuple[str, str, str], _Verification] = {}  # (remote, local, stream id)
         self._features = Features()
         self._has_dialback = False  # its header declares the namespace
+        self.is_alone = is_alone  # it may not join another stream
         self._can_external = can_external
         self.is_refused = False  # the peer has offered EXTERNAL, and did not take our certificate
         self._is_authenticated = False  # by SASL

@@ -110,9 +110,10 @@ class Server:
         return [(fields[1], fields[3]) for fields in self.router.of_kind(ATTACH)]
 
     def session(self, remote: str, local: str) -> EdgeSession:
-        """The session of a pair that is authenticated on some stream, the newest."""
-        streams = [stream for stream in reversed(self.streams) if (remote, local) in stream.pairs]
-        session = streams[0].pairs[remote, local].session
+        """The session of a pair that is authenticated on some stream: one that may be sent to before others, and the
+        newest before older ones."""
+        pairs = [stream.pairs[remote, local] for stream in self.streams if (remote, local) in stream.pairs]
+        session = max(enumerate(pairs), key=lambda item: (item[1].sends, item[0]))[1].session
         assert session is not None
         return session
 
@@ -173,6 +174,10 @@ class Talk:
     def is_over(self) -> bool:
         """Whether the connection has been closed."""
         return self.transport.is_closed
+
+    def is_read(self) -> bool:
+        """Whether input is taken."""
+        return self.transport.is_reading
 
 
 class Incoming(Talk):
