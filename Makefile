@@ -43,13 +43,13 @@ faults: install
 bench: install
 	$(BIN)/python -m bench.measure all
 
-# The third-party programs that tests talk to.
+# The third-party programs that tests talk to: Debian's packages, installed where this is root, named where it is not.
 peers:
-	@command -v go-sendxmpp >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends go-sendxmpp </dev/null >/dev/null; } || \
-		{ echo "go-sendxmpp is missing: apt-get install go-sendxmpp" >&2; exit 1; }
+	@tests/peers/install
 
 # After a change of the dependencies in pyproject.toml. Add --upgrade by UV_FLAGS to take newer versions.
 lock: install
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group test --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --quiet $(UV_FLAGS) -o requirements.lock
+	$(BIN)/uv pip compile --group slidge --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --quiet $(UV_FLAGS) -o tests/support/peers/slidge.lock

@@ -194,7 +194,13 @@ class Components(Section):
 
     listen: tuple[str, ...] = Field(default=("127.0.0.1",), min_length=1, description="addresses to listen on")
     port: Port = Field(default=5347, description="port for components; served where domains has any")
-    domains: dict[str, Component] = Field(default={}, description="domain -> {secret, ...}")
+    domains: dict[str, Component] = Field(
+        default={},
+        description="domain -> {secret, balance, queue_s}; secret: what it "
+        "proves itself by, 8 characters at least; balance, with several connections: failover, the oldest gets "
+        "everything, or balanced, each sender has one; queue_s: how long stanzas wait for it while it is away, 0: they "
+        "are bounced",
+    )
 
 
 class Resume(Section):
@@ -217,7 +223,9 @@ class Bus(Section):
     """Between the processes."""
 
     transport: Literal["tcp", "ipc"] = Field(
-        default="tcp", description="ipc: sockets in node.runtime_dir, one host only"
+        default="tcp",
+        description="ipc: sockets in node.runtime_dir, one host only; "
+        "`stentor run` always takes these, `stentor dev` unless tcp is asked for: then ports follow bus.port",
     )
     listen: str = Field(default="0.0.0.0", description="address that the bus listens on, for tcp")
     port: Port = Field(default=7400, description="port of the bus, for tcp")
@@ -555,7 +563,7 @@ def _explained(detail: Any, sources: Mapping[str, str]) -> Problem:
             source, key, "is no setting" if len(location) > 1 else "is no section", _suggestion(key, candidates)
         )
     message = detail["msg"][:1].lower() + detail["msg"][1:]
-    if not is_secret(setting) and isinstance(detail["input"], str | int | float):
+    if not is_secret(setting) and "secret" not in location and isinstance(detail["input"], str | int | float):
         message += f", not {detail['input']!r}"
     field = keys().get(setting)
     if field is not None:

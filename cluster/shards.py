@@ -21,9 +21,10 @@ def shard_of(bare: str) -> Shard:
     return Shard(int.from_bytes(blake2b(bare.encode(), digest_size=8).digest(), "big") % SHARDS)
 
 
-def rendezvous(shard: int, nodes: Iterable[str]) -> str:
-    """The node that should own a shard: the highest hash wins, so a join or leave moves only 1/n of the shards."""
-    return max(nodes, key=lambda node: (blake2b(f"{node}/{shard}".encode(), digest_size=8).digest(), node))
+def rendezvous(key: int | str, nodes: Iterable[str]) -> str:
+    """The node that should own a shard (or speak with a domain): the highest hash wins, so a join or leave moves only
+    1/n of them."""
+    return max(nodes, key=lambda node: (blake2b(f"{node}/{key}".encode(), digest_size=8).digest(), node))
 
 
 @lru_cache(maxsize=64)

@@ -5,6 +5,7 @@ Accounts are read from the database and changed by their owners, wherever those 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -13,8 +14,9 @@ from typing import Any, Final
 from cluster.admin import ApiError, ApiRequest, Route
 from cluster.bus import Bus
 from cluster.shards import ShardMap, shard_of
-from cluster.wire import DRAIN, Incarnation, node_of
+from cluster.wire import DRAIN, Incarnation, Shard, node_of
 from router.calls import CallError, Calls
+from router.dialing import PeerStatus
 from router.settings import Settings
 from storage import accounts, nodes, rosters, sessions
 from storage.pool import is_away
@@ -55,6 +57,8 @@ class Api:
             ("GET", "/sessions", self._sessions),
             ("GET", "/sessions/{jid}", self._session),
             ("DELETE", "/sessions/{jid}", self._kick),
+            ("GET", "/peers", self._peers),
+            ("POST", "/peers/{domain}/retry", self._retry),
             ("GET", "/cluster", self._cluster),
             ("POST", "/cluster/{node}/drain", self._drain),
         ]
@@ -129,6 +133,26 @@ class Api:
             "router": node_of(owner) if owner is not None else None,
             "connected_at": _stamp(row.at),
         }
+
+    # --- other servers and components
+
+    async def _peers(self, request: ApiRequest) -> Any:
+        wanted = request.query.get("domain", "")
+        a_shard_of = {owner: Shard(shard) for shard, owner in enumerate(self._map.owners) if owner is not None}
+        shards = [shard_of(wanted)] if wanted else list(a_shard_of.values())
+        try:
+            answers = await asyncio.gather(*(self._calls.ask("", shard, "peers.list", ()) for shard in shards))
+        except CallError as problem:
+            raise ApiError(503, "a router does not answer", "Try again; stentor cluster status shows them") from problem
+        found = [PeerStatus(*fields)._asdict() for answer in answers for fields in answer]
+        found.sort(key=lambda peer: (peer["domain"], peer["local"]))
+        return {"peers": [peer for peer in found if wanted in ("", peer["domain"])]}
+
+    async def _retry(self, request: ApiRequest) -> Any:
+        domain = self._jid(request.path["domain"]).domain
+        if not await self._call(domain, "peers.retry", domain):
+            raise ApiError(404, f"nothing waits for {domain}", "stentor s2s list shows the domains in use")
+        return {"domain": domain}
 
     # --- the cluster
 

@@ -15,6 +15,7 @@ from cluster.wire import Epoch, Shard
 from router.entity import Entity
 from router.turn import Turn, Write
 from storage.log import FORWARD, FROM_OWNER, Row
+from xmpp.jid import domain_of
 
 BATCH_ITEMS: Final = 512
 
@@ -29,7 +30,7 @@ class Item:
     def __init__(self, main: Turn, then: Callable[[], None] | None, accepts: Key | None = None) -> None:
         self.main = main
         self.parts: list[Turn] = []
-        self.forwards: dict[str, list[Any]] = {}  # bare JID -> stanzas, for recipients owned elsewhere
+        self.forwards: dict[str, list[Any]] = {}  # entity -> stanzas, where it is owned elsewhere
         self.then = then  # runs last, when the item is released
         self.accepts = accepts  # an item that came from another owner (FORWARD): the mark it moved
         self.undecided: list[Key] = []  # its parts' recipients, while it is not known whether it is committed
@@ -209,4 +210,9 @@ class Queue:
 
 def _flagged(rows: Iterable[Row], forwards: dict[str, list[Any]]) -> list[Row]:
     """The sender's rows, with a flag where the recipient's owner is elsewhere: it shall not be forgotten there."""
-    return [Row(*row[:5], FORWARD, *row[6:]) if row.dir == FROM_OWNER and row.peer in forwards else row for row in rows]
+    return [
+        Row(*row[:5], FORWARD, *row[6:])
+        if row.dir == FROM_OWNER and (row.peer in forwards or domain_of(row.peer) in forwards)
+        else row
+        for row in rows
+    ]

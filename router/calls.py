@@ -83,6 +83,7 @@ class Calls:
         secret: bytes,
         shard_map: ShardMap,
         me: Incarnation,
+        others: Mapping[str, Callable[..., Any]],
     ) -> None:
         self._map = shard_map
         self._me = me
@@ -106,6 +107,7 @@ class Calls:
             "admin.kick": self._registration.kick,
             "stream_features": self._features,
         }
+        self._others = others  # what other parts of the router answer at once, by method
 
     def forget(self, bare: str) -> None:
         """The account's credentials have changed: an exchange that has begun does not end with the old ones."""
@@ -122,11 +124,11 @@ class Calls:
         self._effects.send(sender, (ANSWER, request, ok, value))
 
     async def _answer(self, method: str, arguments: tuple[Any, ...]) -> tuple[bool, Any]:
-        run = self._methods.get(method)
-        if run is None:
+        run, answer = self._methods.get(method), self._others.get(method)
+        if run is None and answer is None:
             return False, "feature-not-implemented"
         try:
-            return True, await run(*arguments)
+            return True, answer(*arguments) if answer is not None else await run(*arguments)  # type: ignore[misc]
         except CallError as problem:
             return False, problem.condition
         except StanzaError as fault:

@@ -30,14 +30,16 @@ from cluster.wire import (
     node_of,
 )  # fmt: skip
 from router.entity import Entity, Session
-from router.events import SessionBound, WereRead
+from router.events import BecameReachable, SessionBound, WereRead
 from router.owner import Owner
+from router.peers import LOCAL, SENDS
 from router.resumption import TEMPORARY, Resumption
 from router.turn import Turn
 from storage import sessions as session_rows
 from xmpp.sm import wrapped
 from xmpp.stanza import from_wire
 
+PEER_SESSIONS: Final = 200  # streams of one other domain
 UNACKNOWLEDGED_LIMIT: Final = 1_000  # stanzas a client may leave unread before its session ends
 ANNOUNCE_WITHIN_S: Final = 10.0  # how long a take waits for edges that live but say nothing
 
@@ -62,6 +64,7 @@ class Directory:
         self._settling: dict[Shard, _Settling] = {}
         self._requests: dict[str, Session] = {}  # the last attach request of each session (rule 19)
         self.resumption = Resumption(owner, self._requests, self._refuse)
+        self.on_room: Callable[[Session], None] = lambda session: None  # a peer's stream may carry more
         self._handlers: dict[int, Callable[..., None]] = {
             ATTACH: self._on_attach,
             DETACH: self._on_detach,
@@ -162,7 +165,7 @@ class Directory:
             if now >= settling.deadline:
                 self._settle(shard)
         for session in list(self._owner.sessions.values()):
-            if len(session.unacknowledged) > UNACKNOWLEDGED_LIMIT:
+            if len(session.unacknowledged) > UNACKNOWLEDGED_LIMIT and not session.entity.is_peer:
                 self._end(session, "resource-constraint", "slow-consumer")
         for session in self.resumption.tick(self._owner.settings.resume_timeout_s):
             self._end(session, "", "resume-timeout")
@@ -230,9 +233,11 @@ class Directory:
             return  # rule 19: an owner answers requests of its own epoch only
         entity = owner.entity(bare)
         assert entity is not None
-        owner.when_loaded(entity, partial(self._attach, entity, edge, request, resource))
+        owner.when_loaded(entity, partial(self._attach, entity, edge, request, resource, facts))
 
-    def _attach(self, entity: Entity, edge: Incarnation, request: str, resource: str | None) -> None:
+    def _attach(
+        self, entity: Entity, edge: Incarnation, request: str, resource: str | None, facts: dict[str, Any]
+    ) -> None:
         known = self._requests.get(request)
         if known is not None:
             if known.is_adopted and known.place == edge:
@@ -258,19 +263,26 @@ class Directory:
         session.since = session.last_id = (
             self._owner.ids.last
         )  # what is older is for the archive and the offline store to show
-        self._owner.act(
-            entity, partial(self._bind, session), partial(self.resumption.durable, session, request, session.gen)
-        )
+        if entity.is_peer:
+            session.marks = {LOCAL: str(facts.get(LOCAL, "")), SENDS: bool(facts.get(SENDS))}
+        self._owner.act(entity, partial(self._bind, session), partial(self._bound, session, request, session.gen))
+
+    def _bound(self, session: Session, request: str, gen: int) -> None:
+        self.resumption.durable(session, request, gen)
+        if session.entity.is_peer and session.marks[SENDS]:
+            # Its client knows of it: what has waited follows.
+            self._owner.act(session.entity, lambda turn: self._owner.emit(turn, BecameReachable(session)))
 
     def _make_room(self, entity: Entity) -> None:
         """At the limit of sessions, the oldest gets `conflict`."""
-        while len(entity.sessions) >= self._owner.settings.sessions:
+        limit = PEER_SESSIONS if entity.is_peer else self._owner.settings.sessions
+        while len(entity.sessions) >= limit:
             oldest = min(entity.sessions.values(), key=lambda session: session.bound_at)
             self._end(oldest, "conflict", "too-many-sessions")
 
     def _bind(self, session: Session, turn: Turn) -> None:
         turn.write(session_rows.save, self.resumption.row(session))
-        self._owner.pipeline.emit(turn, SessionBound(session))
+        self._owner.emit(turn, SessionBound(session))
 
     def _refuse(
         self, entity: Entity, edge: Incarnation, request: str, condition: str, text: str, h: int | None = None
@@ -341,6 +353,8 @@ class Directory:
             if id_ is not None and entity.acknowledged(id_):
                 self.resumption.found(entity)
         session.acknowledged = max(session.acknowledged, q)
+        if entity.is_peer:
+            self.on_room(session)
         if session.is_resumable:
             self.resumption.touched(session)
 
@@ -350,7 +364,7 @@ class Directory:
         entity = owner.entity(bare) if ids and owner.tenures[shard] == epoch else None
         if entity is not None:
             entity.remember_read(ids)
-            owner.when_loaded(entity, lambda: owner.act(entity, lambda turn: owner.pipeline.emit(turn, WereRead(ids))))
+            owner.when_loaded(entity, lambda: owner.act(entity, lambda turn: owner.emit(turn, WereRead(ids))))
 
     def _on_detach(self, edge: Incarnation, shard: Shard, epoch: Epoch, sid: SessionId, gen: int, reason: str) -> None:
         if self._owner.tenures[shard] != epoch:

@@ -17,6 +17,7 @@ from xmpp.stanza import Stanza, from_wire
 STATE_VERSION: Final = 1
 UNFINISHED: Final = "unfinished"  # mark of a session: what is under way for it, the next owner has to begin again
 READ_MOST: Final = 2_000
+SAVE_EVERY: Final = 64  # well below what an edge remembers (cluster/edge.py, READ_IDS)
 
 
 class Session:
@@ -135,8 +136,10 @@ class Entity:
         "is_draining",
         "is_enabled",
         "is_loaded",
+        "is_peer",
         "is_settling",
         "key",
+        "lines",
         "local",
         "offline",
         "origin",
@@ -145,13 +148,17 @@ class Entity:
         "sessions",
         "shard",
         "strays",
+        "unsaved",
         "used_at",
         "waiting",
     )
 
     def __init__(self, bare: str, shard: Shard, epoch: Epoch, origin: SessionId) -> None:
         self.bare = bare
-        self.local, _, _ = bare.rpartition("@")
+        self.local, at, _ = bare.rpartition("@")
+        self.is_peer = not at  # the domain of another server or of a component (router/peers.py)
+        self.lines: dict[str, Any] = {}  # of a peer: what waits for it, by the domain that it is from
+        self.unsaved = 0  # of a peer: rows that it has got and the database does not know of
         self.shard = shard
         self.epoch = epoch
         self.key: int | None = None
@@ -183,6 +190,11 @@ class Entity:
     def acknowledged(self, id_: int) -> bool:
         """A client has this row of the log; True where the database ought to hear of it soon."""
         self.delivered = max(self.delivered, id_)
+        if self.is_peer:
+            self.strays.discard(id_)
+            self.remember_read((id_,))
+            self.unsaved += 1
+            return self.unsaved >= SAVE_EVERY
         if len(self.sessions) > 1:
             self.remember_read((id_,))
         if id_ not in self.strays:

@@ -95,10 +95,10 @@ class Outbox:
         held.offered_at = self.now
         return self._queue((turn.origin, to), held)
 
-    def hold_row(self, entity: Entity, session: Session | None, row: Row) -> None:
+    def hold_row(self, entity: Entity, session: Session | None, row: Row, to: str) -> None:
         """A row of the log that its recipient's owner may not have: hold it as the former owner did. `offer_again`
         follows."""
-        self._queue((row.sid, row.peer), Held(row.n, [row.stanza], row.id, entity, session))
+        self._queue((row.sid, to), Held(row.n, [row.stanza], row.id, entity, session))
 
     def _queue(self, key: tuple[int, str], held: Held) -> int:
         session = held.session

@@ -29,8 +29,9 @@ from cluster.wire import (
 from router.batch import Batch, Item, Key, Queue
 from router.contacts import Roster
 from router.entity import UNFINISHED, Entity, Session
-from router.events import LeftUnread, Recovered, SessionClosed
+from router.events import Event, LeftUnread, Recovered, SessionClosed
 from router.outbox import Outbox
+from router.peers import PeerPipeline, carrier
 from router.pipeline import Pipeline
 from router.recipients import content, shown
 from router.settings import Settings
@@ -109,6 +110,7 @@ class Owner:
     ) -> None:
         self.me = me
         self.pipeline = pipeline
+        self.peers = PeerPipeline(pipeline, settings)
         self.settings = settings
         self.effects = effects
         self.map = shard_map
@@ -231,20 +233,22 @@ class Owner:
         entity = self.entities.get(bare)
         if entity is None or entity.epoch != epoch or not entity.is_settling:
             return
+        to_offer: dict[tuple[int, str], None] = {}
         for row in sent:
             sender = self.sessions.get(SessionId(row.sid))
             if sender is not None and sender.entity is entity:
                 sender.logged = max(sender.logged, row.n)
                 sender.seen = max(sender.seen, row.n)
-                if row.forward == TO_FORWARD:
-                    self.outbox.hold_row(entity, sender, row)
+                if row.forward == TO_FORWARD and (place := self._place_of(row.peer)) is not None:
+                    self.outbox.hold_row(entity, sender, row, place)
+                    to_offer[(row.sid, place)] = None
         for session in entity.sessions.values():
             session.conf = next(iter(session.pending)) - 1 if session.pending else session.seen
             self.outbox.conf_rose(session)
-        for sid, peer in dict.fromkeys((row.sid, row.peer) for row in sent if row.forward == TO_FORWARD):
-            self.outbox.offer_again(sid, peer)
+        for sid, place in to_offer:
+            self.outbox.offer_again(sid, place)
         for row in rows:
-            seen_by = shown(entity, row)
+            seen_by = self._shown(entity, row)
             for session, stanza in seen_by:
                 if row.id > session.last_id:
                     self.outbox.deliver(((session, row.id),), stanza)
@@ -253,6 +257,12 @@ class Owner:
                     # Also what was passed on to it later than it would have seen it by itself.
                     _fill(session, row.id, dict(seen_by).get(session, content(entity, row)))
         self._open(entity)
+
+    def _shown(self, entity: Entity, row: Row) -> list[tuple[Session, Stanza]]:
+        if not entity.is_peer:
+            return shown(entity, row)
+        session = carrier(entity, row.stanza, self.settings)
+        return [(session, row.stanza)] if session is not None and row.id not in entity.read else []
 
     def _open(self, entity: Entity) -> None:
         entity.is_settling = False
@@ -264,7 +274,7 @@ class Owner:
 
     def _recover(self, session: Session) -> None:
         if self.sessions.get(session.sid) is session:
-            self.act(session.entity, lambda turn: self.pipeline.emit(turn, Recovered(session)))
+            self.act(session.entity, lambda turn: self.emit(turn, Recovered(session)))
 
     def loaded(self, bare: str, epoch: Epoch, found: Loaded) -> None:
         """The database's answer about an entity; its waiting inputs run now."""
@@ -273,7 +283,10 @@ class Owner:
             return
         entity.key = found.key
         entity.is_enabled = found.is_enabled
-        if found.key is None:
+        if entity.is_peer:
+            delivered, rows = found.values
+            self.peers.assign(entity, delivered, rows, self.now)
+        elif found.key is None:
             entity.roster, entity.blocks, entity.data = Roster(), set(), {}
         else:
             assigns = [assign for feature in self.pipeline.features for _, assign in feature.loaders]
@@ -348,7 +361,7 @@ class Owner:
         if len(self.queue) >= WAITING_ITEMS:
             return
         stanza = from_wire(fields)
-        if stanza.from_ != session.jid:
+        if stanza.from_ != session.jid and not session.entity.is_peer:
             self.rejected += 1  # `from` is stamped at the edge and checked here
             stanza = stanza._replace(from_=session.jid)
         session.seen = n
@@ -378,7 +391,7 @@ class Owner:
     def _submitted(self, session: Session, n: int, stanza: Stanza, is_again: bool) -> None:
         turn = Turn(session.entity, session, stanza, self.settings, self.now, session.sid, n, self.ids)
         turn.is_again = is_again
-        self.pipeline.outgoing(turn, stanza)
+        (self.peers if session.entity.is_peer else self.pipeline).outgoing(turn, stanza)
         self.finish(turn)
         if not session.pending:
             session.conf = session.seen
@@ -435,12 +448,13 @@ class Owner:
         """The recipient's turn: each stanza of a bundle stands for itself, a refused one takes nothing with it."""
         entity.counter += 1
         turn = Turn(entity, None, bundle[0], self.settings, now, entity.origin, entity.counter, self.ids, key, above)
+        pipeline = self.peers if entity.is_peer else self.pipeline
         if len(bundle) == 1:
-            self.pipeline.incoming(turn, bundle[0])
+            pipeline.incoming(turn, bundle[0])
             return turn
         for stanza in bundle:
             turn.stanza = stanza
-            self.pipeline.incoming(turn, stanza)
+            pipeline.incoming(turn, stanza)
             turn.keep()
         return turn
 
@@ -515,6 +529,13 @@ class Owner:
         run(turn)
         self.finish(turn, then)
 
+    def emit(self, turn: Turn, event: Event) -> None:
+        """Tell whoever it concerns what has happened to an entity."""
+        if turn.entity.is_peer:
+            self.peers.emit(turn, event)
+        else:
+            self.pipeline.emit(turn, event)
+
     def answered(self, token: int, value: Any) -> None:
         """The answer to a turn's request: its `then` runs as a turn of the same entity and session."""
         asked = self._asked.pop(token, None)
@@ -586,30 +607,41 @@ class Owner:
         sends = turn.sends
         if len(sends) == 1 and len(sends[0][1]) == 1:
             stanza, (to,) = sends[0]
-            if self._is_local(turn, stanza, to):
+            place = self._place_of(to)
+            if place == to:
                 self._route_to(item, to, [stanza])
+            elif place is not None:
+                self._route_to(item, place, [_addressed(stanza, to)])
+            else:
+                self._bounce(turn, stanza, to)
             return
         bundles: dict[str, list[Stanza]] = {}
-        # A refusal by `_is_local` appends to the turn's deliveries, never to `sends`: errors to oneself are delivered.
+        # `_bounce` appends to the turn's deliveries, never to `sends`: errors to oneself are delivered.
         for stanza, recipients in list(sends):
             for to in recipients:
-                if self._is_local(turn, stanza, to):
-                    bundles.setdefault(to, []).append(stanza)
-        for to, bundle in bundles.items():
-            self._route_to(item, to, bundle)
+                place = self._place_of(to)
+                if place is not None:
+                    bundles.setdefault(place, []).append(stanza if place == to else _addressed(stanza, to))
+                else:
+                    self._bounce(turn, stanza, to)
+        for place, bundle in bundles.items():
+            self._route_to(item, place, bundle)
 
-    def _is_local(self, turn: Turn, stanza: Stanza, to: str) -> bool:
-        """Whether the recipient is an entity of this cluster; if not, its sender gets the error that says why."""
+    def _place_of(self, to: str) -> str | None:
+        """The entity where what is sent to a bare JID goes: an account here, else the peer of its domain; None where
+        there is none."""
         _, at, domain = to.rpartition("@")
-        if domain not in self.settings.domains:
-            self._bounce(turn, stanza, to, RemoteServerNotFound())
-            return False
-        if not at:
-            self._bounce(turn, stanza, to, ServiceUnavailable())  # the domain itself is no entity here
-            return False
-        return True
+        settings = self.settings
+        if domain in settings.domains:
+            return to if at else None
+        if settings.reaches_others or domain in settings.components:
+            return domain
+        return None
 
-    def _bounce(self, turn: Turn, stanza: Stanza, to: str, fault: StanzaError) -> None:
+    def _bounce(self, turn: Turn, stanza: Stanza, to: str) -> None:
+        fault: StanzaError = RemoteServerNotFound("This server speaks to no others.")
+        if to in self.settings.domains:
+            fault = ServiceUnavailable()  # the domain itself is no entity
         if stanza.kind == stanzas.PRESENCE or not stanzas.is_answerable(stanza) or turn.session is None:
             return
         error = stanzas.error(stanza, fault)
@@ -763,12 +795,12 @@ class Owner:
     def _ended(self, session: Session, condition: str, reason: str) -> None:
         def run(turn: Turn) -> None:
             turn.write(session_rows.delete, session.sid)
-            self.pipeline.emit(turn, SessionClosed(session, reason))
+            self.emit(turn, SessionClosed(session, reason))
 
         def released() -> None:
             # Everything that was decided before has been delivered by now: what of it the client never got is left.
             self._revoke(session, condition)
-            self.act(session.entity, lambda turn: self.pipeline.emit(turn, LeftUnread(session)))
+            self.act(session.entity, lambda turn: self.emit(turn, LeftUnread(session)))
 
         self.act(session.entity, run, released, (session.sid, session.seen + 1))
 
@@ -813,7 +845,12 @@ class Owner:
     def _demoted(self, item: Item, part: Turn) -> None:
         """Rule 13: the recipient's shard went away between turn and commit: its new owner gets the stanzas."""
         to = part.entity.bare
-        item.forwards[to] = [stanza for stanza, recipients in item.main.sends if to in recipients]
+        item.forwards[to] = [
+            stanza if recipient == to else _addressed(stanza, recipient)
+            for stanza, recipients in item.main.sends
+            for recipient in recipients
+            if self._place_of(recipient) == to
+        ]
 
     # --- time
 
@@ -853,9 +890,15 @@ class Owner:
                 not entity.sessions
                 and not entity.waiting
                 and not entity.inputs
+                and not (entity.is_peer and entity.strays)
                 and now - entity.used_at >= ENTITY_LIFE_S
             ):
                 del self.entities[entity.bare]
+
+
+def _addressed(stanza: Stanza, to: str) -> Stanza:
+    """What another domain gets says for whom it is."""
+    return stanza if stanza.to is not None else stanza._replace(to=to)
 
 
 def _nothing() -> None:

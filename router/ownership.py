@@ -15,10 +15,11 @@ from cluster import logs, metrics
 from cluster.bus import Bus
 from cluster.shards import SHARDS
 from cluster.wire import MAP, Epoch, Incarnation, Shard
+from router.dialing import Dialing
 from router.directory import Directory
 from router.owner import Owner
 from router.placement import Plan, Row, plan
-from storage import nodes, sessions, shards
+from storage import nodes, peers, sessions, shards
 from storage.log import id_at
 from storage.pool import is_away
 from storage.store import Store
@@ -40,7 +41,7 @@ class Ownership:
     """The part of one router in the cluster."""
 
     def __init__(
-        self, me: nodes.NodeRow, store: Store, owner: Owner, directory: Directory, bus: Bus,
+        self, me: nodes.NodeRow, store: Store, owner: Owner, directory: Directory, dialing: Dialing, bus: Bus,
         around: Callable[[Callable[[], None]], None], set_clock: Callable[[float], None],
     ) -> None:  # fmt: skip
         self._me = me
@@ -48,6 +49,7 @@ class Ownership:
         self._store = store
         self._owner = owner
         self._directory = directory
+        self._dialing = dialing
         self._bus = bus
         self._around = around  # runs a function as a batch of input of the owner
         self._set_clock = set_clock  # told what the database's clock shows
@@ -155,6 +157,7 @@ class Ownership:
         if not taken:
             return
         rows = await self._store.run(sessions.load_shards, list(taken))
+        waiting = await self._store.run(peers.waiting, list(taken))
         owner = self._owner
         by_shard: dict[Shard, list[sessions.SessionRow]] = {}
         for row in rows:
@@ -167,6 +170,8 @@ class Ownership:
                 self._table[Shard(shard)] = Row(self._incarnation, Epoch(epoch))
                 self._directory.taken(Shard(shard), Epoch(epoch), by_shard.get(Shard(shard), ()))
                 self._owner.map.update(Shard(shard), Epoch(epoch), self._incarnation)
+            for domain in waiting:
+                self._dialing.recover(domain)
             self._tell(list(self._bus.peers), taken)
             self._owner.outbox.owners_changed(Shard(shard) for shard in taken)
 

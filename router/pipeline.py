@@ -77,11 +77,11 @@ class Pipeline:
                 self.tell(turn)
         except StanzaError as fault:
             self.bounced[stanza.kind] += 1
-            _refuse(turn, stanza, fault)
+            refuse(turn, stanza, fault)
         except Exception as bug:
             self.failed[stanza.kind] += 1
             self.record_bug(bug)
-            _refuse(turn, stanza, InternalServerError())
+            refuse(turn, stanza, InternalServerError())
 
     def incoming(self, turn: Turn, stanza: Stanza) -> None:
         """A stanza that arrived for the entity, from itself, another entity or another server (RFC 6121, 8)."""
@@ -96,11 +96,11 @@ class Pipeline:
                 self.tell(turn)
         except StanzaError as fault:
             self.bounced[stanza.kind] += 1
-            _refuse(turn, stanza, fault)
+            refuse(turn, stanza, fault)
         except Exception as bug:
             self.failed[stanza.kind] += 1
             self.record_bug(bug)
-            _refuse(turn, stanza, InternalServerError())
+            refuse(turn, stanza, InternalServerError())
 
     def emit(self, turn: Turn, event: Event) -> None:
         """Tell every feature that asked for this kind of event, and of what it leads to."""
@@ -138,7 +138,7 @@ class Pipeline:
         turn.send(stanza)
 
     def _outgoing_iq(self, turn: Turn, stanza: Stanza) -> None:
-        _check_iq(stanza)
+        check_iq(stanza)
         if _run(self._iq_out, turn, stanza):
             return
         to = stanza.to
@@ -146,10 +146,10 @@ class Pipeline:
         if to is None or to == turn.entity.bare:
             # RFC 6120, 10.3.3: without 'to', the server answers on behalf of the account.
             if is_request:
-                self._handle_iq(turn, stanza, At.OWN)
+                self.handle_iq(turn, stanza, At.OWN)
         elif to in self._domains:
             if is_request:
-                self._handle_iq(turn, stanza, At.SERVER)
+                self.handle_iq(turn, stanza, At.SERVER)
         else:
             turn.send(stanza)
 
@@ -165,12 +165,13 @@ class Pipeline:
             elif stanza.type in ("get", "set"):
                 raise ServiceUnavailable  # RFC 6121, 8.5.3.2.3
         elif stanza.type in ("get", "set"):
-            _check_iq(stanza)
+            check_iq(stanza)
             if not turn.entity.exists:
                 raise ServiceUnavailable  # RFC 6121, 8.5.1
-            self._handle_iq(turn, stanza, At.ACCOUNT)
+            self.handle_iq(turn, stanza, At.ACCOUNT)
 
-    def _handle_iq(self, turn: Turn, stanza: Stanza, at: At) -> None:
+    def handle_iq(self, turn: Turn, stanza: Stanza, at: At) -> None:
+        """Let the feature answer that knows the request; raises where none does."""
         assert stanza.type is not None
         payload = stanza.payload or ""
         handler = self._iq_handlers.get((at, stanza.type, payload))
@@ -192,7 +193,7 @@ def _run(steps: tuple[Step, ...], turn: Turn, stanza: Stanza) -> bool:
     return False
 
 
-def _check_iq(stanza: Stanza) -> None:
+def check_iq(stanza: Stanza) -> None:
     """RFC 6120, 8.2.3: an 'id', one of four types, and for requests exactly one child."""
     if not stanza.id:
         raise BadRequest("An IQ stanza needs an 'id'.")
@@ -202,6 +203,7 @@ def _check_iq(stanza: Stanza) -> None:
         raise BadRequest("An IQ request has exactly one child.")
 
 
-def _refuse(turn: Turn, stanza: Stanza, fault: StanzaError) -> None:
+def refuse(turn: Turn, stanza: Stanza, fault: StanzaError) -> None:
+    """Nothing of what was decided for the stanza happens; its sender is told."""
     turn.drop_effects()
     turn.fail(stanza, fault)

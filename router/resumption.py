@@ -15,6 +15,7 @@ from cluster.wire import ATTACHED, REVOKED, Envelope, Incarnation, SessionId
 from router.client_state import INACTIVE
 from router.entity import Entity, Session
 from router.owner import Owner
+from router.peers import PeerPipeline
 from router.turn import Turn
 from storage import accounts
 from storage import sessions as session_rows
@@ -128,7 +129,9 @@ class Resumption:
     @staticmethod
     def _write_cursor(turn: Turn) -> None:
         entity = turn.entity
-        if entity.key is not None and entity.is_loaded:
+        if entity.is_peer:
+            PeerPipeline.save_cursor(turn)
+        elif entity.key is not None and entity.is_loaded:
             turn.write(accounts.set_delivered, entity.key, entity.delivered, entity.not_delivered())
 
     def _revoke(self, session: Session, place: Incarnation | None, condition: str) -> None:

@@ -15,7 +15,7 @@ from cluster.bus import Bus
 from cluster.config import Config
 from cluster.membership import PeerDown, PeerEvent, PeerUp
 from cluster.process import CannotStart, Drain, Process
-from cluster.shards import ShardMap
+from cluster.shards import ShardMap, shard_of
 from cluster.wire import (
     ACKNOWLEDGED,
     ACTIVITY,
@@ -33,6 +33,7 @@ from cluster.wire import (
     READ,
     RESUME,
     SUBMIT,
+    UNREACHABLE,
     WIRE_VERSION,
     Envelope,
     Epoch,
@@ -43,6 +44,7 @@ from cluster.wire import (
 from router.api import Api
 from router.batch import Batch
 from router.calls import Calls, Passwords
+from router.dialing import Dialing
 from router.directory import Directory
 from router.features import ALL
 from router.features.disco import server_caps
@@ -54,7 +56,7 @@ from router.registration import Registration
 from router.settings import Settings, from_config
 from router.turn import Request
 from storage import log as rows_log
-from storage import migrate, nodes
+from storage import migrate, nodes, peers
 from storage import secrets as stored_secrets
 from storage.log import Row, Wanted
 from storage.pool import StorageError, is_away
@@ -70,6 +72,7 @@ BATCH_APART_S: Final = 0.002  # two transactions start at least so far apart
 RETRY_S: Final = 0.1  # first pause before a batch of unknown outcome is sent again; grows
 RETRY_MOST_S: Final = 2.0
 REPLAY_GROUP: Final = 200  # accounts in one read after a take
+OUTBOUND_DAYS: Final = 3  # nothing waits for another domain for longer than a day (components.domains.queue_s)
 MAINTAIN_S: Final = 3_600.0  # between looks at the log's partitions
 
 _FOR_OWNER: Final = frozenset({SUBMIT, FORWARD, CONFIRM, AGAIN})
@@ -89,6 +92,8 @@ class RouterApplication:
         self._pipeline = Pipeline(ALL, self._settings.domains)
         self._owner = Owner(self._incarnation, self._pipeline, self._settings, self, self._map)
         self._directory = Directory(self._owner, lambda: secrets.token_urlsafe(9))
+        self._dialing = Dialing(self._owner, self._owner.peers)
+        self._directory.on_room = self._dialing.acknowledged
         self._passwords = Passwords()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -133,6 +138,7 @@ class RouterApplication:
         config = self._config
         self._store = store = await self._open_store()
         secret = await store.run(stored_secrets.secret, "fake-salts")
+        dialback = await store.run(stored_secrets.secret, "dialback")
         self._bus = bus = Bus.from_config(
             config, self.role, self._incarnation, self._receive, self._owner_end, self._on_peer
         )
@@ -140,10 +146,20 @@ class RouterApplication:
         me = nodes.NodeRow.of(
             name=config.node.name, incarnation=self._incarnation, role=self.role, address=bus.address, wire=WIRE_VERSION
         )
-        self._ownership = Ownership(me, store, self._owner, self._directory, bus, self._around, self.set_clock)
+        self._ownership = Ownership(
+            me, store, self._owner, self._directory, self._dialing, bus, self._around, self.set_clock
+        )
         registration = Registration(self._owner, self._settings, self._passwords.derive, self._forget_credentials)
         self._calls = calls = Calls(
-            store, self, self._passwords, registration, self._stream_features(), secret, self._map, self._incarnation
+            store,
+            self,
+            self._passwords,
+            registration,
+            self._stream_features(),
+            secret,
+            self._map,
+            self._incarnation,
+            self._federation_calls(dialback),
         )
         await store.listen("stentor", self._ownership.wake)
         process.essential("ownership", self._ownership.run())
@@ -201,6 +217,20 @@ class RouterApplication:
         if self._store is not None:
             await self._store.close()
 
+    def _federation_calls(self, dialback: bytes) -> dict[str, Callable[..., Any]]:
+        """What s2s processes must have alike (the secret of dialback keys, XEP-0185), and what operators ask."""
+
+        def retry(domain: str) -> bool:
+            found: list[bool] = []
+            self._around(lambda: found.append(self._dialing.retry(domain)))
+            return found[0]
+
+        return {
+            "federation.facts": lambda: {"dialback": dialback},
+            "peers.list": lambda: [tuple(status) for status in self._dialing.status()],
+            "peers.retry": retry,
+        }
+
     def _stream_features(self) -> dict[str, bytes]:
         """What routers add to the features of an authenticated stream, by domain."""
         ver = element("ver", ns.ROSTERVER_FEATURE)
@@ -235,6 +265,8 @@ class RouterApplication:
                 self._on_map(envelope[1])
             elif kind == ANSWER and self._calls is not None:
                 self._calls.answered(*envelope[1:4])
+            elif kind == UNREACHABLE:
+                self._dialing.unreachable(sender, *envelope[1:])
             elif kind == DRAIN and self._process is not None:
                 self._process.terminate()
 
@@ -272,6 +304,8 @@ class RouterApplication:
             if isinstance(event, PeerUp):
                 if event.role != "router":
                     self._directory.edge_up(peer)
+                if event.role == "s2s":
+                    self._dialing.edge_up(peer)
                 if self._ownership is not None:
                     self._ownership.peer_up(peer)
                 if event.role == "router":
@@ -279,6 +313,7 @@ class RouterApplication:
                     self._owner.outbox.owners_changed(theirs)
             elif isinstance(event, PeerDown):
                 if event.role != "router":
+                    self._dialing.edge_down(peer)
                     self._directory.edge_down(peer)
                 elif self._ownership is not None:
                     self._ownership.wake()
@@ -292,6 +327,7 @@ class RouterApplication:
             def act() -> None:
                 self._owner.tick()
                 self._directory.tick()
+                self._dialing.tick()
 
             self._around(act)
 
@@ -304,7 +340,11 @@ class RouterApplication:
         """Partitions that will be needed, and those that are too old."""
         store, archive = self._store, self._config.archive
         assert store is not None
-        keep = {rows_log.QUEUE: archive.offline_days, rows_log.ARCHIVE: archive.keep_days}
+        keep = {
+            rows_log.QUEUE: archive.offline_days,
+            rows_log.ARCHIVE: archive.keep_days,
+            rows_log.OUTBOUND: OUTBOUND_DAYS,
+        }
         dropped = await self._again_while_away(lambda: store.run(rows_log.maintain, time.time(), keep))
         if dropped:
             log.info("partitions_dropped", count=len(dropped))
@@ -424,12 +464,21 @@ class RouterApplication:
             self._ownership.wake()
 
     async def _load(self, bare: str, epoch: Epoch) -> None:
-        loaders = [loader for feature in ALL for loader, _ in feature.loaders]
         assert self._store is not None
+        if "@" not in bare:
+            await self._load_peer(bare, epoch)
+            return
+        loaders = [loader for feature in ALL for loader, _ in feature.loaders]
         found = await self._again_while_away(lambda: self._store.load(bare, loaders))  # type: ignore[union-attr]  # asserted
         account, values = found
         loaded = Loaded(None, True, ()) if account is None else Loaded(account.key, account.enabled, values)
         self._around(lambda: self._owner.loaded(bare, epoch, loaded))
+
+    async def _load_peer(self, domain: str, epoch: Epoch) -> None:
+        store, limit = self._store, 2 * self._settings.peer_queue
+        assert store is not None
+        found = await self._again_while_away(lambda: store.run(peers.load, domain, shard_of(domain), limit))
+        self._around(lambda: self._owner.loaded(domain, epoch, Loaded(found.key, True, (found.delivered, found.rows))))
 
     async def _look(self, bare: str, epoch: Epoch, key: int, origin: int, above: int) -> None:
         store = self._store

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cluster.config import Config
+from cluster.config import Component, Config, Policy
 from cluster.metrics import software_version
 
 
@@ -30,6 +31,16 @@ class Settings:
     started_at: float = 0.0  # Unix seconds, for XEP-0012 of the domain
     software_version: str = ""
     show_os: bool = False
+    reaches_others: bool = True  # whether there is federation
+    peer_policy: Policy = "allow"
+    peer_policies: Mapping[str, Policy] = field(default_factory=dict)  # by domain
+    peer_queue: int = 1_000  # stanzas that wait for one domain
+    peer_queue_s: float = 120.0
+    components: Mapping[str, Component] = field(default_factory=dict)  # by domain
+
+    def policy_of(self, domain: str) -> Policy:
+        """Whether another server is spoken to."""
+        return self.peer_policies.get(domain, self.peer_policy)
 
 
 def from_config(config: Config) -> Settings:
@@ -52,4 +63,10 @@ def from_config(config: Config) -> Settings:
         started_at=time.time(),
         software_version=software_version(),
         show_os=config.server.show_os,
+        reaches_others=config.s2s.enabled,
+        peer_policy=config.s2s.policy,
+        peer_policies=config.s2s.domains,
+        peer_queue=config.s2s.queue,
+        peer_queue_s=config.s2s.queue_s,
+        components=config.components.domains,
     )

@@ -28,12 +28,26 @@ from cluster.metrics import software_version
 from cluster.supervisor import AlreadyRunning, Member, RunFile, Supervisor, lock, members, write_private
 from stentor.client import DEFAULT_DATA, Api, Refused, segment
 from stentor.failure import Failed, load_config
-from stentor.server import Stopper, one_host_settings, require_free_ports, supervise
+from stentor.server import (
+    Stopper,
+    one_host_settings,
+    over_tcp,
+    require_free_ports,
+    require_free_public_ports,
+    supervise,
+)
 
 READY_TIMEOUT_S: Final = 60.0
 ACCOUNT_TIMEOUT_S: Final = 15.0
 # Where the configuration says nothing: here nobody waits for a drain, and only this machine may connect.
-DEV_DEFAULTS: Final = {"c2s.listen": ["127.0.0.1"], "drain.window_s": 0.5, "drain.grace_s": 10.0}
+DEV_DEFAULTS: Final = {
+    "c2s.listen": ["127.0.0.1"], "s2s.listen": ["127.0.0.1"], "bus.listen": "127.0.0.1", "drain.window_s": 0.5,
+    "drain.grace_s": 10.0,
+}  # fmt: skip
+PORTS: Final = (
+    "c2s.port", "c2s.tls_port", "s2s.port", "s2s.tls_port", "components.port", "bus.port", "admin.port",
+    "admin.api_port",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +60,7 @@ class Options:
     admins: tuple[str, ...]
     c2s: int
     router: int
+    s2s: int
     listen: tuple[str, ...]
     port_offset: int
     tls: str | None
@@ -63,7 +78,7 @@ def settings(options: Options) -> Config:
     asked = [
         *([_setting("server.domains", options.domains)] if options.domains else []),
         *([_setting("server.admins", options.admins)] if options.admins else []),
-        *([_setting("c2s.listen", options.listen)] if options.listen else []),
+        *([_setting(f"{role}.listen", options.listen) for role in ("c2s", "s2s")] if options.listen else []),
         *([_setting("tls.c2s", options.tls)] if options.tls else []),
         *([_setting("database.url", options.database_url)] if options.database_url else []),
         *options.overrides,
@@ -72,10 +87,15 @@ def settings(options: Options) -> Config:
     more = [_setting(key, value) for key, value in DEV_DEFAULTS.items() if config.source_of(key) == "default"]
     if not config.admin.token:
         more.append(_setting("admin.token", secrets.token_urlsafe(24)))
-    for key in ("c2s.port", "c2s.tls_port", "admin.port", "admin.api_port"):
+    for key in PORTS:
         section, name = key.split(".")
         more.append(_setting(key, getattr(getattr(config, section), name) + options.port_offset))
     return load_config(options.config_file, [*asked, *more])
+
+
+def has_tcp_bus(config: Config) -> bool:
+    """Whether somebody asked for TCP: sockets in a folder do for one machine, but cannot be watched, or cut."""
+    return config.bus.transport == "tcp" and config.source_of("bus.transport") != "default"
 
 
 def data_directory(options: Options) -> Path:
@@ -113,14 +133,20 @@ async def _develop(options: Options, config: Config, stopper: Stopper) -> None:
             stack.enter_context(lock(data))
         except AlreadyRunning as error:
             raise Failed(f"{error}. Stop it, or choose another folder with --data") from None
-        processes = members({"c2s": options.c2s, "router": options.router}, config.admin.port)
+        counts = {"c2s": options.c2s, "router": options.router, "s2s": options.s2s}
+        processes = members(counts, config.admin.port)
         admin_ports = [config.admin.api_port, *(member.admin_port for member in processes)]
         remedy = "Stop what uses it, or shift all ports with --port-offset"
-        require_free_ports(config.c2s.listen, [config.c2s.port, config.c2s.tls_port], remedy)
+        require_free_public_ports(config, options.s2s, remedy)
         require_free_ports([config.admin.host], admin_ports, remedy)
-        runtime = runtime_directory(data)
-        env = _environment() | one_host_settings(runtime, processes)
-        stack.callback(shutil.rmtree, runtime, ignore_errors=True)
+        env = _environment()
+        if has_tcp_bus(config):
+            require_free_ports([config.bus.listen], range(config.bus.port, config.bus.port + len(processes)), remedy)
+            processes = over_tcp(config, processes)
+        else:
+            runtime = runtime_directory(data)
+            env |= one_host_settings(runtime, processes)
+            stack.callback(shutil.rmtree, runtime, ignore_errors=True)
         config = await _with_database(options, config, data, stack)
         config = _with_certificate(options, config, data)
         config_file = data / "stentor.toml"
@@ -188,7 +214,10 @@ def _with_certificate(options: Options, config: Config, data: Path) -> Config:
 
 
 def _facts(config: Config) -> dict[str, Any]:
-    ports = {"c2s": config.c2s.port, "c2s_tls": config.c2s.tls_port, "admin": config.admin.api_port}
+    ports = {
+        "c2s": config.c2s.port, "c2s_tls": config.c2s.tls_port, "s2s": config.s2s.port, "s2s_tls": config.s2s.tls_port,
+        "component": config.components.port, "admin": config.admin.api_port,
+    }  # fmt: skip
     return {
         "domains": list(config.server.domains),
         "ports": ports,
@@ -222,6 +251,12 @@ def _how_to_connect(options: Options, config: Config, data: Path, processes: lis
     yield f"  domains      {', '.join(config.server.domains)}"
     encryption = "STARTTLS" if config.tls.c2s == "required" else "STARTTLS or plain"
     yield f"  clients      {host} port {ports.port} ({encryption}), port {ports.tls_port} (direct TLS)"
+    if options.s2s:
+        s2s = config.s2s
+        yield f"  servers      {s2s.listen[0]} port {s2s.port} (STARTTLS), port {s2s.tls_port} (direct TLS)"
+        if config.components.domains:
+            names = ", ".join(sorted(config.components.domains))
+            yield f"  components   {config.components.listen[0]} port {config.components.port} ({names})"
     for jid, password in options.users:
         yield f"  user         {jid}, password {password}"
     certificate = config.tls.certificate or "as configured"
@@ -233,5 +268,5 @@ def _how_to_connect(options: Options, config: Config, data: Path, processes: lis
         recipient = options.users[-1][0]
         to = f"-u {sender} -p {password} -j {host}:{ports.port} -n {recipient}"
         yield f"  try          echo 'hello' | go-sendxmpp {to}"
-    roles = ", ".join(f"{sum(m.role == role for m in processes)} {role}" for role in ("c2s", "router"))
+    roles = ", ".join(f"{sum(m.role == role for m in processes)} {role}" for role in ("c2s", "router", "s2s"))
     yield f"READY {roles}"

@@ -7,13 +7,16 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from cluster import logs
 from cluster.config import ENV_PREFIX, Config
+from cluster.keys import generate
+from cluster.membership import ROLES
 from cluster.supervisor import Member, NotReady, Supervisor, make_runtime_dir, members
 from stentor.failure import Failed
 
@@ -82,6 +85,15 @@ def require_free_ports(addresses: Iterable[str], ports: Iterable[int], remedy: s
                     raise Failed(f"{address} port {port}: {os.strerror(error.errno or 0)}. {remedy}") from None
 
 
+def require_free_public_ports(config: Config, s2s: int, remedy: str) -> None:
+    """The same for all ports that face outside."""
+    require_free_ports(config.c2s.listen, [config.c2s.port, config.c2s.tls_port], remedy)
+    if s2s and config.s2s.enabled:
+        require_free_ports(config.s2s.listen, [config.s2s.port, config.s2s.tls_port], remedy)
+    if s2s and config.components.domains:
+        require_free_ports(config.components.listen, [config.components.port], remedy)
+
+
 def one_host_settings(runtime_dir: Path, processes: list[Member]) -> dict[str, str]:
     """The settings, as variables, that make processes on one machine find each other by sockets in `runtime_dir`."""
     try:
@@ -95,20 +107,44 @@ def one_host_settings(runtime_dir: Path, processes: list[Member]) -> dict[str, s
     }
 
 
+def over_tcp(config: Config, processes: Sequence[Member]) -> list[Member]:
+    """The same processes, which find each other over TCP instead: their ports follow `bus.port`, in this order, and
+    each role has a key pair of this run."""
+    pairs = {role: generate() for role in ROLES}
+    routers = [number for number, member in enumerate(processes) if member.role == "router"]
+    shared = {
+        f"{ENV_PREFIX}BUS__TRANSPORT": "tcp",
+        f"{ENV_PREFIX}BUS__SEEDS": json.dumps([f"{config.node.advertise}:{config.bus.port + n}" for n in routers]),
+        f"{ENV_PREFIX}BUS__PUBLIC_KEYS": json.dumps({role: public for role, (public, _) in pairs.items()}),
+    }
+    return [
+        replace(
+            member,
+            settings={
+                **shared,
+                f"{ENV_PREFIX}BUS__PORT": str(config.bus.port + number),
+                f"{ENV_PREFIX}BUS__SECRET_KEY": pairs[member.role][1],
+            },
+        )
+        for number, member in enumerate(processes)
+    ]
+
+
 async def serve(config: Config, config_file: Path) -> int:
     """`stentor run`: until a signal comes; returns the exit code."""
     logs.configure(config.log.level, config.log.format, "supervisor")
-    processes = members({"c2s": config.run.c2s, "router": config.run.router}, config.admin.port)
+    run = config.run
+    processes = members({"c2s": run.c2s, "router": run.router, "s2s": run.s2s}, config.admin.port)
     admin_ports = [config.admin.api_port, *(member.admin_port for member in processes)]
     remedy = "Stop what uses it, or set another port or address in the configuration"
-    require_free_ports(config.c2s.listen, [config.c2s.port, config.c2s.tls_port], remedy)
+    require_free_public_ports(config, run.s2s, remedy)
     require_free_ports([config.admin.host], admin_ports, remedy)
     env = {**os.environ, **one_host_settings(config.node.runtime_dir, processes)}
     supervisor = Supervisor(processes, config_file, env, host=config.admin.host)
 
     async def announce() -> None:
         click.echo(
-            f"READY {config.run.c2s} c2s, {config.run.router} routers, domains {', '.join(config.server.domains)}"
+            f"READY {run.c2s} c2s, {run.router} routers, {run.s2s} s2s, domains {', '.join(config.server.domains)}"
         )
 
     stopper = Stopper()

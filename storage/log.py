@@ -20,14 +20,15 @@ FROM_OWNER: Final = 1
 
 QUEUE: Final = 0  # kept until it is delivered
 ARCHIVE: Final = 1
+OUTBOUND: Final = 2  # for another server or a component, until it was handed over
 
 DONE: Final = 0
 FORWARD: Final = 1
 
 ID_BITS: Final = 20  # of an id below the milliseconds
 STEP_BITS: Final = 8  # how far two ids of one millisecond are apart
-PERIOD_MS: Final = {QUEUE: 7 * 86_400_000, ARCHIVE: 30 * 86_400_000}
-_NAMES: Final = {QUEUE: "log_queue", ARCHIVE: "log_archive"}
+PERIOD_MS: Final = {QUEUE: 7 * 86_400_000, ARCHIVE: 30 * 86_400_000, OUTBOUND: 86_400_000}
+_NAMES: Final = {QUEUE: "log_queue", ARCHIVE: "log_archive", OUTBOUND: "log_outbound"}
 AHEAD: Final = 3  # partitions that exist beyond the present one
 MAINTENANCE_LOCK: Final = 0x5374656E746F73  # one process makes partitions at a time
 
@@ -35,7 +36,8 @@ _FIELDS: Final = "shard, owner, id, class, dir, forward, peer, sid, n, head, inn
 
 
 class Row(NamedTuple):
-    """One message in one owner's log. `owner` is the key of an account, `peer` the bare JID of the other party."""
+    """One message in one owner's log. `owner` is the key of an account or of another domain, `peer` the bare JID of the
+    other party (of a row for another domain, the sender's)."""
 
     shard: int
     owner: int
@@ -204,6 +206,21 @@ async def by_ids(conn: Connection, owner: int, ids: Sequence[int]) -> list[Row]:
         f"select {_columns('log')} from log where owner = %s and id = any (%s::int8[]) order by id",
         owner,
         list(ids),
+    )
+
+
+async def above(conn: Connection, owner: int, id_: int, others: Sequence[int], limit: int) -> list[Row]:
+    """The rows of one owner above an id, and these others, in order."""
+    return await _read(
+        conn,
+        f"""
+        select {_columns("log")} from log where owner = %s and (id > %s or id = any (%s::int8[]))
+        order by id limit %s
+        """,
+        owner,
+        id_,
+        list(others),
+        limit,
     )
 
 

@@ -54,7 +54,9 @@ class Count(NamedTuple):
 
 _FULL_JID: Final = "(bare || '/' || resource)"
 _FILTER: Final = """
-    (%s = '' or bare = %s) and (%s = '' or split_part(bare, '@', 2) = %s) and (%s = '' or split_part(node, '#', 1) = %s)
+    position('@' in bare) > 0 -- no streams of other domains
+    and (%s = '' or bare = %s) and (%s = '' or split_part(bare, '@', 2) = %s)
+    and (%s = '' or split_part(node, '#', 1) = %s)
 """
 
 

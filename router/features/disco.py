@@ -71,10 +71,10 @@ def of_server(turn: Turn, iq: Stanza) -> None:
 
 @feature.on_iq("get", ns.DISCO_ITEMS, "query", at=At.SERVER)
 def items_of_server(turn: Turn, iq: Stanza) -> None:
-    """The services of the domain: none yet."""
+    """The services of the domain: its components."""
     if _node(iq, ns.DISCO_ITEMS) is not None:
         raise ItemNotFound
-    turn.answer(iq, items_payload(()))
+    turn.answer(iq, items_payload(tuple((domain, "") for domain in sorted(turn.settings.components))))
 
 
 @feature.on_iq("get", ns.DISCO_INFO, "query", at=At.OWN)

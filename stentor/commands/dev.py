@@ -14,7 +14,8 @@ import click
 @click.option("--admin", "admins", metavar="JID", multiple=True, help="An account that administers the cluster")
 @click.option("--c2s", metavar="N", type=click.IntRange(1, 100), default=2, show_default=True, help="c2s processes")
 @click.option("--router", metavar="N", type=click.IntRange(1, 100), default=2, show_default=True, help="Routers")
-@click.option("--listen", metavar="IP", multiple=True, help="Address for clients [default: 127.0.0.1]")
+@click.option("--s2s", metavar="N", type=click.IntRange(0, 100), default=1, show_default=True, help="s2s processes")
+@click.option("--listen", metavar="IP", multiple=True, help="Address for clients and servers [default: 127.0.0.1]")
 @click.option("--port-offset", metavar="K", type=click.IntRange(0, 50_000), default=0, help="Add K to every port")
 @click.option("--tls", type=click.Choice(["required", "optional"]), help="Whether clients must encrypt")
 @click.option("--database-url", metavar="URL", help="Use this PostgreSQL instead of the embedded one")
@@ -27,6 +28,7 @@ def dev(
     admins: tuple[str, ...],
     c2s: int,
     router: int,
+    s2s: int,
     listen: tuple[str, ...],
     port_offset: int,
     tls: str | None,
@@ -34,7 +36,7 @@ def dev(
     config_file: str | None,
     overrides: tuple[str, ...],
 ) -> int:
-    """Run a whole cluster for development: PostgreSQL, routers, c2s. Ctrl-C ends it."""
+    """Run a whole cluster for development: PostgreSQL, routers, c2s, s2s. Ctrl-C ends it."""
     from stentor.dev import Options, develop
 
     accounts = []
@@ -47,8 +49,8 @@ def dev(
         develop(
             Options(
                 data=data, domains=domains, users=tuple(accounts), admins=admins, c2s=c2s, router=router,
-                listen=listen, port_offset=port_offset, tls=tls, database_url=database_url, config_file=config_file,
-                overrides=overrides,
+                s2s=s2s, listen=listen, port_offset=port_offset, tls=tls, database_url=database_url,
+                config_file=config_file, overrides=overrides,
             )
         )
     )  # fmt: skip

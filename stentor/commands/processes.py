@@ -1,4 +1,4 @@
-"""The processes themselves: `stentor c2s`, `stentor router`, and `stentor run`, which supervises several."""
+"""The processes themselves: `stentor c2s`, `s2s` and `router`, and `stentor run`, which supervises several."""
 
 from __future__ import annotations
 
@@ -16,6 +16,16 @@ def c2s(config_file: str | None) -> int:
     """Run one process that faces clients, as a pod does."""
     config = load_config(config_file)
     from c2s.service import application
+    from cluster import process
+
+    return process.main(application, config)
+
+
+def run_s2s(config_file: str | None) -> int:
+    """Run one process that faces other servers and components, as a pod does."""
+    config = load_config(config_file)
+    from s2s.service import application
+
     from cluster import process
 
     return process.main(application, config)

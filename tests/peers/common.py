@@ -47,6 +47,26 @@ class Inbox(Generic[T]):
             return list(self._items)
 
 
+class Server(Protocol):
+    """Where clients sign in: a cluster of ours, or somebody else's server."""
+
+    @property
+    def host(self) -> str:
+        """Where it listens."""
+
+    @property
+    def port(self) -> int:
+        """The port for STARTTLS."""
+
+    @property
+    def tls_port(self) -> int:
+        """The port for direct TLS."""
+
+    @property
+    def certificate(self) -> Path:
+        """Whom clients are to trust, as PEM."""
+
+
 class Peer(Protocol):
     """A client that is signed in."""
 
@@ -60,11 +80,6 @@ class Peer(Protocol):
 
 First = TypeVar("First", bound=Peer)
 Second = TypeVar("Second", bound=Peer)
-
-
-def certificate(cluster: RunningCluster) -> Path:
-    """The cluster's self-signed certificate, for clients to trust."""
-    return cluster.directory / "tls" / "self-signed.crt"
 
 
 def place(cluster: RunningCluster, jid: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import threading
 from types import TracebackType
 from typing import IO, Final
 
-from tests.peers.common import WAIT_S, Inbox, certificate
+from tests.peers.common import WAIT_S, Inbox
 from tests.support.cluster import FACTOR, Account, RunningCluster
 
 PROGRAM: Final = "go-sendxmpp"
@@ -26,7 +26,7 @@ def command(cluster: RunningCluster, account: Account, *, direct_tls: bool = Fal
 
 def environment(cluster: RunningCluster) -> dict[str, str]:
     """Nobody's own configuration, and the cluster's certificate as the one that Go trusts."""
-    return {**os.environ, "HOME": str(cluster.directory), "SSL_CERT_FILE": str(certificate(cluster))}
+    return {**os.environ, "HOME": str(cluster.directory), "SSL_CERT_FILE": str(cluster.certificate)}
 
 
 def send(

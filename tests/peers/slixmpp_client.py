@@ -19,11 +19,11 @@ import slixmpp
 from slixmpp.exceptions import IqError, IqTimeout
 
 from c2s.channel_binding import tls_exporter
-from tests.peers.common import WAIT_S, Inbox, certificate
-from tests.support.cluster import FACTOR, Account, RunningCluster
+from tests.peers.common import WAIT_S, Inbox, Server
+from tests.support.cluster import FACTOR, Account
 
 PLUGINS: Final = (
-    "xep_0012", "xep_0030", "xep_0048", "xep_0049", "xep_0054", "xep_0077", "xep_0085", "xep_0092", "xep_0191",
+    "xep_0012", "xep_0030", "xep_0045", "xep_0048", "xep_0049", "xep_0054", "xep_0077", "xep_0085", "xep_0092", "xep_0191",
     "xep_0199", "xep_0202", "xep_0203", "xep_0280", "xep_0313", "xep_0352", "xep_0359", "xep_0441",
 )  # fmt: skip
 STREAM_MANAGEMENT: Final = "xep_0198"
@@ -130,7 +130,7 @@ class Slixmpp:
 
     def __init__(
         self,
-        cluster: RunningCluster,
+        server: Server,
         account: Account,
         *,
         direct_tls: bool = False,
@@ -142,10 +142,11 @@ class Slixmpp:
         resumes: bool = False,
         appears: bool = True,
     ) -> None:
-        self.cluster = cluster
+        self.server = server
         self.bare = account.jid
         self.messages: Inbox[Chat] = Inbox("message")
         self.presences: Inbox[Presence] = Inbox("presence")
+        self.occupants: Inbox[Presence] = Inbox("presence in a room")
         self.pushes: Inbox[tuple[str, Contact]] = Inbox("roster push")
         self.states: Inbox[State] = Inbox("chat state")
         self.carbons: Inbox[Carbon] = Inbox("copy")
@@ -207,7 +208,7 @@ class Slixmpp:
         self, account: Account, tls: ssl.TLSVersion | None, mechanism: str | None, exports: bool, registers: bool,
         befriends: bool, resumes: bool,
     ) -> Any:  # fmt: skip
-        context = ssl.create_default_context(cafile=str(certificate(self.cluster)))
+        context = ssl.create_default_context(cafile=str(self.server.certificate))
         if tls is not None:
             context.minimum_version = context.maximum_version = tls
         client: Any = slixmpp.ClientXMPP(account.jid, account.password, sasl_mech=mechanism, ssl_context=context)
@@ -221,6 +222,7 @@ class Slixmpp:
         client.add_event_handler("message", self._on_message)
         client.add_event_handler("message_error", self._on_message)
         client.add_event_handler("presence", self._on_presence)
+        client.add_event_handler("groupchat_presence", self._on_occupant)
         client.add_event_handler("roster_update", self._on_roster)
         client.add_event_handler("chatstate", self._on_state)
         client.add_event_handler("carbon_received", lambda message: self._on_carbon("received", message))
@@ -273,8 +275,8 @@ class Slixmpp:
             client.send_presence()
 
     def _connect(self) -> None:
-        port = self.cluster.tls_port if self._direct_tls else self.cluster.port
-        self._client.connect(self.cluster.host, port)
+        port = self.server.tls_port if self._direct_tls else self.server.port
+        self._client.connect(self.server.host, port)
 
     def _until(self, *events: str) -> asyncio.Future[str]:
         """Done with the first of these events, which it names; it listens from now on."""
@@ -335,6 +337,9 @@ class Slixmpp:
     def _on_presence(self, presence: Any) -> None:
         self.presences.put(Presence(presence["from"].full, presence["type"], presence["status"]))
 
+    def _on_occupant(self, presence: Any) -> None:
+        self.occupants.put(Presence(presence["from"].full, presence["type"], presence["status"]))
+
     def _on_roster(self, iq: Any) -> None:
         if iq["type"] == "set":
             for jid, contact in _contacts(iq).items():
@@ -383,6 +388,25 @@ class Slixmpp:
     def presence(self, from_: str, type: str = "available") -> Presence:
         """The next presence of this type from this full or bare JID."""
         return self.presences.take(lambda p: p.type == type and from_ in (p.from_, p.from_.partition("/")[0]))
+
+    # --- rooms (XEP-0045)
+
+    def join(self, room: str, nick: str) -> None:
+        """Enter a room: all that a room sends at first has come."""
+        wait = WAIT_S * FACTOR
+        self._run(lambda: self._client.plugin["xep_0045"].join_muc_wait(slixmpp.JID(room), nick, timeout=wait))
+
+    def leave(self, room: str, nick: str) -> None:
+        """Leave it."""
+        self._do(lambda: self._client.plugin["xep_0045"].leave_muc(slixmpp.JID(room), nick))
+
+    def occupant(self, jid: str, type: str = "available") -> Presence:
+        """The next presence of this type from somebody in a room, also of oneself."""
+        return self.occupants.take(lambda presence: (presence.from_, presence.type) == (jid, type))
+
+    def say(self, room: str, body: str) -> None:
+        """Send a message to everybody in a room."""
+        self._do(lambda: self._client.send_message(room, body, mtype="groupchat"))
 
     # --- stream management (XEP-0198)
 
@@ -561,6 +585,12 @@ class Slixmpp:
         """XEP-0441."""
         always, never = ([slixmpp.JID(jid) for jid in jids] for jids in (wanted.always, wanted.never))
         self._run(lambda: self._client.plugin["xep_0441"].set_preferences(wanted.default, always, never))
+
+    def register_with(self, service: str) -> None:
+        """XEP-0077, 3.1: register with a service, such as a gateway, that wants to know nothing more."""
+        iq = self._client.make_iq_set(ito=service)
+        iq.enable("register")
+        self._run(iq.send)
 
     def change_password(self, password: str) -> None:
         """XEP-0077, 3.3."""

@@ -25,7 +25,7 @@ from stentor.client import Api
 
 START_S: Final = 90.0
 STOP_S: Final = 30.0
-PORTS: Final = (5222, 5223, 5281, *range(9100, 9116))
+PORTS: Final = (5222, 5223, 5269, 5270, 5281, 5347, *range(7400, 7409), *range(9100, 9116))
 FACTOR: Final = float(os.environ.get("TIMEOUT_FACTOR", "1"))
 
 _names = itertools.count(1)
@@ -108,6 +108,11 @@ class RunningCluster:
         """The supervisor."""
         return self._process.pid
 
+    @property
+    def certificate(self) -> Path:
+        """The self-signed certificate, for clients to trust."""
+        return self.directory / "tls" / "self-signed.crt"
+
     def tls(self) -> ssl.SSLContext:
         """A client's TLS settings that trust nothing but let everything pass: the certificate is self-signed."""
         context = ssl.create_default_context()
@@ -124,9 +129,9 @@ class RunningCluster:
         """The process called `node`, None while it is dead."""
         return next((process for process in self.processes() if process.node == node), None)
 
-    def account(self, name: str = "user", password: str = "secret") -> Account:
-        """A new account with a name of its own."""
-        jid = f"{name}-{next(_names)}@{self.domain}"
+    def account(self, name: str = "user", password: str = "secret", domain: str = "") -> Account:
+        """A new account with a name of its own, of the first domain or this one."""
+        jid = f"{name}-{next(_names)}@{domain or self.domain}"
         self.api.call("POST", "/users", {"jid": jid, "password": password})
         return Account(jid, password)
 

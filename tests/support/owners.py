@@ -23,6 +23,7 @@ from cluster.wire import (
     FORWARD,
     RESUME,
     SUBMIT,
+    UNREACHABLE,
     Envelope,
     Epoch,
     Incarnation,
@@ -30,6 +31,7 @@ from cluster.wire import (
     Shard,
 )
 from router.batch import Batch
+from router.dialing import Dialing
 from router.directory import Directory
 from router.entity import Entity, Session
 from router.feature import Feature, Stage
@@ -38,7 +40,7 @@ from router.owner import Loaded, Owner
 from router.pipeline import Pipeline
 from router.settings import Settings
 from router.turn import Request, Turn
-from storage import accounts, log, sessions, vcards
+from storage import accounts, log, peers, sessions, vcards
 from storage.accounts import Offline
 from storage.log import ARCHIVE, FROM_OWNER, TO_OWNER, Row, Wanted
 from storage.sessions import SessionRow
@@ -50,6 +52,8 @@ ME: Final = Incarnation("router-1#1")
 OTHER: Final = Incarnation("router-2#2")  # owns everything that is not owned here
 EDGE: Final = Incarnation("c2s-1#1")
 EDGE_2: Final = Incarnation("c2s-2#2")
+S2S: Final = Incarnation("s2s-1#1")
+S2S_2: Final = Incarnation("s2s-2#2")
 ROMEO, JULIET, NURSE = f"romeo@{DOMAIN}", f"juliet@{DOMAIN}", f"nurse@{DOMAIN}"
 ORIGIN: Final = 9_000  # the number space of somebody whose owner is elsewhere
 
@@ -93,7 +97,7 @@ class Database:
                 self.sessions[arguments[0].sid] = arguments[0]
             elif statement is sessions.delete:
                 self.sessions.pop(arguments[0], None)
-            elif statement is accounts.set_delivered:
+            elif statement in (accounts.set_delivered, peers.set_delivered):
                 key, delivered, strays = arguments
                 self.cursors[key] = Offline(delivered, tuple(strays))
             else:
@@ -103,9 +107,14 @@ class Database:
     def load(self, bare: str) -> Loaded:
         """As the features' loaders read it."""
         key = self.keys.get(bare)
+        if key is None and "@" not in bare:
+            key = self.keys[bare] = len(self.keys) + 1  # a domain gets a key when it is needed
         if key is None:
             return Loaded(None, True, ())
         delivered, strays = self.cursors.get(key, Offline(0, ()))
+        if "@" not in bare:
+            waiting = [r for r in self._of(key) if r.id > delivered or r.id in strays]
+            return Loaded(key, True, (delivered, waiting))
         ids = [r.id for r in self._of(key) if r.dir == TO_OWNER and (r.id > delivered or r.id in strays)]
         return Loaded(key, bare not in self.disabled, (Offline(delivered, tuple(ids)),))
 
@@ -152,6 +161,8 @@ class OneRouter:
         self.owner = Owner(ME, Pipeline(features, frozenset({DOMAIN})), settings, self, self.map)
         resources = count(1)
         self.directory = Directory(self.owner, lambda: f"r{next(resources)}")
+        self.dialing = Dialing(self.owner, self.owner.peers)
+        self.directory.on_room = self.dialing.acknowledged
         for bare in (ROMEO, JULIET, NURSE):
             self.map.update(shard_of(bare), Epoch(1), OTHER)
         self.take(*owns)
@@ -169,6 +180,8 @@ class OneRouter:
                 rows = [row for row in self.database.sessions.values() if row.shard == shard]
                 self.directory.taken(shard, Epoch(epoch), rows)
                 self.map.update(shard, Epoch(epoch), ME)
+                if "@" not in bare:
+                    self.dialing.recover(bare)
                 self.owner.outbox.owners_changed([shard])
 
         self.around(act)
@@ -186,6 +199,8 @@ class OneRouter:
     def successor(self, *bares: str, epoch: int = 3) -> OneRouter:
         """The next owner, on the same database, when this one is dead."""
         other = OneRouter(owns=(), database=self.database, settings=self.owner.settings)
+        for edge in self.dialing.edges:
+            other.dialing.edge_up(edge)
         other.now, other._ids = self.now + 2, count(10_001)
         other.take(*(bares or (ROMEO, JULIET, NURSE)), epoch=epoch)
         return other
@@ -223,6 +238,9 @@ class OneRouter:
 
     def _handle(self, sender: Incarnation, envelopes: Sequence[Envelope]) -> None:
         for envelope in envelopes:
+            if envelope[0] == UNREACHABLE:
+                self.dialing.unreachable(sender, *envelope[1:])
+                continue
             target = self.owner if envelope[0] in _OF_OWNER else self.directory
             target.receive(sender, envelope[0], envelope[1:])
 
@@ -233,6 +251,7 @@ class OneRouter:
         def act() -> None:
             self.owner.tick()
             self.directory.tick()
+            self.dialing.tick()
 
         self.around(act)
 
@@ -279,11 +298,12 @@ class OneRouter:
         return session
 
     def attach(
-        self, bare: str, resource: str | None, edge: Incarnation = EDGE, *, request: str = "", epoch: int | None = None
-    ) -> str:
+        self, bare: str, resource: str | None, edge: Incarnation = EDGE, *, request: str = "", epoch: int | None = None,
+        facts: dict[str, Any] | None = None,
+    ) -> str:  # fmt: skip
         """ATTACH; returns the request's id."""
         request = request or f"{edge}/{next(self._ids)}"
-        self.receive(edge, (ATTACH, shard_of(bare), epoch or self.epoch(bare), request, bare, resource, {}))
+        self.receive(edge, (ATTACH, shard_of(bare), epoch or self.epoch(bare), request, bare, resource, facts or {}))
         return request
 
     def resume(
@@ -443,8 +463,8 @@ def announcement(
     session: Session, *, n: int | None = None, conf: int | None = None, gen: int | None = None, read_id: int = 0,
     missing: int = 0,
 ) -> tuple[Any, ...]:  # fmt: skip
-    """As the session's edge announces it (cluster/edge.py): it has everything that the owner knows of, but for the last few
-    deliveries."""
+    """As the session's edge announces it (cluster/edge.py): it has everything that the owner knows of, but for the last
+    few deliveries."""
     held = list(session.unacknowledged)[: len(session.unacknowledged) - missing]
     last_id = max([id_ for _, id_, _ in held if id_ is not None], default=0 if missing else session.last_id)
     return (

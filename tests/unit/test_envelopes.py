@@ -11,7 +11,21 @@ import pytest
 
 from cluster import wire
 from cluster.edge import Edge
-from cluster.wire import AGAIN, ARITY, CALL, CONFIRM, DRAIN, FORWARD, FROM_EDGE, FROM_ROUTER, MAP, NODES, SUBMIT
+from cluster.wire import (
+    AGAIN,
+    ARITY,
+    CALL,
+    CONFIRM,
+    DIAL,
+    DRAIN,
+    FORWARD,
+    FROM_ROUTER,
+    FROM_S2S,
+    MAP,
+    NODES,
+    SUBMIT,
+    UNREACHABLE,
+)
 from router.service import _FOR_DIRECTORY, _FOR_OWNER
 from tests.support.owners import OneRouter
 
@@ -29,6 +43,7 @@ def handlers() -> dict[tuple[str, int], tuple[Callable[..., Any], int]]:
     found["owner", SUBMIT] = (router.owner._on_submit, 1)
     found["owner", FORWARD] = (router.owner._on_forward, 1)
     found["owner", CONFIRM] = (router.owner.outbox.confirmed, 0)
+    found["dialing", UNREACHABLE] = (router.dialing.unreachable, 1)
     found["owner", AGAIN] = (router.owner.outbox.offer_again, 0)
     return found
 
@@ -43,7 +58,13 @@ def test_a_handler_takes_what_the_wire_lets_through(who: str, kind: int) -> None
 
 def test_every_kind_has_a_handler() -> None:
     kinds = {kind for _, kind in handlers()}
-    elsewhere = {CALL, DRAIN, MAP, NODES}  # router/service.py, cluster/process.py, cluster/membership.py
-    assert kinds | elsewhere == FROM_EDGE | FROM_ROUTER
+    elsewhere = {
+        CALL,
+        DIAL,
+        DRAIN,
+        MAP,
+        NODES,
+    }  # router/service.py, s2s/service.py, cluster/process.py, cluster/membership.py
+    assert kinds | elsewhere == FROM_S2S | FROM_ROUTER
     assert {kind for who, kind in handlers() if who == "directory"} == _FOR_DIRECTORY
     assert {kind for who, kind in handlers() if who == "owner"} == _FOR_OWNER

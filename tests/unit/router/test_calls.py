@@ -35,7 +35,7 @@ class World:
         shard_map.update(shard_of(JULIET), Epoch(1), ROUTER)
         self.calls = Calls(
             cast(Store, self), cast(Effects, self), self.passwords, cast(Registration, self), {}, b"secret",
-            shard_map, ROUTER,
+            shard_map, ROUTER, {},
         )  # fmt: skip
 
     async def run(self, statement: object, bare: str) -> dict[str, Credentials]:

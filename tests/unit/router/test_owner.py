@@ -3,6 +3,8 @@ database in, envelopes and transactions out. Sessions are in test_directory.py a
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cluster.shards import shard_of
@@ -29,6 +31,7 @@ from tests.support.owners import (
     ORIGIN,
     OTHER,
     ROMEO,
+    SETTINGS,
     OneRouter,
     announcement,
     chat,
@@ -243,11 +246,13 @@ def test_a_recipient_that_is_not_in_memory_gets_it_all_the_same(router: OneRoute
     ("to", "condition"),
     [
         ("friar@elsewhere.example", error("remote-server-not-found", "cancel")),
+        ("elsewhere.example", error("remote-server-not-found", "cancel")),
         ("example.com", error("service-unavailable", "cancel")),
     ],
 )
-def test_what_goes_nowhere_comes_back(router: OneRouter, to: str, condition: str) -> None:
-    session = romeo(router)
+def test_what_goes_nowhere_comes_back(to: str, condition: str) -> None:
+    router = OneRouter(settings=replace(SETTINGS, reaches_others=False))
+    session = router.bind(ROMEO, "orchard")
     router.submit(session, 1, headline("1", to)._replace(type="chat"))
     ((target, (_, _, stanza)),) = router.taken(DELIVER)
     assert target == EDGE

@@ -50,10 +50,10 @@ def test_help_and_version_exit_with_0(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_a_setting_is_shown_with_its_source(capsys: pytest.CaptureFixture[str]) -> None:
-    _, out, _ = run(capsys, "check", "config", "--set", "c2s.port=1234", "--set", "admin.token=secret")
+    _, out, _ = run(capsys, "check", "config", "--set", "c2s.port=1234", "--set", "admin.token=hush")
     assert "c2s.port = 1234  # --set;" in out
     assert "admin.token = (set)" in out
-    assert "secret" not in out.replace("bus.secret_key", "").replace("CurveZMQ secret", "")
+    assert "hush" not in out
 
 
 def test_a_bug_is_one_line_and_exits_with_1(
