@@ -234,6 +234,11 @@ class Stream:
         self._is_held = False
         self._restart()
 
+    def tls_failed(self, problem: str) -> None:
+        """It has failed, and with it the connection."""
+        self._log.info("tls_failed", problem=problem)
+        self.connection_lost()
+
     def taken(self, written: int) -> None:
         """The kernel has taken the first so many stanzas that were written."""
         self._management.taken(written)

@@ -220,7 +220,7 @@ class Outgoing(Talk):
             server.federation.dial(remote, local)
         self.stream: OutgoingStream = server.dialled.pop()
         server.streams.append(self.stream)
-        self.stream.connected(self.transport)
+        self.stream.connected(self.transport, ("host", 5269))
 
     def answer(self, *offers: str, id: str = "D60000229F", db: str = f" xmlns:db='{ns.DIALBACK}'") -> str:
         """The peer's header and features; what was written then."""
@@ -322,7 +322,8 @@ class Network:
         if there is None:
             stream.give_up(Problem("remote-server-not-found", "There is no such domain.", True))
             return
-        if server.federation.join(stream, f"host-{self.servers.index(there)}", 5269):
+        target = f"host-{self.servers.index(there)}", 5269
+        if server.federation.join(stream, *target):
             return
         near = _Wire(server, there.certificate, "192.0.2.2", is_secure=self.is_direct_tls)
         far = _Wire(there, server.certificate, "192.0.2.1", is_secure=self.is_direct_tls)
@@ -331,7 +332,7 @@ class Network:
         server.streams.append(near.stream)
         there.streams.append(far.stream)
         self.wires += [near, far]
-        stream.connected(near)
+        stream.connected(near, target)
 
     def _carry(self, wire: _Wire) -> bool:
         """Bytes of one end to the other; TLS when both ends are ready; the end of the connection."""

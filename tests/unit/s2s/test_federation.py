@@ -183,7 +183,7 @@ def test_a_connection_that_is_never_made_is_given_up() -> None:
     assert [told[2] for told in server.unreachable] == ["remote-server-timeout"]
     assert list(server.federation.streams) == []
     transport = PlainTransport()
-    server.dialled.pop().connected(transport)  # too late
+    server.dialled.pop().connected(transport, ("host", 5269))  # too late
     assert transport.is_closed
 
 
