@@ -37,6 +37,7 @@ REREAD_BYTES: Final = 262_144**2 // (2 * SMALLEST_PIECE)  # so much at least, ho
 _START_TAG: Final = re.compile(rb"""<(?:[^>"']|"[^"]*"|'[^']*')*>""")
 _ATTRIBUTE: Final = re.compile(rb"""\s([^\s=]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
 _LANG: Final = f"{ns.XML} lang"
+_HANDSHAKE: Final = f"{ns.COMPONENT} handshake"  # XEP-0114: the one element of a content namespace that is no stanza
 _COMMON: Final = frozenset({"to", "from", "type", "id", _LANG})
 _UNDEFINED_ENTITY: Final = expat.errors.codes[expat.errors.XML_ERROR_UNDEFINED_ENTITY]
 
@@ -358,7 +359,7 @@ class StreamParser:
     def _other(self, inner: bytes) -> None:
         """A first-level element that is no stanza."""
         namespace, _, local = self._name.rpartition(" ")
-        if namespace == self._content:
+        if namespace == self._content and self._name != _HANDSHAKE:
             raise errors.UnsupportedStanzaType(f"'{local}' is no stanza.")
         text = "" if not inner else _text(inner)
         self._events.append(Element(self._name, self._attributes, inner, text))
