@@ -7,6 +7,7 @@ from typing import Final
 
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 60.0
+ROUNDING: Final = 1e-6  # of a token: else a wait that is too short to move the clock
 
 
 @dataclass(slots=True)
@@ -22,8 +23,9 @@ class Pace:
     def wait_s(self, now: float) -> float:
         """Seconds until one message may be sent, 0 if now."""
         self._count(now)
-        missing = max(0.0, 1.0 - self._tokens) / self.per_second
-        return max(missing, self._paused_until - now, 0.0)
+        missing = 1.0 - self._tokens
+        wait_s = missing / self.per_second if missing > ROUNDING else 0.0
+        return max(wait_s, self._paused_until - now, 0.0)
 
     def take(self, now: float) -> None:
         """One message is sent."""

@@ -33,10 +33,12 @@ class Store:
         self._pending: list[tuple[Work, asyncio.Future[Any]]] = []
         self._pump: asyncio.Task[None] | None = None
         self._db: sqlite3.Connection | None = None
+        self._is_closed = True
 
     async def open(self) -> None:
         """Open or make the file; raises StoreError."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
+        self._is_closed = False
 
     def _open(self) -> None:
         try:
@@ -53,6 +55,7 @@ class Store:
 
     async def close(self) -> None:
         """End what runs, and close the file."""
+        self._is_closed = True
         if self._pump is not None:
             await self._pump
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
@@ -68,6 +71,8 @@ class Store:
 
         Raises StoreError; whatever else `work` raises is raised here, and what it wrote is undone.
         """
+        if self._is_closed:
+            raise StoreError("the store is closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._pending.append((work, future))
         if self._pump is None:
@@ -91,8 +96,7 @@ class Store:
     def _transaction(self, works: list[Work]) -> list[tuple[Any, BaseException | None]]:
         results: list[tuple[Any, BaseException | None]] = []
         db = self._db
-        if db is None:
-            return [(None, StoreError("the store is closed"))] * len(works)
+        assert db is not None
         try:
             db.execute("BEGIN IMMEDIATE")
             for work in works:

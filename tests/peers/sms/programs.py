@@ -14,8 +14,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -23,7 +21,7 @@ from typing import Any, Final
 import pytest
 
 from tests.peers.common import WAIT_S, Inbox
-from tests.support.cluster import FACTOR, deadline, wait_until
+from tests.support.cluster import FACTOR, wait_until
 
 HOST: Final = "127.0.43.1"
 SMSC_FOLDER: Final = Path(__file__).parent
@@ -45,7 +43,9 @@ class Program:
         self.name, self.directory = name, directory
         self._output = directory / f"{name}.log"
         with self._output.open("ab") as output:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=directory)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=directory
+            )
         if port is not None:
             try:
                 wait_until(lambda: self._listens(port), 20, f"{name} listens")
@@ -258,8 +258,8 @@ class Kannel:
         self._sink = _Sink(sink, self.inbox)
         config = directory / "kannel.conf"
         config.write_text(
-            f"group = core\nadmin-port = {admin}\nadmin-port-interface = {HOST}\nsmsbox-port = {box}\n"
-            f"smsbox-port-interface = {HOST}\nadmin-password = a\nbox-allow-ip = \"127.*.*.*\"\ndlr-storage = internal\n"
+            f"group = core\nadmin-port = {admin}\nadmin-interface = {HOST}\nsmsbox-port = {box}\n"
+            f"smsbox-interface = {HOST}\nadmin-password = a\nbox-allow-ip = \"127.*.*.*\"\ndlr-storage = internal\n"
             f"log-file = {directory}/bearerbox.log\n\n"
             f"group = smsc\nsmsc = smpp\nhost = {HOST}\nport = {smsc}\ntransceiver-mode = true\n"
             "smsc-username = kannel\nsmsc-password = k\nsystem-type = \"\"\nsource-addr-ton = 1\nsource-addr-npi = 1\n"
@@ -335,16 +335,3 @@ class _Sink:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
-
-
-def eventually(condition: Callable[[], bool], what: str) -> None:
-    """Wait until it is so."""
-    wait_until(condition, 20, what)
-
-
-def quiet(condition: Callable[[], bool], seconds: float) -> Iterator[None]:
-    """Nothing for a while."""
-    give_up_at = deadline(seconds)
-    while time.monotonic() < give_up_at:
-        assert not condition()
-        yield

@@ -65,6 +65,8 @@ class User:
 
     def close(self) -> None:
         """Sign out."""
+        if self._loop.is_closed():
+            return
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -155,7 +157,9 @@ class User:
     def info(self, jid: str) -> tuple[set[tuple[str, str]], set[str]]:
         """Identities and features."""
         iq = self._run(lambda: self._client.plugin["xep_0030"].get_info(jid=jid, cached=False))
-        return {(category, kind) for category, kind, *_ in iq["disco_info"]["identities"]}, set(iq["disco_info"]["features"])
+        return {(category, kind) for category, kind, *_ in iq["disco_info"]["identities"]}, set(
+            iq["disco_info"]["features"]
+        )
 
     def items(self) -> set[str]:
         """The JIDs that the gateway lists."""
