@@ -45,9 +45,7 @@ bench: install
 
 # The third-party programs that tests talk to.
 peers:
-	@command -v go-sendxmpp >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends go-sendxmpp </dev/null >/dev/null; } || \
-		{ echo "go-sendxmpp is missing: apt-get install go-sendxmpp" >&2; exit 1; }
+	@tests/peers/install
 
 # After a change of the dependencies in pyproject.toml. Add --upgrade by UV_FLAGS to take newer versions.
 lock: install

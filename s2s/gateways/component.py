@@ -63,11 +63,6 @@ class ComponentStream:
         if self.is_accepted and not self.is_over:
             self._output += encode(stanza)
 
-    def send_space(self) -> None:
-        """White space between stanzas, to keep the connection alive (RFC 6120, 4.6.1)."""
-        if self.is_accepted and not self.is_over:
-            self._output += b" "
-
     def close(self) -> None:
         """Say goodbye."""
         if not self.is_over:

@@ -33,7 +33,10 @@ CREATE INDEX parts_queued ON parts (id) WHERE state = 'queued';
 CREATE INDEX parts_of_message ON parts (message);
 CREATE INDEX parts_reported ON parts (smsc_id) WHERE smsc_id IS NOT NULL;
 CREATE INDEX messages_of_user ON messages (user);
-CREATE TABLE early_reports (smsc_id TEXT PRIMARY KEY, state TEXT, error TEXT, at REAL);
+CREATE INDEX messages_by_age ON messages (at);
+CREATE TABLE early_reports (
+    smsc_id TEXT, number TEXT, state TEXT, error TEXT, at REAL, PRIMARY KEY (smsc_id, number)
+) WITHOUT ROWID;
 CREATE TABLE fragments (
     source TEXT, ours TEXT, reference INTEGER, total INTEGER, sequence INTEGER, coding INTEGER, content BLOB, at REAL,
     PRIMARY KEY (source, ours, reference, total, sequence)
@@ -301,18 +304,19 @@ class Book:
         )
         return rows.rowcount
 
-    def add_early_report(self, report: Report, at: float) -> None:
-        """A report that overtook the answer to its submit."""
+    def add_early_report(self, report: Report, number: str, at: float) -> None:
+        """A report from this number that overtook the answer to its submit."""
         self._db.execute(
-            "INSERT OR REPLACE INTO early_reports VALUES (?, ?, ?, ?)",
-            (report.message_id, report.state, report.error, at),
+            "INSERT OR REPLACE INTO early_reports VALUES (?, ?, ?, ?, ?)",
+            (report.message_id, number, report.state, report.error, at),
         )
 
-    def take_early_report(self, smsc_ids: Collection[str]) -> Report | None:
-        """The report that has come already under one of these ids."""
+    def take_early_report(self, smsc_ids: Collection[str], number: str) -> Report | None:
+        """The report from this number that has come already under one of these ids."""
         marks = ", ".join("?" * len(smsc_ids))
         row = self._db.execute(
-            f"DELETE FROM early_reports WHERE smsc_id IN ({marks}) RETURNING smsc_id, state, error", tuple(smsc_ids)
+            f"DELETE FROM early_reports WHERE smsc_id IN ({marks}) AND number = ? RETURNING smsc_id, state, error",
+            (*smsc_ids, number),
         ).fetchone()
         if row is None:
             return None

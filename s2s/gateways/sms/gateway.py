@@ -27,7 +27,7 @@ from s2s.gateways.sms.pace import Pace
 from s2s.gateways.sms.pdu import PduError, ShortMessage
 from s2s.gateways.sms.session import Submitted
 from s2s.gateways.sms.settings import SmsSettings
-from s2s.gateways.sms.store import Store, StoreError
+from s2s.gateways.sms.store import Store, StoreClosed, StoreError
 from xmpp import errors
 from xmpp import stanza as stanzas
 from xmpp.stanza import Stanza
@@ -38,6 +38,7 @@ T = TypeVar("T")
 
 BATCH: Final = 100
 POLL_S: Final = 1.0  # how late a postponed part may be
+GOODBYE_S: Final = 1.0  # time for the SMSC to answer an unbind
 
 
 class Gateway:
@@ -84,11 +85,15 @@ class Gateway:
         await self._is_idle.wait()
         for link in self.links:
             link.unbind()
+        for link in self.links:
+            await wait_for(link.over, GOODBYE_S)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the links, whether the SMSC has answered or not."""
         for link in self.links:
             link.close()
+        for link in self.links:
+            await wait_for(link.over, GOODBYE_S)
 
     @property
     def _is_up(self) -> bool:
@@ -137,6 +142,8 @@ class Gateway:
         while True:
             try:
                 return await self._store.do(work)
+            except StoreClosed:
+                await asyncio.Event().wait()  # the process ends, and cancels this
             except StoreError as error:
                 log.error("store_failed", problem=str(error), key="store.file")
                 await asyncio.sleep(POLL_S)

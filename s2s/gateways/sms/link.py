@@ -60,6 +60,7 @@ class Link:
     failures: int = 0
     _session: Session | None = None
     _writer: asyncio.StreamWriter | None = None
+    over: asyncio.Event = field(default_factory=asyncio.Event)  # it was closed, and `run` has ended
     _closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
@@ -71,11 +72,12 @@ class Link:
             found = status.meaning(ended.status) if ended.status else None
             self.problem = f"{ended.reason}: {found.words} ({found.name})" if found is not None else ended.reason
             if self._closing.is_set():
-                return
+                break
             wait_s = backoff.next_s()
             remedy = {"remedy": found.remedy} if found is not None and found.remedy else {}
             log.warning("smsc_disconnected", reason=self.problem, method=bind, seconds=round(wait_s, 1), **remedy)
             await wait_for(self._closing, wait_s)
+        self.over.set()
 
     @property
     def free(self) -> int:

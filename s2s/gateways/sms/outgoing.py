@@ -22,6 +22,7 @@ from xmpp.xml import element, text_of
 
 TRIES: Final = 4
 FIRST_RETRY_S: Final = 5.0
+EARLY_S: Final = 600.0  # how long a report may be ahead of the answer to its submit
 REPORT_WANTED: Final = 1  # registered_delivery (SMPP 3.4, 5.2.17): success and failure
 
 Result = Literal["accepted", "throttled", "postponed", "refused"]
@@ -109,7 +110,7 @@ def answered(book: Book, settings: SmsSettings, part: int, answer: int, smsc_id:
         return "refused" if answer else "accepted"  # given up meanwhile
     if answer == status.OK:
         book.accepted(part, smsc_id or None)
-        early = book.take_early_report(reports.ids_to_try(smsc_id)) if smsc_id else None
+        early = book.take_early_report(reports.ids_to_try(smsc_id), message.number) if smsc_id else None
         if early is not None:
             _report(book, settings, part, early, now)
         return "accepted"
@@ -141,7 +142,7 @@ def reported(book: Book, settings: SmsSettings, report: Report, number: str, now
     if part is not None:
         _report(book, settings, part, report, now)
     elif report.state not in reports.UNFINISHED:
-        book.add_early_report(report, now)
+        book.add_early_report(report, number, now)
 
 
 def expire(book: Book, settings: SmsSettings, now: float) -> int:
@@ -153,7 +154,7 @@ def expire(book: Book, settings: SmsSettings, now: float) -> int:
             fault = errors.ResourceConstraint("The SMS network is too busy.")
         _bounce(book, settings, message, fault, now)
     book.remove_unreported(now - settings.outgoing.report_s)
-    book.remove_early_reports(now - settings.outgoing.report_s)
+    book.remove_early_reports(now - EARLY_S)
     return len(given_up)
 
 

@@ -44,11 +44,7 @@ Tlvs = dict[int, bytes]
 
 
 class PduError(ValueError):
-    """The bytes are no PDU. If `is_fatal`, the stream cannot be read any further."""
-
-    def __init__(self, text: str, is_fatal: bool = False) -> None:
-        super().__init__(text)
-        self.is_fatal = is_fatal
+    """The bytes are no PDU, or the values fit none."""
 
 
 class Pdu(NamedTuple):
@@ -110,13 +106,13 @@ class Reader:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[Pdu]:
-        """The PDUs that this input completes; raises PduError, fatal, where the length cannot be true."""
+        """The PDUs that this input completes; raises PduError where the length cannot be true."""
         self._buffer += data
         found = []
         while len(self._buffer) >= HEADER.size:
             length, command, status, sequence = HEADER.unpack_from(self._buffer)
             if not HEADER.size <= length <= PDU_BYTES:
-                raise PduError(f"a PDU of {length} bytes", is_fatal=True)
+                raise PduError(f"a PDU of {length} bytes")
             if len(self._buffer) < length:
                 break
             found.append(Pdu(command, status, sequence, bytes(self._buffer[HEADER.size : length])))
@@ -133,7 +129,7 @@ def encode_bind(bind: Bind) -> bytes:
 
 def decode_bind_response(body: bytes) -> str:
     """The SMSC's system_id, "" where it is left out, as it may be with an error status."""
-    return _Fields(body).c_string() if body else ""
+    return body.partition(b"\0")[0].decode("latin-1")
 
 
 def encode_message(message: ShortMessage) -> bytes:
@@ -180,7 +176,7 @@ def encode_message_id(message_id: str) -> bytes:
 
 def decode_message_id(body: bytes) -> str:
     """The message_id of a submit_sm_resp, "" where it is left out."""
-    return _Fields(body).c_string() if body else ""
+    return body.partition(b"\0")[0].decode("latin-1")
 
 
 def _c_string(text: str, limit: int) -> bytes:

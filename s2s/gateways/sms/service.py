@@ -59,7 +59,7 @@ class SmsApplication:
     async def stop(self) -> None:
         """Close links and store."""
         if self._gateway is not None:
-            self._gateway.close()
+            await self._gateway.close()
         await self._store.close()
 
 

@@ -24,6 +24,10 @@ class StoreError(Exception):
     """SQLite has failed; the text is its own."""
 
 
+class StoreClosed(StoreError):
+    """The process ends."""
+
+
 class Store:
     """The file; `open` before and `close` after."""
 
@@ -72,7 +76,7 @@ class Store:
         Raises StoreError; whatever else `work` raises is raised here, and what it wrote is undone.
         """
         if self._is_closed:
-            raise StoreError("the store is closed")
+            raise StoreClosed("the store is closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._pending.append((work, future))
         if self._pump is None:

@@ -16,7 +16,7 @@ import sys
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import pytest
 
@@ -78,7 +78,7 @@ class Program:
             self.kill()
             pytest.fail(f"{self.name} did not stop")
 
-    def __enter__(self) -> Program:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -59,12 +59,10 @@ def test_stanzas_are_sent_once_accepted_and_not_before() -> None:
     early = opened()
     early.data_to_send()
     early.send(message)
-    early.send_space()
     assert early.data_to_send() == b""
     stream = accepted()
     stream.send(message)
-    stream.send_space()
-    assert stream.data_to_send() == b'<message to="a@b" from="plays.shakespeare.lit"><body>x</body></message> '
+    assert stream.data_to_send() == b'<message to="a@b" from="plays.shakespeare.lit"><body>x</body></message>'
 
 
 @pytest.mark.parametrize(

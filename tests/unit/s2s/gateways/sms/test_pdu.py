@@ -57,10 +57,9 @@ def test_pieces_are_put_together(sent: list[Pdu], cuts: list[int]) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 15, pdu.PDU_BYTES + 1, 0xFFFFFFFF])
-def test_a_length_that_cannot_be_is_fatal(length: int) -> None:
-    with pytest.raises(PduError) as caught:
+def test_a_length_that_cannot_be_is_refused(length: int) -> None:
+    with pytest.raises(PduError):
         Reader().feed(struct.pack(">IIII", length, 0, 0, 0))
-    assert caught.value.is_fatal
 
 
 @given(st.binary(max_size=80))
@@ -92,7 +91,7 @@ def test_a_field_that_is_too_long_is_refused(bind: Bind) -> None:
 @given(st.text(st.characters(min_codepoint=1, max_codepoint=255), max_size=64))
 def test_message_ids(message_id: str) -> None:
     assert pdu.decode_message_id(pdu.encode_message_id(message_id)) == message_id
-    assert pdu.decode_message_id(b"") == ""
+    assert pdu.decode_message_id(message_id.encode("latin-1")) == message_id  # COMPAT: SMSCs that leave the end out
 
 
 def test_names() -> None:
