@@ -145,12 +145,9 @@ class Connection:
         answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._pings[id_] = answered
         ping = stanzas.iq(type="get", id=id_, to=self.jid, from_=self.jid, inner=element("ping", ns.PING))
-        if not await self.send([ping]):
-            self._pings.pop(id_, None)
-            return False
         try:
-            async with asyncio.timeout(self.timeout_s):
-                return await answered
+            async with asyncio.timeout(self.timeout_s):  # also of a server that does not read while we do not
+                return await self.send([ping]) and await answered
         except TimeoutError:
             log.warning("component_silent", seconds=self.timeout_s)
             if self._writer is not None:

@@ -323,6 +323,21 @@ def test_what_the_smsc_was_told_is_safe_survives_both_sides(tmp_path: Path) -> N
             assert again.messages.left() == []
 
 
+def test_a_link_that_does_not_answer_is_made_anew(setup: Setup) -> None:
+    smsc = setup.smsc()
+    setup.gateway("smpp.timeout_s=1", "smpp.enquire_link_s=1")
+    smsc.event("bind", status=0)
+    smsc.event("enquire_link")
+    user = setup.user()
+    smsc.order("be_silent", **{"is": True})
+    user.message(NURSE, "hello")
+    assert not smsc.event("submit")["is_answered"]
+    smsc.event("closed")
+    smsc.event("bind", status=0)
+    smsc.order("be_silent", **{"is": False})
+    assert smsc.event("submit", is_answered=True)["text"] == "hello"
+
+
 def test_parts_that_the_smsc_repeats_after_a_break_are_absorbed(setup: Setup) -> None:
     smsc = setup.smsc()
     setup.gateway()

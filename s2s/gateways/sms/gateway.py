@@ -54,6 +54,7 @@ class Gateway:
         self._store = store
         self._pace = Pace(settings.smpp.per_second)
         self._jobs: deque[Job] = deque()
+        self._reading = 0  # what was read from the book under an older number is out of date
         self._in_flight: dict[int, float] = {}  # part -> when it was submitted
         self._noting: set[int] = set()  # parts whose answer is being written to the book
         self._is_idle = asyncio.Event()  # none of either
@@ -173,8 +174,9 @@ class Gateway:
             if self._is_stopping or not sender.free:
                 await self._pause(self._may_submit)
                 continue
-            if not self._jobs and not await self._refill():
-                await self._pause(self._may_submit)
+            if not self._jobs:
+                if not await self._refill():
+                    await self._pause(self._may_submit)
                 continue
             if (wait_s := self._pace.wait_s(loop.time())) > 0:
                 await asyncio.sleep(min(wait_s, POLL_S))
@@ -190,12 +192,19 @@ class Gateway:
             self._pace.take(loop.time())
 
     async def _refill(self) -> bool:
-        """Read what waits; whether anything does that is not on its way."""
-        busy = self._noting | self._in_flight.keys()
+        """Read what waits; whether anything may do that is not on its way."""
+        busy, reading = self._noting | self._in_flight.keys(), self._reading
         now, limit = time.time(), BATCH + len(busy)
         found = await self._write(lambda book: outgoing.due(book, now, limit))
+        if reading != self._reading:
+            return True
         self._jobs.extend(job for job in found if job.part not in busy)
         return bool(self._jobs)
+
+    def _reread(self) -> None:
+        """What was on its way waits again: read anew, so that the first comes first."""
+        self._jobs.clear()
+        self._reading += 1
 
     async def _give_up(self, job: Job, reason: str) -> None:
         now = time.time()
@@ -221,7 +230,7 @@ class Gateway:
         now = time.time()
         if kind == self.links[0].kind:
             self._in_flight.clear()
-            self._jobs.clear()
+            self._reread()
             self._check_idle()
         await self._write(lambda book: book.end_bind(session, now))
         await self._tell(presence.link_changed)
@@ -237,7 +246,6 @@ class Gateway:
         elif meaning.action == "slow":
             log.warning("smsc_throttles", reason=meaning.words, remedy=meaning.remedy or "It is tried again")
             self._pace.throttled(now)
-            self._jobs.clear()  # read again in their order, the refused one first
         task = asyncio.create_task(self._note(answer), name="note")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -248,6 +256,8 @@ class Gateway:
         result = await self._write(lambda book: outgoing.answered(book, self.settings, token, refusal, message_id, now))
         metrics.parts_out.labels(result).inc()
         self._noting.discard(token)
+        if result == "throttled":
+            self._reread()
         self._check_idle()
         self._may_submit.set()
         self._has_stanzas.set()

@@ -30,6 +30,8 @@ _FORBIDDEN: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U001
 
 def received(book: Book, settings: SmsSettings, message: ShortMessage, session: int, now: float) -> int:
     """What to answer to a deliver_sm that came in this SMPP session (they are numbered upwards); `now` is Unix time."""
+    if book.count_stanzas() >= settings.incoming.queue:
+        return status.TRY_LATER
     source = numbers.from_smpp(message.source, settings.numbers.country)
     ours = numbers.from_smpp(message.destination, settings.numbers.country)
     if reports.is_report(message):

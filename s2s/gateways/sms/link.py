@@ -84,11 +84,6 @@ class Link:
         """How many messages may be submitted now."""
         return self._session.free if self._session is not None else 0
 
-    @property
-    def unanswered(self) -> int:
-        """How many are."""
-        return self._session.unanswered if self._session is not None else 0
-
     def submit(self, token: int, message: ShortMessage) -> None:
         """Submit a message, if `free`; the owner hears of it under this token. Raises PduError."""
         assert self._session is not None

@@ -90,11 +90,6 @@ class Session:
         may = self.is_bound and not self.is_over and self.kind != pdu.BIND_RECEIVER
         return self.timing.window - self._submits if may else 0
 
-    @property
-    def unanswered(self) -> int:
-        """How many submitted messages have no answer yet."""
-        return self._submits
-
     def submit(self, token: int, message: ShortMessage, now: float) -> None:
         """Send a message; `Submitted` will tell of it under this token. Raises PduError where it does not fit."""
         body = pdu.encode_message(message)

@@ -150,6 +150,11 @@ class Outgoing(Section):
 class Incoming(Section):
     """Messages from phones."""
 
+    queue: int = Field(
+        default=10_000,
+        ge=1,
+        description="most that may wait for the XMPP server; then the SMSC is told to keep the rest",
+    )
     join_s: int = Field(
         default=600, ge=1, description="a long message that lacks parts after so long is delivered without them"
     )

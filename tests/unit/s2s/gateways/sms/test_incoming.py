@@ -70,6 +70,14 @@ def test_who_is_registered_no_more_gets_nothing(world: World) -> None:
     assert world.receives(b"x") == status.REFUSED
 
 
+def test_the_smsc_keeps_what_would_be_too_much() -> None:
+    world = World("incoming.queue=2", "numbers.default_jid=friar@example.org")
+    assert [world.receives(b"x") for _ in range(3)] == [status.OK, status.OK, status.TRY_LATER]
+    assert world.reports("1") == status.TRY_LATER
+    world.told()
+    assert world.receives(b"x") == status.OK
+
+
 def test_binary_is_refused(world: World) -> None:
     assert world.receives(b"\0\1", data_coding=4) == status.REFUSED
     assert world.receives(b"\5", esm_class=UDHI) == status.REFUSED

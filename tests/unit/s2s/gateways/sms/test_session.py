@@ -48,9 +48,9 @@ def test_a_bind_and_a_submit() -> None:
     (request,) = smsc.sent()
     assert request.command == pdu.SUBMIT_SM
     assert pdu.decode_message(request.body) == HELLO
-    assert smsc.session.unanswered == 1
+    assert smsc.session.free == 9
     assert smsc.answers(request, 0, b"abc\0") == [Submitted(7, 0, "abc")]
-    assert smsc.session.unanswered == 0
+    assert smsc.session.free == 10
 
 
 @pytest.mark.parametrize("kind", [pdu.BIND_TRANSCEIVER, pdu.BIND_TRANSMITTER, pdu.BIND_RECEIVER])
