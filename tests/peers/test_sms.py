@@ -323,6 +323,39 @@ def test_what_the_smsc_was_told_is_safe_survives_both_sides(tmp_path: Path) -> N
             assert again.messages.left() == []
 
 
+def test_messages_from_phones_survive_kills_of_the_gateway(setup: Setup) -> None:
+    """The SMSC repeats what was not answered, as SMSCs do. Each text reaches the user under one id: what comes twice is
+    the gateway's own repetition of what Prosody had not confirmed."""
+    smsc = setup.smsc()
+    gateway = setup.gateway()
+    user = setup.user()
+    user.message(NURSE, "hello")
+    smsc.event("submit")
+    wanted = [f"text {number}" for number in range(1_000)]
+    unanswered = dict.fromkeys(wanted)
+    for is_last in (False, False, False, True):
+        for text in unanswered:
+            smsc.deliver("stentor", NURSE[1:], OURS, text, tag=text)
+        while unanswered:
+            unanswered.pop(smsc.event("delivered", status=0)["tag"])
+            if not is_last:
+                break
+        if not is_last:
+            gateway.kill()
+            smsc.event("closed")  # no answer comes after it
+            for event in smsc.events.left():
+                if event["event"] == "delivered":
+                    unanswered.pop(smsc.event("delivered", tag=event["tag"], status=0)["tag"])
+            gateway = setup.gateway()
+    wait_for_queue(gateway, XMPP_QUEUE, 0)
+    smsc.deliver("stentor", NURSE[1:], OURS, "last")
+    arrived: dict[str, set[str]] = {}
+    while (message := user.text(NURSE)).body != "last":
+        arrived.setdefault(message.body, set()).add(message.id)
+    assert arrived.keys() == set(wanted)
+    assert {text: ids for text, ids in arrived.items() if len(ids) > 1} == {}
+
+
 def test_a_link_that_does_not_answer_is_made_anew(setup: Setup) -> None:
     smsc = setup.smsc()
     setup.gateway("smpp.timeout_s=1", "smpp.enquire_link_s=1")
