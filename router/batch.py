@@ -8,17 +8,19 @@ One batch is in flight at a time, fenced with the epochs under which its turns r
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from cluster.wire import Epoch, Shard
 from router.entity import Entity
 from router.turn import Turn, Write
 from storage.log import FORWARD, FROM_OWNER, Row
+from xmpp.stanza import Stanza
 
 BATCH_ITEMS: Final = 512
 
 Key = tuple[str, int]  # (recipient, origin): what marks are kept by
+_NONE: Final[dict[str, Sequence[Stanza]]] = {}  # of every item that forwards nothing; never written to
 
 
 class Item:
@@ -28,18 +30,23 @@ class Item:
 
     def __init__(self, main: Turn, then: Callable[[], None] | None, accepts: Key | None = None) -> None:
         self.main = main
-        self.parts: list[Turn] = []
-        self.forwards: dict[str, list[Any]] = {}  # bare JID -> stanzas, for recipients owned elsewhere
+        self.parts: tuple[Turn, ...] = ()
+        self.forwards = _NONE  # bare JID -> stanzas, for recipients owned elsewhere: see `forward`
         self.then = then  # runs last, when the item is released
         self.accepts = accepts  # an item that came from another owner (FORWARD): the mark it moved
-        self.undecided: list[Key] = []  # its parts' recipients, while it is not known whether it is committed
-        self.holding: list[Entity] = []  # entities that take no other input until its requests are answered
+        self.undecided: tuple[Key, ...] = ()  # its recipients, while it is not known whether it is committed
+        self.holding: tuple[Entity, ...] = ()  # they take no other input until its requests are answered
         self.is_waiting = False
 
-    def turns(self) -> Iterator[Turn]:
+    def turns(self) -> tuple[Turn, ...]:
         """The main turn, then the parts."""
-        yield self.main
-        yield from self.parts
+        return (self.main, *self.parts)
+
+    def forward(self, to: str, stanzas: Sequence[Stanza]) -> None:
+        """The recipient is not owned here (any more)."""
+        if self.forwards is _NONE:
+            self.forwards = {}
+        self.forwards[to] = stanzas
 
     def marks(self) -> list[Key]:
         """The marks that this item has moved."""
@@ -150,7 +157,7 @@ class Queue:
         row_owners: list[int] = []
         fence: dict[Shard, Epoch] = {}
         for index, item in enumerate(items):
-            for turn in (item.main, *item.parts):
+            for turn in item.turns():
                 if turn.writes:
                     writes.extend(turn.writes)
                     owners.extend([index] * len(turn.writes))
@@ -183,7 +190,7 @@ class Queue:
             return False
         for part in [part for part in item.parts if not self._is_held(part.entity)]:
             part.entity.waiting -= 1
-            item.parts.remove(part)
+            item.parts = tuple(other for other in item.parts if other is not part)
             self._demote(item, part)
         return True
 
@@ -207,6 +214,6 @@ class Queue:
             part.entity.waiting -= 1
 
 
-def _flagged(rows: Iterable[Row], forwards: dict[str, list[Any]]) -> list[Row]:
+def _flagged(rows: Iterable[Row], forwards: Mapping[str, Sequence[Stanza]]) -> list[Row]:
     """The sender's rows, with a flag where the recipient's owner is elsewhere: it shall not be forgotten there."""
     return [Row(*row[:5], FORWARD, *row[6:]) if row.dir == FROM_OWNER and row.peer in forwards else row for row in rows]

@@ -8,7 +8,7 @@ batch of input. Without I/O: `send` puts an envelope on the bus.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from cluster.shards import ShardMap, shard_of
@@ -74,9 +74,9 @@ class Outbox:
             retry, id_ = turn.is_again, turn.log_id or 0
             self._send(owner, (FORWARD, entity.shard, entity.epoch, turn.origin, turn.n, retry, targets, stanzas, id_))
 
-    def forward_many(self, turn: Turn, bundles: dict[str, list[Stanza]]) -> None:
+    def forward_many(self, turn: Turn, bundles: Mapping[str, Sequence[Stanza]]) -> None:
         """The same for many recipients: one copy for each owner and each distinct bundle."""
-        groups: dict[tuple[Incarnation, tuple[int, ...]], tuple[list[Stanza], list[tuple[str, int, int]]]] = {}
+        groups: dict[tuple[Incarnation, tuple[int, ...]], tuple[Sequence[Stanza], list[tuple[str, int, int]]]] = {}
         for to, stanzas in bundles.items():
             prev = self._hold(turn, to, stanzas)
             shard = shard_of(to)

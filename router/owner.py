@@ -460,7 +460,7 @@ class Owner:
     def _decide_later(self, item: Item, to: str, entity: Entity | None) -> None:
         """Rule 12: until this item is out, what follows it to this recipient goes the same way."""
         key = (to, item.main.origin)
-        item.undecided.append(key)
+        item.undecided += (key,)
         self._undecided[key] = (entity, self._undecided.get(key, (None, 0))[1] + 1)
 
     def _now_decided(self, item: Item) -> None:
@@ -471,7 +471,7 @@ class Owner:
                 self._undecided[key] = (entity, count - 1)
             else:
                 del self._undecided[key]
-        item.undecided.clear()
+        item.undecided = ()
 
     def _decided(self, key: Key, n: int) -> None:
         waiting = self._uncommitted.get(key)
@@ -577,7 +577,7 @@ class Owner:
     def _hold_for(self, item: Item, turn: Turn) -> None:
         """Requests that hold do so from now on, not only when the item is committed and they are asked."""
         if any(request.holds for request in turn.requests):
-            item.holding.append(turn.entity)
+            item.holding += (turn.entity,)
             self._hold(turn.entity, _nothing)
 
     def _route(self, item: Item) -> None:
@@ -587,11 +587,10 @@ class Owner:
         if len(sends) == 1 and len(sends[0][1]) == 1:
             stanza, (to,) = sends[0]
             if self._is_local(turn, stanza, to):
-                self._route_to(item, to, [stanza])
+                self._route_to(item, to, (stanza,))
             return
         bundles: dict[str, list[Stanza]] = {}
-        # A refusal by `_is_local` appends to the turn's deliveries, never to `sends`: errors to oneself are delivered.
-        for stanza, recipients in list(sends):
+        for stanza, recipients in sends:
             for to in recipients:
                 if self._is_local(turn, stanza, to):
                     bundles.setdefault(to, []).append(stanza)
@@ -616,37 +615,35 @@ class Owner:
         if error.to == turn.session.jid:
             turn.deliver(turn.session, error)
 
-    def _route_to(self, item: Item, to: str, bundle: list[Stanza]) -> None:
+    def _route_to(self, item: Item, to: str, bundle: Sequence[Stanza]) -> None:
         turn = item.main
         entity = self.entities.get(to)
         if entity is None or not entity.is_loaded or entity.inputs or self.outbox.is_queued(turn.origin, to):
-            item.forwards[to] = bundle
+            item.forward(to, bundle)
             return
         if self.leaving and entity.shard in self.leaving:
-            item.forwards[to] = bundle
+            item.forward(to, bundle)
             return
         key = (to, turn.origin)
         if self._undecided and key in self._undecided and self._undecided[key][0] is not entity:
             # Rule 12: an earlier one will be forwarded, or may yet have to be: it ran under another epoch of the shard.
-            item.forwards[to] = bundle
+            item.forward(to, bundle)
             return
         if turn.is_again:
             mark = self._mark(to, turn.origin)
             if mark is None:
-                item.forwards[to] = bundle  # a former owner may have sent it: the recipient's log will tell
+                item.forward(to, bundle)  # a former owner may have sent it: the recipient's log will tell
                 return
             if turn.n <= mark:
                 waiting = self._uncommitted.get(key)
                 if waiting is not None and turn.n >= waiting[0]:
-                    item.forwards[to] = (
-                        bundle  # an earlier run of it may yet be fenced out: ask again when that is known
-                    )
+                    item.forward(to, bundle)  # an earlier run of it may yet be fenced out: ask again when that is known
                 else:
                     self.deduplicated += 1  # the owner before ran this turn; its recipient has been here all along
                 return
         self._marks[key] = turn.n
         entity.used_at = self.outbox.now
-        item.parts.append(self._incoming(entity, turn.key, bundle, turn.now, turn.log_id or 0))
+        item.parts += (self._incoming(entity, turn.key, bundle, turn.now, turn.log_id or 0),)
 
     # --- releasing
 
@@ -683,7 +680,7 @@ class Owner:
     def _let_go(self, item: Item) -> None:
         for entity in item.holding:
             self._inputs.append(partial(self._held_no_more, entity))
-        item.holding.clear()
+        item.holding = ()
 
     def _release_turn(self, turn: Turn) -> None:
         deliveries = turn.deliveries
@@ -813,7 +810,7 @@ class Owner:
     def _demoted(self, item: Item, part: Turn) -> None:
         """Rule 13: the recipient's shard went away between turn and commit: its new owner gets the stanzas."""
         to = part.entity.bare
-        item.forwards[to] = [stanza for stanza, recipients in item.main.sends if to in recipients]
+        item.forward(to, [stanza for stanza, recipients in item.main.sends if to in recipients])
 
     # --- time
 
