@@ -66,12 +66,11 @@ class Item:
 
 
 class Batch(NamedTuple):
-    """What one fenced transaction shall do. `owners[i]` is the item of `writes[i]`, and behind these, of the rows."""
+    """What one fenced transaction shall do."""
 
     fence: dict[Shard, Epoch]
     writes: tuple[Write, ...]
     rows: tuple[Row, ...]
-    owners: tuple[int, ...]
 
 
 class Queue:
@@ -138,10 +137,10 @@ class Queue:
         self._start(self._whole(items))
         self.pump()
 
-    def refused(self, guilty: int) -> None:
-        """The database will not have one item's data: only that one fails."""
+    def refused(self, index: int) -> None:
+        """The database will not have the write of this index (or behind the writes, the row): only its item fails."""
         items, self._in_flight = self._in_flight or [], None
-        item = items.pop(guilty)
+        item = items.pop(_guilty(items, index))
         self._done(item)
         self._refuse(item)
         self._start(self._whole(items))
@@ -153,21 +152,18 @@ class Queue:
         self._in_flight = items
         writes: list[Write] = []
         rows: list[Row] = []
-        owners: list[int] = []
-        row_owners: list[int] = []
         fence: dict[Shard, Epoch] = {}
-        for index, item in enumerate(items):
+        for item in items:
             for turn in item.turns():
-                if turn.writes:
-                    writes.extend(turn.writes)
-                    owners.extend([index] * len(turn.writes))
-                    fence[turn.entity.shard] = turn.entity.epoch
                 if turn.rows:
-                    rows.extend(_flagged(turn.rows, item.forwards) if item.forwards else turn.rows)
-                    row_owners.extend([index] * len(turn.rows))
-                    fence[turn.entity.shard] = turn.entity.epoch
+                    rows += _flagged(turn.rows, item.forwards) if item.forwards else turn.rows
+                elif not turn.writes:
+                    continue
+                writes += turn.writes
+                entity = turn.entity
+                fence[entity.shard] = entity.epoch
         if writes or rows:
-            self._commit(Batch(fence, tuple(writes), tuple(rows), (*owners, *row_owners)))
+            self._commit(Batch(fence, tuple(writes), tuple(rows)))
         else:
             self.committed()
 
@@ -212,6 +208,14 @@ class Queue:
         item.main.entity.waiting -= 1
         for part in item.parts:
             part.entity.waiting -= 1
+
+
+def _guilty(items: Sequence[Item], index: int) -> int:
+    """Whose write this is, in the order of `Queue._start`: the place of its item."""
+    turns = [(place, turn) for place, item in enumerate(items) for turn in item.turns()]
+    writers = [place for place, turn in turns for _ in turn.writes]
+    loggers = [place for place, turn in turns for _ in turn.rows]
+    return (writers + loggers)[index]
 
 
 def _flagged(rows: Iterable[Row], forwards: Mapping[str, Sequence[Stanza]]) -> list[Row]:

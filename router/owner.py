@@ -81,8 +81,8 @@ class Effects(Protocol):
     def new_id(self) -> int:
         """63 random bits."""
 
-    def bits(self, count: int) -> int:
-        """Random bits, quickly."""
+    def bits(self, k: int, /) -> int:
+        """k random bits, quickly."""
 
     def monotonic(self) -> float:
         """Seconds, for time-outs."""
@@ -390,16 +390,20 @@ class Owner:
     ) -> None:  # fmt: skip
         if sender != self.me and not self.map.is_current(shard, epoch):
             return
-        stanzas_ = [from_wire(fields) for fields in bundle]
+        stanzas_ = tuple(map(from_wire, bundle))
         for to, prev, for_epoch in targets:
             entity = self.entity(to)
             if entity is None or (self.leaving and entity.shard in self.leaving):
                 continue  # not owned here (soon): its sender offers it again to whoever does
             if for_epoch != entity.epoch:
                 continue  # on its way since another stretch of ownership: what is known of it now is offered again
-            self.when_loaded(
-                entity, partial(self._forwarded, entity, sender, origin, n, is_retry, prev, stanzas_, origin_id)
-            )
+            if entity.is_loaded and not entity.inputs:
+                entity.used_at = self.outbox.now
+                self._forwarded(entity, sender, origin, n, is_retry, prev, stanzas_, origin_id)
+            else:
+                self.when_loaded(
+                    entity, partial(self._forwarded, entity, sender, origin, n, is_retry, prev, stanzas_, origin_id)
+                )
 
     def _forwarded(
         self, entity: Entity, sender: Incarnation, origin: int, n: int, is_retry: bool, prev: int,
@@ -464,6 +468,8 @@ class Owner:
         self._undecided[key] = (entity, self._undecided.get(key, (None, 0))[1] + 1)
 
     def _now_decided(self, item: Item) -> None:
+        if not item.undecided:
+            return
         for key in item.undecided:
             self._decided(key, item.main.n)
             entity, count = self._undecided[key]
@@ -586,7 +592,7 @@ class Owner:
         sends = turn.sends
         if len(sends) == 1 and len(sends[0][1]) == 1:
             stanza, (to,) = sends[0]
-            if self._is_local(turn, stanza, to):
+            if to in self.entities or self._is_local(turn, stanza, to):
                 self._route_to(item, to, (stanza,))
             return
         bundles: dict[str, list[Stanza]] = {}
@@ -686,7 +692,7 @@ class Owner:
         deliveries = turn.deliveries
         if len(deliveries) == 1:
             session, stanza, id_ = deliveries[0]
-            self.outbox.deliver(((session, id_),), stanza)
+            self.outbox.deliver_one(session, id_, stanza)
         elif deliveries:
             self._deliver_many(deliveries)
         elif turn.rows and turn.session is None:

@@ -130,8 +130,9 @@ class Turn:
         party = stanza.to if dir == FROM_OWNER else stanza.from_
         peer = (party or entity.bare).partition("/")[0]
         sid, n = self.key
-        row = Row(entity.shard, entity.key, id_, class_, dir, DONE, peer, sid, n, pack_head(stanza), stanza.inner)
-        self.rows += (row,)
+        # As Row(...), in half the time.
+        fields = (entity.shard, entity.key, id_, class_, dir, DONE, peer, sid, n, pack_head(stanza), stanza.inner)
+        self.rows += (tuple.__new__(Row, fields),)
         return id_
 
     def send(self, stanza: Stanza) -> None:
