@@ -14,7 +14,7 @@ from lxml import etree
 
 from xmpp import ns
 from xmpp.errors import StanzaError
-from xmpp.xml import escape_attribute, parse_children
+from xmpp.xml import ATTRIBUTE_SPECIAL, escape_attribute, parse_children
 
 MESSAGE: Final = 1
 PRESENCE: Final = 2
@@ -124,21 +124,23 @@ def encode(stanza: Stanza, to: str | None = None, xmlns: str | None = None) -> b
     """The bytes of a stanza for a stream. `to` replaces a missing `to`; `xmlns` declares the content namespace
     explicitly (WebSocket framing, forwarding)."""
     kind, type_, own_to, from_, id_, lang, _, _, extra, inner = stanza
+    if own_to is not None:
+        to = own_to
+    if ATTRIBUTE_SPECIAL.search(f"{to}{from_}{type_}{id_}{lang}") is not None:  # asked once for all of them
+        to, from_, type_, id_, lang = (value and escape_attribute(value) for value in (to, from_, type_, id_, lang))
     head = f"<{NAMES[kind]}"
     if xmlns is not None:
         head += f' xmlns="{xmlns}"'
-    if own_to is not None:
-        to = own_to
     if to is not None:
-        head += f' to="{escape_attribute(to)}"'
+        head += f' to="{to}"'
     if from_ is not None:
-        head += f' from="{escape_attribute(from_)}"'
+        head += f' from="{from_}"'
     if type_ is not None:
-        head += f' type="{escape_attribute(type_)}"'
+        head += f' type="{type_}"'
     if id_ is not None:
-        head += f' id="{escape_attribute(id_)}"'
+        head += f' id="{id_}"'
     if lang is not None:
-        head += f' xml:lang="{escape_attribute(lang)}"'
+        head += f' xml:lang="{lang}"'
     if extra:
         head += _extra_attributes(extra)
     if not inner:
