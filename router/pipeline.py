@@ -110,7 +110,8 @@ class Pipeline:
     def tell(self, turn: Turn) -> None:
         """Pass on what a turn has emitted, and what that leads to."""
         while turn.events:
-            event = turn.events.pop(0)
+            event, *later = turn.events
+            turn.events = tuple(later)
             for handler in self._events.get(type(event), ()):
                 try:
                     handler(turn, event)

@@ -7,7 +7,7 @@ import itertools
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.peers.sms.programs import HOST, Gateway, Kannel, Prosody, Smsc
+from tests.peers.sms.programs import HOST, Gateway, Kannel, Prosody, Smsc, Stentor
 from tests.peers.sms.user import GATEWAY, Refused, User
 from tests.support.cluster import FACTOR, wait_until
 
@@ -37,7 +37,7 @@ def prosody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prosody]:
 class Setup:
     """What one test runs; everything is ended after it."""
 
-    def __init__(self, directory: Path, prosody: Prosody, stack: ExitStack) -> None:
+    def __init__(self, directory: Path, prosody: Prosody | Stentor, stack: ExitStack) -> None:
         self.directory, self.prosody, self._stack = directory, prosody, stack
         self._port: int | None = None
 
@@ -461,13 +461,13 @@ def test_a_second_gateway_on_the_same_book_is_refused(setup: Setup) -> None:
     assert gateway.unready() == {}
 
 
-def test_it_says_goodbye(setup: Setup) -> None:
+def test_it_says_goodbye(setup: Setup, prosody: Prosody) -> None:
     smsc = setup.smsc()
     gateway = setup.gateway()
     assert gateway.stop() == 0
     smsc.event("unbind")
     assert "error" not in gateway.log()
-    assert "component disconnected" in setup.prosody.log()
+    assert "component disconnected" in prosody.log()
 
 
 # --- other binds, other programs
@@ -518,3 +518,30 @@ def test_a_message_to_kannel_and_one_back(setup: Setup) -> None:
     for text in ("hello yourself", "Grüße 🌹", "薔薇 " * 60):
         assert "Accepted" in kannel.send("+4930777777", f"+{OURS}", text)
         assert user.body("+4930777777") == text
+
+
+# --- the same with ourselves as the XMPP server
+
+
+@pytest.fixture(scope="module")
+def stentor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stentor]:
+    server = Stentor(tmp_path_factory.mktemp("stentor") / "cluster")
+    yield server
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        test_a_user_finds_the_gateway_registers_and_leaves,
+        test_numbers_come_and_go_with_the_user_and_the_gateway,
+        test_texts_of_any_alphabet_both_ways,
+        test_a_receipt_comes_with_the_report_and_an_error_with_a_bad_one,
+        test_a_gateway_that_was_killed_goes_on_where_it_was,
+        test_messages_from_phones_survive_kills_of_the_gateway,
+        test_a_message_to_kannel_and_one_back,
+    ],
+)
+def test_with_stentor_as_the_server(test: Callable[[Setup], None], tmp_path: Path, stentor: Stentor) -> None:
+    with ExitStack() as stack:
+        test(Setup(tmp_path, stentor, stack))

@@ -21,7 +21,7 @@ from typing import Any, Final, Self
 import pytest
 
 from tests.peers.common import WAIT_S, Inbox
-from tests.support.cluster import FACTOR, wait_until
+from tests.support.cluster import FACTOR, start_cluster, wait_until
 
 HOST: Final = "127.0.43.1"
 SMSC_FOLDER: Final = Path(__file__).parent
@@ -96,12 +96,12 @@ c2s_require_encryption = false; allow_unencrypted_plain_auth = true;
 authentication = "internal_plain"; log = {{ info = "*console" }}
 VirtualHost "example.org"
 Component "sms.example.org"
-    component_secret = "s3cret"
+    component_secret = "s3cret-of-sms"
 """
 
 
 class Prosody(Program):
-    """An XMPP server by other hands, for users of example.org and the component sms.example.org (secret "s3cret")."""
+    """An XMPP server by other hands, for users of example.org and the component sms.example.org (secret "s3cret-of-sms")."""
 
     def __init__(self, directory: Path, c2s: int | None = None, component: int | None = None) -> None:
         self.c2s, self.component = c2s or free_port(), component or free_port()
@@ -115,6 +115,28 @@ class Prosody(Program):
         accounts = self.directory / "prosody" / "example%2eorg" / "accounts"
         accounts.mkdir(parents=True, exist_ok=True)
         (accounts / f"{name}.dat").write_text('return { ["password"] = "secret"; };\n')
+
+
+class Stentor:
+    """A cluster of ours in Prosody's place."""
+
+    def __init__(self, directory: Path) -> None:
+        components = json.dumps({"sms.example.org": {"secret": "s3cret-of-sms"}})
+        self._cluster = start_cluster(
+            directory, "--domain", "example.org", "--listen", HOST, "--tls", "optional",
+            "--set", f'components.listen=["{HOST}"]', "--set", f"components.domains={components}",
+            "--set", "limits.enabled=false",
+        )  # fmt: skip
+        ports = self._cluster.facts["ports"]
+        self.c2s, self.component = int(ports["c2s"]), int(ports["component"])
+
+    def add_user(self, name: str) -> None:
+        """An account with the password "secret"."""
+        self._cluster.api.call("POST", "/users", {"jid": f"{name}@example.org", "password": "secret"})
+
+    def stop(self) -> int:
+        """End it; its exit code."""
+        return self._cluster.stop()
 
 
 # --- the short message centre
@@ -182,7 +204,7 @@ class Smsc:
 _GATEWAY: Final = """
 [component]
 jid = "sms.example.org"
-secret = "s3cret"
+secret = "s3cret-of-sms"
 host = "{host}"
 port = {component}
 [smpp]
