@@ -7,6 +7,7 @@ servers shows SASL EXTERNAL, the other dialback.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Final
 import pytest
 
 from tests.peers.slixmpp_client import Refused, Slixmpp, befriend
-from tests.support.cluster import Account, RunningCluster, start_cluster, wait_until
+from tests.support.cluster import FACTOR, Account, RunningCluster, start_cluster, wait_until
 from tests.support.peers.ejabberd import Ejabberd
 from tests.support.peers.peers import Peers, running_peers
 from tests.support.peers.prosody import Prosody
@@ -280,11 +281,14 @@ def test_streams_go_on_when_one_of_two_s2s_dies(tmp_path: Path) -> None:
                 juliet.message(romeo.bare, "0")
                 assert romeo.body() == "0"
                 for number, node in enumerate(("s2s-0", "s2s-1"), start=1):
-                    pid = cluster.kill(node)
+                    pid, killed_at = cluster.kill(node), time.monotonic()
                     romeo.message(juliet.bare, str(number))
                     assert juliet.messages.take(lambda m, n=number: m.body == str(n)).body == str(number)  # type: ignore[misc]
                     juliet.message(romeo.bare, str(number))
                     assert romeo.messages.take(lambda m, n=number: m.body == str(n)).body == str(number)  # type: ignore[misc]
+                    away_s = time.monotonic() - killed_at
+                    print(f"{node} killed: both ways again after {away_s:.2f} s")
+                    assert away_s < 5 * FACTOR
                     cluster.wait_restarted(node, pid)
         finally:
             assert cluster.stop() == 0
