@@ -129,9 +129,9 @@ class RunningCluster:
         """The process called `node`, None while it is dead."""
         return next((process for process in self.processes() if process.node == node), None)
 
-    def account(self, name: str = "user", password: str = "secret") -> Account:
-        """A new account with a name of its own."""
-        jid = f"{name}-{next(_names)}@{self.domain}"
+    def account(self, name: str = "user", password: str = "secret", *, domain: str | None = None) -> Account:
+        """A new account with a name of its own, at the first domain unless told otherwise."""
+        jid = f"{name}-{next(_names)}@{domain or self.domain}"
         self.api.call("POST", "/users", {"jid": jid, "password": password})
         return Account(jid, password)
 
