@@ -129,8 +129,8 @@ class RunningCluster:
         """The process called `node`, None while it is dead."""
         return next((process for process in self.processes() if process.node == node), None)
 
-    def account(self, name: str = "user", password: str = "secret", *, domain: str | None = None) -> Account:
-        """A new account with a name of its own, at the first domain unless told otherwise."""
+    def account(self, name: str = "user", password: str = "secret", domain: str = "") -> Account:
+        """A new account with a name of its own, of the first domain or this one."""
         jid = f"{name}-{next(_names)}@{domain or self.domain}"
         self.api.call("POST", "/users", {"jid": jid, "password": password})
         return Account(jid, password)
