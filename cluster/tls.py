@@ -158,12 +158,14 @@ def configured(config: Config) -> dict[str, Pair]:
     return pairs
 
 
-def new_context(protocol: int, pair: Pair) -> ssl.SSLContext:
-    """A context that shows this certificate (`protocol`: ssl.PROTOCOL_TLS_...). Raises CertificateError."""
+def new_context(protocol: int, pair: Pair | None) -> ssl.SSLContext:
+    """A context that shows this certificate, if any (`protocol`: ssl.PROTOCOL_TLS_...). Raises CertificateError."""
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.set_ciphers(CIPHERS)
+    if pair is None:
+        return context
     certificate, key = pair
     try:
         context.load_cert_chain(certificate, key, password=_no_password)

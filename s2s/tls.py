@@ -86,7 +86,9 @@ def chain_of(ssl_object: ssl.SSLObject | ssl.SSLSocket) -> tuple[bytes, ...]:
 
 
 def _make(pair: Pair, certificate: x509.Certificate) -> _Own:
-    return _Own(certificate.public_bytes(Encoding.DER), _incoming(pair)[0], _outgoing(pair), _outgoing(pair, ALPN))
+    return _Own(
+        certificate.public_bytes(Encoding.DER), _incoming(pair)[0], outgoing_context(pair), outgoing_context(pair, ALPN)
+    )
 
 
 def _incoming(pair: Pair) -> tuple[ssl.SSLContext, bool]:
@@ -98,7 +100,8 @@ def _incoming(pair: Pair) -> tuple[ssl.SSLContext, bool]:
     return context, ask_for_any(context)
 
 
-def _outgoing(pair: Pair, alpn: str = "") -> ssl.SSLContext:
+def outgoing_context(pair: Pair | None, alpn: str = "") -> ssl.SSLContext:
+    """A context to connect with, which shows this certificate if asked for one. Raises CertificateError."""
     context = new_context(ssl.PROTOCOL_TLS_CLIENT, pair)
     context.check_hostname = False  # the address of a server is not its identity: `s2s/certificates.py`
     context.verify_mode = ssl.CERT_NONE
