@@ -272,7 +272,7 @@ def _reason(problem: Exception) -> str:
     if isinstance(problem, dns.exception.Timeout):
         return "no answer in time"
     if isinstance(problem, dns.resolver.NoNameservers):
-        said = {str(error[4] or error[3]) for error in problem.kwargs.get("errors", ())}
+        said = {str(error[3]) for error in problem.kwargs.get("errors", ())}  # an error, or the name of the RCODE
         return ", ".join(sorted(said)) or "none of them answers"
     return str(problem) or type(problem).__name__
 

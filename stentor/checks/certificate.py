@@ -45,7 +45,7 @@ def _judge_dates(chain: Sequence[bytes], names: Names, now: datetime, is_ours: b
     text = f"for {shown(names)}, by {_issuer(leaf)}, "
     remedy = "Renew it, then send SIGHUP or wait a minute" if is_ours else "Its operator has to renew it"
     if now > leaf.not_valid_after_utc:
-        return [warn(STEP, f"{text}expired {-days - 1} days ago ({until})", remedy)]
+        return [warn(STEP, f"{text}expired {(now - leaf.not_valid_after_utc).days} days ago ({until})", remedy)]
     if days < SOON_DAYS:
         return [warn(STEP, f"{text}expires in {days} days ({until})", remedy)]
     return [ok(STEP, f"{text}expires in {days} days ({until})")]

@@ -100,15 +100,15 @@ def _remedy(seen: Seen, pair: Pair, kind: Kind) -> str:
         if "unreachable" in seen.problem:
             return "This machine has no way there; others may have one"
         return f"Let firewalls pass TCP port {port}, or correct address and port in the DNS"
+    if seen.offer.condition in ("host-unknown", "host-gone") or "UNRECOGNIZED_NAME" in seen.problem:  # of SNI
+        if pair.is_ours:
+            return "Add it to server.domains and restart, or correct the DNS: another server answers there"
+        return "The DNS leads to a server that does not know the domain: its operator has to correct one of them"
     if seen.stage is Stage.TLS:
         starttls = "" if seen.target.is_direct_tls else f"-starttls {kind.openssl} -xmpphost {to_dns(pair.domain)} "
         address = f"[{seen.address}]" if ":" in seen.address else seen.address
         command = f"openssl s_client {starttls}-connect {address}:{port} -servername {to_dns(pair.domain)}"
         return f"TLS 1.2 with ECDHE and AES-GCM or ChaCha20, or TLS 1.3, is needed; look with: {command}"
-    if seen.offer.condition in ("host-unknown", "host-gone"):
-        if pair.is_ours:
-            return "Add it to server.domains and restart, or correct the DNS: another server answers there"
-        return "The DNS leads to a server that does not know the domain: its operator has to correct one of them"
     if seen.offer.condition == "not-authorized":
         return f"It wants a valid certificate of {pair.from_}: see tls.certificate"
     if seen.offer.condition:
