@@ -1,4 +1,5 @@
-"""The s2s process: composes listeners, streams with other servers, the edge and the bus, and drains them."""
+"""The s2s process: composes listeners, streams with other servers and components, the edge and the bus, and drains
+them."""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ from cluster.membership import PeerDown, PeerEvent, PeerUp
 from cluster.process import CannotStart, Drain, Process
 from cluster.wire import DIAL, DRAIN, Envelope, Epoch, Incarnation, Shard, new_incarnation
 from s2s import features
+from s2s.component_listener import ComponentListener
 from s2s.connect import HANDSHAKE_S
 from s2s.dns import Resolver
 from s2s.federation import Federation
@@ -54,6 +56,7 @@ class S2SApplication:
         self._config = config
         self._incarnation = new_incarnation(config.node.name, secrets.randbits(64))
         self._edge = Edge(self._send, lambda: secrets.token_urlsafe(9), time.monotonic, stats.failed)
+        self._components = ComponentListener(config, self._edge)
         self._tls = _server_tls(config)
         self._authorities = _authorities(config)
         self._servers: list[asyncio.Server] = []
@@ -99,8 +102,10 @@ class S2SApplication:
         await bus.start()
         for seed in bus.seeds(config):
             bus.greet(seed)
+        await self._components.start()
         process.essential("s2s_tick", self._tick())
         self._export()
+        self._components.export()
 
     def _compose(self) -> None:
         s2s = self._config.s2s
@@ -166,6 +171,9 @@ class S2SApplication:
 
     async def drain(self, drain: Drain) -> None:
         """Close the listeners, then the streams, each when what it has written is acknowledged."""
+        await asyncio.gather(self._drain_streams(), self._components.drain())
+
+    async def _drain_streams(self) -> None:
         for server in self._servers:
             server.close()
         while self._federation.streams or self._edge.sessions or self._connections.all:  # the drain's time bounds this
@@ -178,6 +186,7 @@ class S2SApplication:
         for server in self._servers:
             server.close()
         self._connections.abort()
+        self._components.close()
         if self._bus is not None:
             await self._bus.stop()
         await self._resolver.close()
@@ -206,6 +215,7 @@ class S2SApplication:
 
     def _after_batch(self) -> None:
         self._connections.flush()
+        self._components.flush()
 
     def _on_peer(self, event: PeerEvent) -> None:
         if isinstance(event, PeerUp) and event.role == "router":
@@ -224,6 +234,7 @@ class S2SApplication:
                 await self._serve()
             self._federation.tick()
             self._connections.check()
+            self._components.check()
             self._reload()
 
     def _ask_facts(self) -> None:
