@@ -25,7 +25,6 @@ from cluster.config import Config
 from cluster.edge import Answer, Edge
 from cluster.membership import PeerDown, PeerEvent, PeerUp
 from cluster.process import CannotStart, Drain, Process
-from cluster.tls import configured
 from cluster.wire import DRAIN, Envelope, Incarnation, new_incarnation
 from xmpp.stream import Limits
 
@@ -269,7 +268,7 @@ def _stream_settings(config: Config) -> StreamSettings:
 
 
 def _server_tls(config: Config) -> ServerTls:
-    pairs = configured(config)
+    pairs = config.tls.pairs(config.server.domains)
     if not pairs:
         raise CannotStart("no certificate is configured. Set tls.certificate and tls.key, or tls.certificates")
     try:

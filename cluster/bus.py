@@ -475,6 +475,7 @@ class Bus:
         socket.sndhwm = socket.rcvhwm = 0
         socket.reconnect_ivl = 50
         socket.reconnect_ivl_max = 1_000
+        socket.connect_timeout = 1_000  # the kernel would ask again ever later, in the end after a minute
         socket.heartbeat_ivl = 1_000
         socket.heartbeat_timeout = 3_000
         socket.ipv6 = _is_ipv6(address)

@@ -104,6 +104,14 @@ class Tls(Section):
             raise ValueError("one of certificate and key is missing")
         return self
 
+    def pairs(self, domains: Iterable[str]) -> dict[str, tuple[Path, Path]]:
+        """Certificate chain and key by domain: those of `certificates`, and the common one for all others."""
+        found = {domain: (pair.certificate, pair.key) for domain, pair in self.certificates.items()}
+        if self.certificate is not None and self.key is not None:
+            for domain in domains:
+                found.setdefault(domain, (self.certificate, self.key))
+        return found
+
 
 class C2S(Section):
     """Client connections (RFC 6120). The limits are advertised by XEP-0478 where it has a word for them."""
@@ -176,6 +184,25 @@ class S2S(Section):
     backlog: int = Field(default=512, ge=16, le=65_535, description="connections that may wait to be accepted")
 
 
+class Privileges(Section):
+    """What a component may do for the users of the served domains (XEP-0356)."""
+
+    roster: Literal["none", "get", "set", "both"] = Field(default="none", description="their rosters")
+    message: Literal["none", "outgoing"] = Field(default="none", description="outgoing: it sends messages as them")
+    presence: Literal["none", "managed_entity", "roster"] = Field(
+        default="none", description="managed_entity: it gets their presence; roster: that of their contacts, too"
+    )
+    iq: dict[str, Literal["get", "set", "both"]] = Field(
+        default={}, description="namespace -> get, set or both: requests that it sends as them"
+    )
+
+    @model_validator(mode="after")
+    def _sees_the_contacts(self) -> Privileges:
+        if self.presence == "roster" and self.roster not in ("get", "both"):
+            raise ValueError('presence = "roster" needs roster = "get" or "both"')  # XEP-0356, 6.4
+        return self
+
+
 class Component(Section):
     """A component (XEP-0114): a gateway or service that joins by a stream of its own."""
 
@@ -187,6 +214,7 @@ class Component(Section):
     queue_s: float = Field(
         default=0.0, ge=0, le=86_400, description="how long stanzas wait for it while it is away, 0: they are bounced"
     )
+    privileges: Privileges = Field(default=Privileges(), description="what it may do for users")
 
 
 class Components(Section):
@@ -196,10 +224,12 @@ class Components(Section):
     port: Port = Field(default=5347, description="port for components; served where domains has any")
     domains: dict[str, Component] = Field(
         default={},
-        description="domain -> {secret, balance, queue_s}; secret: what it "
+        json_schema_extra=SECRET,
+        description="domain -> {secret, balance, queue_s, privileges}; secret: what it "
         "proves itself by, 8 characters at least; balance, with several connections: failover, the oldest gets "
         "everything, or balanced, each sender has one; queue_s: how long stanzas wait for it while it is away, 0: they "
-        "are bounced",
+        "are bounced; privileges (XEP-0356): {roster: none, get, set, both; message: none, outgoing; presence: none, "
+        "managed_entity, roster; iq: {namespace: get, set, both}}, by default nothing",
     )
 
 
@@ -223,7 +253,9 @@ class Bus(Section):
     """Between the processes."""
 
     transport: Literal["tcp", "ipc"] = Field(
-        default="tcp", description="ipc: sockets in node.runtime_dir, one host only"
+        default="tcp",
+        description="ipc: sockets in node.runtime_dir, one host only; "
+        "`stentor run` always takes these, `stentor dev` unless tcp is asked for: then ports follow bus.port",
     )
     listen: str = Field(default="0.0.0.0", description="address that the bus listens on, for tcp")
     port: Port = Field(default=7400, description="port of the bus, for tcp")

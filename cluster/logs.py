@@ -19,9 +19,11 @@ Logger = FilteringBoundLogger
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 KEYS: Final = {
+    "address": "of the other end of a connection",
     "addresses": "where a process listens",
     "check": "name of a readiness or health check",
     "count": "how many, of what the event names",
+    "domain": "of a component or another server",
     "exit_code": "of a process",
     "key": "the setting to look at, section.key",
     "library": "whose line it is, where a library wrote it",

@@ -16,7 +16,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -52,6 +52,7 @@ class Member:
     node: str
     role: str
     admin_port: int
+    settings: Mapping[str, str] = field(default_factory=dict)  # variables for this one alone
 
 
 def members(counts: Mapping[str, int], first_admin_port: int) -> list[Member]:
@@ -83,6 +84,7 @@ class _Keeper:
         self._command = (sys.executable, "-m", "stentor", member.role, "--config", str(config_file))
         self._env = {
             **env,
+            **member.settings,
             "STENTOR_NODE__NAME": member.node,
             "STENTOR_ADMIN__PORT": str(member.admin_port),
         }

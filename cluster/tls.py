@@ -24,7 +24,6 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from cluster import logs, metrics
 from cluster.certificates import CertificateError, dns_names, read_certificate, to_dns
-from cluster.config import Config
 
 log = logs.get_logger()
 
@@ -146,16 +145,6 @@ class Certificates(Generic[Contexts]):
                     found.setdefault(name, loaded[pair])
             given[to_dns(domain)] = loaded[pair]
         return _Loaded(found | given, next(iter(loaded.values())), stamp)
-
-
-def configured(config: Config) -> dict[str, Pair]:
-    """Certificate and key of each served domain; empty where none is configured."""
-    tls = config.tls
-    pairs = {domain: (pair.certificate, pair.key) for domain, pair in tls.certificates.items()}
-    if tls.certificate is not None and tls.key is not None:
-        for domain in config.server.domains:
-            pairs.setdefault(domain, (tls.certificate, tls.key))
-    return pairs
 
 
 def new_context(protocol: int, pair: Pair | None) -> ssl.SSLContext:

@@ -88,19 +88,20 @@ async def connect(
             opened, target, address = await race.run()
     except TimeoutError as problem:
         raise ConnectError(f"no server answered within {deadline_s:g} s", race.failed, RemoteServerTimeout) from problem
-    if not isinstance(opened, socket.socket) and cast(_Waiting, opened.get_protocol()).is_lost:
-        raise ConnectError("the connection was lost at once", race.failed, RemoteServerTimeout)
-    protocol = make_protocol(target)
     if isinstance(opened, socket.socket):
         with _closed_on_error(opened):
-            transport, _ = await asyncio.get_running_loop().create_connection(lambda: protocol, sock=opened)
-    else:
-        transport = opened
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
-        if not transport.is_closing():
-            transport.resume_reading()
-    return Connected(transport, protocol, target, address)
+            protocol = make_protocol(target)
+        transport, _ = await asyncio.get_running_loop().create_connection(lambda: protocol, sock=opened)
+        return Connected(transport, protocol, target, address)
+    if cast(_Waiting, opened.get_protocol()).is_lost:
+        raise ConnectError("the connection was lost at once", race.failed, RemoteServerTimeout)
+    with _closed_on_error(opened):
+        protocol = make_protocol(target)
+        opened.set_protocol(protocol)
+        protocol.connection_made(opened)
+    if not opened.is_closing():
+        opened.resume_reading()
+    return Connected(opened, protocol, target, address)
 
 
 class _Waiting(asyncio.Protocol):
@@ -122,11 +123,11 @@ _Won = tuple[_Opened, Target, str]
 
 
 @contextmanager
-def _closed_on_error(opened: socket.socket) -> Iterator[None]:
+def _closed_on_error(opened: _Opened) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        opened.close()
+        _discard(opened)
         raise
 
 
@@ -164,21 +165,25 @@ class _Race:
     async def run(self) -> _Won:
         """The winner. Raises ConnectError when all have failed."""
         starter = asyncio.get_running_loop().create_task(self._start_attempts())
-        is_taken = False
+        try:
+            return await self._wait_for_winner(starter)
+        except BaseException:  # cancelled, perhaps with a winner that nobody will get
+            if not self._winner.cancel() and not self._winner.cancelled():
+                _discard(self._winner.result()[0])
+            raise
+
+    async def _wait_for_winner(self, starter: asyncio.Task[None]) -> _Won:
         try:
             outcomes: set[asyncio.Future[Any]] = {starter, self._winner}
             await asyncio.wait(outcomes, return_when=asyncio.FIRST_COMPLETED)
-            if self._winner.done():
-                is_taken = True
-                return self._winner.result()
-            starter.result()
         finally:
             tasks = {starter, *self._attempts}
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if self._winner.done() and not is_taken:
-                _discard(self._winner.result()[0])
+        if self._winner.done():
+            return self._winner.result()
+        starter.result()
         is_missing = not self._attempts and all(error is RemoteServerNotFound for error in self._unnamed)
         error = RemoteServerNotFound if is_missing else RemoteServerTimeout
         raise ConnectError("no server could be reached", self.failed, error)
@@ -219,26 +224,41 @@ class _Race:
         with _closed_on_error(opened):
             opened.setblocking(False)
             await asyncio.get_running_loop().sock_connect(opened, (address, target.port))
-            return await self._handshake(opened) if target.is_direct_tls else opened
+        return await self._handshake(opened) if target.is_direct_tls else opened
 
     async def _handshake(self, opened: socket.socket) -> asyncio.Transport:
-        task = asyncio.current_task()
+        """TLS on this socket, which from here on belongs to the event loop."""
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
         self._handshakes.add(task)
-        try:
-            transport, _ = await asyncio.get_running_loop().create_connection(
+        connecting = loop.create_task(
+            loop.create_connection(
                 _Waiting,
                 sock=opened,
                 ssl=self._tls,
                 server_hostname=self._server_name,
                 ssl_handshake_timeout=self._handshake_s,
             )
+        )
+        try:
+            transport, _ = await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            # Cancelled before its first step of TLS, asyncio would leave the connection open: it gets two rounds of
+            # the loop, for its own first step and for that of TLS.
+            connecting.add_done_callback(_discard_result)
+            loop.call_soon(lambda: loop.call_soon(connecting.cancel))
+            raise
         finally:
             self._handshakes.discard(task)
         if transport.is_closing():  # uvloop's answer to some failures of a handshake
             transport.abort()
             raise ConnectionAbortedError("the connection was closed")
         return transport
+
+
+def _discard_result(connecting: asyncio.Task[tuple[asyncio.Transport, _Waiting]]) -> None:
+    if not connecting.cancelled() and connecting.exception() is None:
+        _discard(connecting.result()[0])
 
 
 def _reason(problem: OSError) -> str:

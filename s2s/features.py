@@ -13,7 +13,7 @@ EXTERNAL = "EXTERNAL"
 
 
 class Features(NamedTuple):
-    """The offers of the peer. `max_bytes`: the largest first-level element that it takes (XEP-0478), None if not said."""
+    """The offers of the peer. `max_bytes` is the largest element that it takes (XEP-0478), None if it does not say."""
 
     has_starttls: bool = False
     has_external: bool = False

@@ -88,7 +88,6 @@ class Federation:
         self.streams: dict[Stream, None] = {}  # all that are not closed, in order of age
         self._outgoing: dict[str, list[OutgoingStream]] = {}  # by every remote domain that they serve
         self._serves: dict[OutgoingStream, list[str]] = {}  # the other way round
-        self._targets: dict[OutgoingStream, tuple[str, int]] = {}  # host and port, once they are known
         self._ways: dict[tuple[str, str], Stream] = {}  # (remote, local) -> where stanzas may be sent
         self._alone: dict[str, None] = {}  # remote domains whose servers end streams that another pair joins
         self._failures: dict[tuple[str, str], _Failure] = {}
@@ -148,11 +147,10 @@ class Federation:
     def join(self, stream: OutgoingStream, host: str, port: int) -> bool:
         """The server of a stream that is being connected is found. True if another stream goes there already, and
         takes other domains, too (XEP-0220, 2.6.2): the stream is over, what was wanted of it goes on there."""
-        self._targets[stream] = (host, port)
-        if stream.remote in self._alone:
+        if stream.is_alone or stream.remote in self._alone:
             return False
-        for other, target in self._targets.items():
-            if other is not stream and target == (host, port) and other.is_multiplexing:
+        for other in self._serves:
+            if other.target == (host, port) and other.is_multiplexing:
                 self._serve(other, stream.remote)
                 stream.move_to(other)
                 return True
@@ -237,7 +235,7 @@ class Federation:
 
     def apart(self, remote: str, local: str) -> None:
         """A pair needs a stream of its own."""
-        self._open(remote, local).want(remote, local)
+        self._open(remote, local, is_alone=True).want(remote, local)
 
     def _note(self, pair: tuple[str, str], problem: Problem) -> None:
         failure = self._failures.pop(pair, None)
@@ -266,8 +264,8 @@ class Federation:
         if settings.policy_of(remote) == "deny":
             return Problem("policy-violation", "s2s.domains or s2s.policy forbids traffic with this domain.", True)
         failure = self._failures.get((remote, local))
-        if failure is not None and self._now() < failure.retry_at:
-            return failure.problem
+        if failure is not None and failure.problem.is_permanent and self._now() < failure.retry_at:
+            return failure.problem  # of what is passing, the owner itself asks ever more seldom
         if len(self._serves) >= OUTGOING:
             return Problem("resource-constraint", "This process has opened as many streams as it may.")
         return None
@@ -277,9 +275,11 @@ class Federation:
         streams = self._outgoing.get(remote, ())
         return next((stream for stream in streams if stream is not except_for and stream.state not in ENDING), None)
 
-    def _open(self, remote: str, local: str, *, can_external: bool = True) -> OutgoingStream:
+    def _open(
+        self, remote: str, local: str, *, can_external: bool = True, is_alone: bool = False
+    ) -> OutgoingStream:  # fmt: skip
         stream = OutgoingStream(
-            self._edge, self._settings, self, self._now, remote, local, can_external=can_external
+            self._edge, self._settings, self, self._now, remote, local, can_external=can_external, is_alone=is_alone
         )  # fmt: skip
         self.streams[stream] = None
         self._serves[stream] = []
@@ -292,7 +292,6 @@ class Federation:
         self._outgoing.setdefault(remote, []).append(stream)
 
     def _forget(self, stream: OutgoingStream) -> None:
-        self._targets.pop(stream, None)
         for remote in self._serves.pop(stream, ()):
             self._outgoing[remote].remove(stream)
             if not self._outgoing[remote]:

@@ -79,7 +79,7 @@ class OutgoingStream(Stream):
 
     __slots__ = (
         "_can_external", "_features", "_has_dialback", "_is_authenticated", "_quiet_since", "_verifying", "_wants",
-        "is_refused", "local", "problem", "remote",
+        "is_alone", "is_refused", "local", "problem", "remote", "target",
     )  # fmt: skip
 
     direction = OUT
@@ -88,16 +88,18 @@ class OutgoingStream(Stream):
 
     def __init__(
         self, edge: Edge, settings: StreamSettings, host: OutgoingHost, now: Callable[[], float], remote: str,
-        local: str, *, can_external: bool = True,
+        local: str, *, can_external: bool = True, is_alone: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(edge, settings, host, now, State.CONNECTING, None)
         self.remote = remote
         self.local = local
+        self.target = ("", 0)
         self.problem: Problem | None = None  # why it came to nothing
         self._wants: dict[tuple[str, str], _Want] = {}  # (remote, local), not authenticated yet
         self._verifying: dict[tuple[str, str, str], _Verification] = {}  # (remote, local, stream id)
         self._features = Features()
         self._has_dialback = False  # its header declares the namespace
+        self.is_alone = is_alone  # it may not join another stream
         self._can_external = can_external
         self.is_refused = False  # the peer has offered EXTERNAL, and did not take our certificate
         self._is_authenticated = False  # by SASL
@@ -158,12 +160,14 @@ class OutgoingStream(Stream):
         self._verifying.clear()
         self._end("joined")
 
-    def connected(self, transport: Transport) -> None:
-        """The connection is there, with direct TLS after the handshake: the stream begins."""
+    def connected(self, transport: Transport, target: tuple[str, int]) -> None:
+        """The connection is there, with direct TLS after the handshake: the stream begins. `target` is the host name
+        and the port that DNS has named."""
         if self._is_closed:
             transport.close()
             return
         self._transport = transport
+        self.target = target
         self._opened_at = self._last_in = self._now()
         deadline = self._deadline()
         for want in self._wants.values():
@@ -410,9 +414,14 @@ class OutgoingStream(Stream):
         self._explain("The connection was lost.")
         super().connection_lost()
 
+    def tls_failed(self, problem: str) -> None:
+        """The STARTTLS handshake has failed."""
+        self._explain(f"TLS: {problem}.")
+        super().tls_failed(problem)
+
     def fail(self, fault: StreamError) -> None:
         """Close the stream with an error."""
-        self._explain(f"The server breaks the rules: {fault}.")
+        self._explain(f"We have ended the stream: {str(fault).rstrip('.')}.")
         super().fail(fault)
 
     def _explain(self, text: str) -> None:

@@ -31,6 +31,7 @@ from stentor.failure import Failed, load_config
 from stentor.server import (
     Stopper,
     one_host_settings,
+    over_tcp,
     require_free_ports,
     require_free_public_ports,
     supervise,
@@ -40,10 +41,12 @@ READY_TIMEOUT_S: Final = 60.0
 ACCOUNT_TIMEOUT_S: Final = 15.0
 # Where the configuration says nothing: here nobody waits for a drain, and only this machine may connect.
 DEV_DEFAULTS: Final = {
-    "c2s.listen": ["127.0.0.1"], "s2s.listen": ["127.0.0.1"], "drain.window_s": 0.5, "drain.grace_s": 10.0,
+    "c2s.listen": ["127.0.0.1"], "s2s.listen": ["127.0.0.1"], "bus.listen": "127.0.0.1", "drain.window_s": 0.5,
+    "drain.grace_s": 10.0,
 }  # fmt: skip
 PORTS: Final = (
-    "c2s.port", "c2s.tls_port", "s2s.port", "s2s.tls_port", "components.port", "admin.port", "admin.api_port",
+    "c2s.port", "c2s.tls_port", "s2s.port", "s2s.tls_port", "components.port", "bus.port", "admin.port",
+    "admin.api_port",
 )  # fmt: skip
 
 
@@ -90,6 +93,11 @@ def settings(options: Options) -> Config:
     return load_config(options.config_file, [*asked, *more])
 
 
+def has_tcp_bus(config: Config) -> bool:
+    """Whether somebody asked for TCP: sockets in a folder do for one machine, but cannot be watched, or cut."""
+    return config.bus.transport == "tcp" and config.source_of("bus.transport") != "default"
+
+
 def data_directory(options: Options) -> Path:
     """The folder of this cluster, made if need be; its default follows the port offset."""
     suffix = f"-{options.port_offset}" if options.port_offset else ""
@@ -131,9 +139,14 @@ async def _develop(options: Options, config: Config, stopper: Stopper) -> None:
         remedy = "Stop what uses it, or shift all ports with --port-offset"
         require_free_public_ports(config, options.s2s, remedy)
         require_free_ports([config.admin.host], admin_ports, remedy)
-        runtime = runtime_directory(data)
-        env = _environment() | one_host_settings(runtime, processes)
-        stack.callback(shutil.rmtree, runtime, ignore_errors=True)
+        env = _environment()
+        if has_tcp_bus(config):
+            require_free_ports([config.bus.listen], range(config.bus.port, config.bus.port + len(processes)), remedy)
+            processes = over_tcp(config, processes)
+        else:
+            runtime = runtime_directory(data)
+            env |= one_host_settings(runtime, processes)
+            stack.callback(shutil.rmtree, runtime, ignore_errors=True)
         config = await _with_database(options, config, data, stack)
         config = _with_certificate(options, config, data)
         config_file = data / "stentor.toml"

@@ -91,6 +91,7 @@ XEP_NAMES: Final = {
     77: "In-Band Registration",
     82: "XMPP Date and Time Profiles",
     92: "Software Version",
+    114: "Jabber Component Protocol",
     115: "Entity Capabilities",
     128: "Service Discovery Extensions",
     160: "Best Practices for Handling Offline Messages",
@@ -125,6 +126,7 @@ class Part(NamedTuple):
 
 
 ON_THE_STREAM: Final = (
+    Part(114, "1.6", ("s2s/components.py",)),
     Part(198, "1.6.3", ("c2s/management.py", "router/resumption.py", "xmpp/sm.py")),
     Part(352, "1.0.0", ("c2s/stream.py", "router/client_state.py")),
     Part(368, "1.1.0", ("c2s/tls.py",)),

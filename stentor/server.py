@@ -7,13 +7,16 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from cluster import logs
 from cluster.config import ENV_PREFIX, Config
+from cluster.keys import generate
+from cluster.membership import ROLES
 from cluster.supervisor import Member, NotReady, Supervisor, make_runtime_dir, members
 from stentor.failure import Failed
 
@@ -108,6 +111,29 @@ def one_host_settings(runtime_dir: Path, processes: list[Member]) -> dict[str, s
         f"{ENV_PREFIX}BUS__TRANSPORT": "ipc",
         f"{ENV_PREFIX}BUS__SEEDS": json.dumps([member.node for member in processes if member.role == "router"]),
     }
+
+
+def over_tcp(config: Config, processes: Sequence[Member]) -> list[Member]:
+    """The same processes, which find each other over TCP instead: their ports follow `bus.port`, in this order, and
+    each role has a key pair of this run."""
+    pairs = {role: generate() for role in ROLES}
+    routers = [number for number, member in enumerate(processes) if member.role == "router"]
+    shared = {
+        f"{ENV_PREFIX}BUS__TRANSPORT": "tcp",
+        f"{ENV_PREFIX}BUS__SEEDS": json.dumps([f"{config.node.advertise}:{config.bus.port + n}" for n in routers]),
+        f"{ENV_PREFIX}BUS__PUBLIC_KEYS": json.dumps({role: public for role, (public, _) in pairs.items()}),
+    }
+    return [
+        replace(
+            member,
+            settings={
+                **shared,
+                f"{ENV_PREFIX}BUS__PORT": str(config.bus.port + number),
+                f"{ENV_PREFIX}BUS__SECRET_KEY": pairs[member.role][1],
+            },
+        )
+        for number, member in enumerate(processes)
+    ]
 
 
 async def serve(config: Config, config_file: Path) -> int:

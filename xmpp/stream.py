@@ -23,7 +23,7 @@ from xmpp import errors, ns
 from xmpp import stanza as stanzas
 from xmpp.errors import StreamError
 from xmpp.stanza import KINDS, Stanza
-from xmpp.xml import canonical, escape_attribute, parse_document
+from xmpp.xml import canonical, escape_attribute, parse_document, split_tag
 
 CLOSE_STREAM: Final = b"</stream:stream>"
 
@@ -38,6 +38,11 @@ _START_TAG: Final = re.compile(rb"""<(?:[^>"']|"[^"]*"|'[^']*')*>""")
 _ATTRIBUTE: Final = re.compile(rb"""\s([^\s=]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
 _LANG: Final = f"{ns.XML} lang"
 _COMMON: Final = frozenset({"to", "from", "type", "id", _LANG})
+
+# The content namespace of XEP-0114, and what is read as the same. COMPAT: slixmpp 1.17 writes the errors of a component
+# in 'jabber:client', with `use_jc_ns` its stanzas, too; what it forwards (XEP-0297) is of the component's namespace.
+_ALIAS: Final = {ns.COMPONENT: ns.CLIENT}
+_HANDSHAKE: Final = f"{ns.COMPONENT} handshake"  # no stanza, and yet of the content namespace
 _UNDEFINED_ENTITY: Final = expat.errors.codes[expat.errors.XML_ERROR_UNDEFINED_ENTITY]
 
 _CHILD_FLAGS: Final = {
@@ -108,37 +113,40 @@ Event = Stanza | StreamOpen | Element | StreamClose | Violation
 
 
 def open_stream(
-    *, namespace: str, from_: str, id: str | None = None, to: str | None = None, lang: str | None = None
-) -> bytes:
+    *, namespace: str, from_: str, id: str | None = None, to: str | None = None, lang: str | None = None,
+    version: str | None = "1.0",
+) -> bytes:  # fmt: skip
     """Our stream header (RFC 6120, 4.7); one between servers declares the prefix of dialback (XEP-0220, 2.4.1). Who
-    opens the connection gives no `id`."""
-    attributes = {"from": from_, "to": to, "id": id, "xml:lang": lang}
+    opens the connection gives no `id`; `version` is None where no stream features follow (XEP-0114)."""
+    attributes = {"version": version, "from": from_, "to": to, "id": id, "xml:lang": lang}
     written = "".join(f' {name}="{escape_attribute(value)}"' for name, value in attributes.items() if value)
     prefixes = f'xmlns:stream="{ns.STREAMS}"'
     if namespace == ns.SERVER:
         prefixes += f' xmlns:db="{ns.DIALBACK}"'
-    return f'<?xml version="1.0"?><stream:stream xmlns="{namespace}" {prefixes} version="1.0"{written}>'.encode()
+    return f'<?xml version="1.0"?><stream:stream xmlns="{namespace}" {prefixes}{written}>'.encode()
 
 
 class StreamParser:
     """The parser of one direction of one connection; it lives through stream restarts."""
 
     __slots__ = (
-        "_attributes", "_base", "_begin", "_buffer", "_content", "_depth", "_elements", "_end", "_events", "_expat",
-        "_flag_of", "_flags", "_has_db", "_header", "_is_dead", "_is_slow", "_is_stepping", "_is_stopped", "_name",
-        "_payload", "_reread", "_root_attributes", "_tail", "limits",
+        "_alias", "_attributes", "_base", "_begin", "_buffer", "_content", "_depth", "_elements", "_end", "_events",
+        "_expat", "_flag_of", "_flags", "_has_db", "_header", "_is_dead", "_is_slow", "_is_stepping", "_is_stopped",
+        "_name", "_payload", "_reread", "_root_attributes", "_tail", "limits",
     )  # fmt: skip
 
     def __init__(self, content_namespace: str, limits: Limits) -> None:
         self.limits = limits
         self._content = content_namespace
-        self._flag_of = {
-            **_CHILD_FLAGS,
-            f"{content_namespace} body": stanzas.HAS_BODY,
-            f"{content_namespace} subject": stanzas.HAS_SUBJECT,
-            f"{content_namespace} thread": stanzas.HAS_THREAD,
-            f"{content_namespace} error": stanzas.HAS_ERROR,
-        }
+        self._alias = _ALIAS.get(content_namespace, content_namespace)
+        self._flag_of = dict(_CHILD_FLAGS)
+        for namespace in (self._content, self._alias):
+            self._flag_of |= {
+                f"{namespace} body": stanzas.HAS_BODY,
+                f"{namespace} subject": stanzas.HAS_SUBJECT,
+                f"{namespace} thread": stanzas.HAS_THREAD,
+                f"{namespace} error": stanzas.HAS_ERROR,
+            }
         self._expat: Any = None
         self._header = b""  # the peer's header, as seen; b"" before
         self._is_slow = False  # the header declares more than it needs: every stanza is written anew
@@ -371,7 +379,7 @@ class StreamParser:
     def _other(self, inner: bytes) -> None:
         """A first-level element that is no stanza."""
         namespace, _, local = self._name.rpartition(" ")
-        if namespace == self._content:
+        if namespace == self._content and self._name != _HANDSHAKE:
             raise errors.UnsupportedStanzaType(f"'{local}' is no stanza.")
         text = "" if not inner else _text(inner)
         self._events.append(Element(self._name, self._attributes, inner, text))
@@ -381,8 +389,11 @@ class StreamParser:
         inherited. `raw` is the whole stanza."""
         # The header opens, the stanza stands in it; the root's own prefix closes it.
         root_name = re.split(rb"[\s>]", self._header[1:], maxsplit=1)[0]
-        document = parse_document(self._header + raw + b"</" + root_name + b">")
-        return canonical(document[0], self._content)
+        stanza = parse_document(self._header + raw + b"</" + root_name + b">")[0]
+        if self._alias != self._content:
+            for node in stanza.iter(f"{{{self._content}}}*"):
+                node.tag = f"{{{self._alias}}}{split_tag(str(node.tag))[1]}"
+        return canonical(stanza, self._alias)
 
 
 def _start_handler(p: StreamParser) -> Callable[[str, dict[str, str]], None]:
@@ -424,9 +435,10 @@ def _start_handler(p: StreamParser) -> Callable[[str, dict[str, str]], None]:
 
 def _end_handler(p: StreamParser) -> Callable[[str], None]:
     parser = p._expat
-    content = p._content
-    kinds = {f"{content} {name}": kind for name, kind in KINDS.items()}
-    content_bytes = content.encode()
+    content, alias = p._content, p._alias
+    kinds = {f"{namespace} {name}": kind for namespace in (content, alias) for name, kind in KINDS.items()}
+    content_bytes, alias_bytes = content.encode(), alias.encode()
+    is_aliased = alias != content
 
     def end(name: str) -> None:
         depth = p._depth = p._depth - 1
@@ -456,6 +468,7 @@ def _end_handler(p: StreamParser) -> Callable[[str], None]:
             if (
                 p._is_slow
                 or content_bytes in inner
+                or (is_aliased and alias_bytes in inner)
                 or b"stream:" in inner
                 or b"xmlns:" in match[0]
                 or (p._has_db and b"db:" in inner)

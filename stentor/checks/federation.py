@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from cluster.certificates import CertificateError, to_dns
 from cluster.config import Config
-from cluster.tls import Certificates, configured
+from cluster.tls import Certificates
 from cluster.tls import Pair as Files
 from s2s.certificates import PeerIdentity, identify
 from s2s.dane import Tlsa
@@ -166,7 +166,7 @@ Own = tuple[Files, tuple[bytes, ...]]  # the files, and the chain in them (DER)
 
 def own_certificate(config: Config, domain: str) -> Own:
     """What we show for a domain of ours. Raises CertificateError."""
-    pairs = configured(config)
+    pairs = config.tls.pairs(ours(config))
     if not pairs:
         raise CertificateError(Path("tls"), "no certificate is configured", "Set tls.certificate and tls.key")
     files = Certificates(pairs, lambda pair, _: pair).choose(to_dns(domain))

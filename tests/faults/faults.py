@@ -13,11 +13,13 @@ from typing import Final
 
 from tests.support.cluster import RunningCluster, RunningProcess
 from tests.support.faults import Site
+from tests.support.faults_bus import Links, Way
 from tests.support.faults_postgres import Database
 
 STOP_S: Final = 6.0
 SLACK_S: Final = 1.0  # of a machine that does other things, too
 RESTART_S: Final = 20.0
+STALL_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,11 @@ class Field:
         """Its database."""
         return self.site.database
 
+    @property
+    def links(self) -> Links:
+        """The links of its bus."""
+        return self.site.links
+
     def any_node(self, role: str | None = None) -> str:
         """One of the processes that run."""
         return self.rng.choice(self.cluster.processes(role)).node
@@ -55,6 +62,7 @@ class Fault:
     breaks_streams: bool  # whether clients may lose their streams
     may_fail_resumes: bool = False  # more than one process dies: docs/delivery.md, §8
     patience_s: tuple[float, ...] = (120.0,)
+    absent: float = 0.1  # 0: a good-bye that a router does not hear would leave it with a session that is not over
 
 
 async def _whole(field: Field, node: str, old_pid: int) -> None:
@@ -164,6 +172,69 @@ async def hang_postgres(field: Field) -> float:
     return away_s + 1.0 + SLACK_S
 
 
+async def cut_links(field: Field) -> float:
+    """Every connection of one process is reset, again and again: ZeroMQ connects anew, the links send again."""
+    for _ in range(20 if field.is_long else 6):
+        node = field.any_node()
+        assert field.links.cut(node), f"{node} had no connection"
+        await asyncio.sleep(field.rng.uniform(0.1, 0.8))
+    return 3.0
+
+
+def _two(field: Field, role: str, other_role: str | None) -> Way:
+    """Two processes that run; None: any of another name."""
+    one = field.any_node(role)
+    return one, field.rng.choice([p.node for p in field.cluster.processes(other_role) if p.node != one])
+
+
+async def _hole(field: Field, ways: Sequence[Way], seconds: float) -> None:
+    field.links.block(ways)
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        swallowed = field.links.heal()
+    assert swallowed, f"nothing was said from {ways}"
+
+
+Direction = Callable[[str, str], Sequence[Way]]
+
+
+def both(one: str, other: str) -> Sequence[Way]:
+    """Neither hears the other."""
+    return (one, other), (other, one)
+
+
+def there(one: str, other: str) -> Sequence[Way]:
+    """The other one does not hear this one."""
+    return ((one, other),)
+
+
+def back(one: str, other: str) -> Sequence[Way]:
+    """This one does not hear the other one."""
+    return ((other, one),)
+
+
+async def stall_links(field: Field) -> float:
+    """Black holes shorter than `bus.dead_after_s`: nobody is believed dead."""
+    for _ in range(10 if field.is_long else 3):
+        await _hole(field, field.rng.choice((both, there, back))(*_two(field, "router", None)), STALL_S)
+        await asyncio.sleep(field.rng.uniform(0.1, 0.8))
+    return STALL_S + 2.0
+
+
+def _black_hole(role: str, other_role: str | None, which: Sequence[Direction], short_s: float, long_s: float) -> Act:
+    async def act(field: Field) -> float:
+        """A black hole that lasts longer than `bus.dead_after_s`: they lose each other, and find each other again."""
+        ways = field.rng.choice(which)(*_two(field, role, other_role))
+        seconds = long_s if field.is_long else short_s
+        await _hole(field, ways, seconds)
+        await asyncio.sleep(1.0)
+        await asyncio.to_thread(field.cluster.wait_ready, RESTART_S)
+        return seconds + 3.0
+
+    return act
+
+
 FAULTS: Final[Sequence[Fault]] = (
     Fault("none", nothing, breaks_streams=False),
     Fault("c2s killed", kill_c2s, breaks_streams=True),
@@ -177,5 +248,20 @@ FAULTS: Final[Sequence[Fault]] = (
     Fault("PostgreSQL crashed", _restart_postgres(signal.SIGQUIT), breaks_streams=False),
     Fault("PostgreSQL away", _restart_postgres(signal.SIGINT, 5.0, 20.0), breaks_streams=False),
     Fault("PostgreSQL hangs", hang_postgres, breaks_streams=False),
+    Fault("bus links cut", cut_links, breaks_streams=False),
+    Fault("bus stalls", stall_links, breaks_streams=False),
+    # A router that does not hear a c2s ends its plain sessions there; the others wait to be resumed.
+    Fault("router deaf to c2s", _black_hole("c2s", "router", [there], 3.0, 5.0), breaks_streams=True),
+    Fault("c2s and router parted", _black_hole("c2s", "router", [both], 3.0, 5.0), breaks_streams=True),
+    # A c2s that does not hear gives the router up first, and is given up itself when its greetings cannot connect
+    # any more, which takes as long again.
+    Fault("c2s deaf to router", _black_hole("c2s", "router", [back], 3.0, 3.0), breaks_streams=False),
+    Fault("routers parted", _black_hole("router", "router", [both, there], 3.0, 5.0), breaks_streams=False),
 )
+LONG_FAULTS: Final[Sequence[Fault]] = (
+    Fault(
+        "parted for a minute", _black_hole("router", None, [both, there, back], 60.0, 60.0), breaks_streams=True,
+        absent=0.0,
+    ),
+)  # fmt: skip
 ONLY_ROUTER: Final = Fault("only router killed", kill_only_router, breaks_streams=False)

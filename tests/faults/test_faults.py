@@ -16,7 +16,7 @@ import pytest
 from tests.faults.autopsy import examine
 from tests.faults.bank import Terms, open_bank
 from tests.faults.checker import Verdict, check
-from tests.faults.faults import FAULTS, ONLY_ROUTER, Fault, Field
+from tests.faults.faults import FAULTS, LONG_FAULTS, ONLY_ROUTER, Fault, Field
 from tests.support.cluster import FACTOR
 from tests.support.faults import IS_LONG, SEED, Site, report
 
@@ -36,7 +36,11 @@ def _shuffled(faults: Sequence[Fault]) -> list[tuple[Fault, int]]:
     return runs
 
 
-@pytest.mark.parametrize(("fault", "seed"), _shuffled(FAULTS), ids=lambda value: getattr(value, "name", None))
+@pytest.mark.parametrize(
+    ("fault", "seed"),
+    _shuffled((*FAULTS, *LONG_FAULTS) if IS_LONG else FAULTS),
+    ids=lambda value: getattr(value, "name", None),
+)
 def test_a_fault_loses_nothing(site: Site, fault: Fault, seed: int) -> None:
     _run(site, fault, seed)
 
@@ -60,7 +64,7 @@ def _run(site: Site, fault: Fault, seed: int) -> None:
 
 async def _under_load(site: Site, fault: Fault, seed: int) -> tuple[Verdict, float, list[str]]:
     rng = random.Random(seed)
-    terms = Terms(pairs=PAIRS, rate=RATE, patience_s=fault.patience_s)
+    terms = Terms(pairs=PAIRS, rate=RATE, absent=fault.absent, patience_s=fault.patience_s)
     async with open_bank(site.cluster, terms, random.Random(rng.getrandbits(64))) as bank:
         await asyncio.sleep(BEFORE_S * rng.uniform(0.5, 1.5))
         since = bank.now()

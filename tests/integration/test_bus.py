@@ -311,6 +311,23 @@ def test_a_successor_replaces_a_run_that_died_without_a_word(run: Run, curve: Wi
     run(scenario())
 
 
+def test_a_peer_that_could_not_be_reached_is_found_soon_after_it_can(run: Run, curve: Wires) -> None:
+    # Packets vanish, and the kernel waits ever longer before it asks again whether a connection can be made.
+    async def scenario() -> None:
+        at = tcp()
+        proxy = Proxy(at)
+        router, edge = curve.node("router-0", "router", at, advertise=proxy.address), curve.node("c2s-0", "c2s")
+        proxy.swallow()
+        async with running(router, edge):
+            edge.bus.greet(router.bus.address)
+            await asyncio.sleep(7.5)  # Linux asks 7 s after the beginning, and then not before 11 s
+            assert not edge.is_linked(router)
+            async with proxied(proxy):
+                await until(lambda: edge.is_linked(router), "linked", 2.5)
+
+    run(scenario())
+
+
 def test_a_late_goodbye_of_the_former_run_does_not_touch_its_successor(run: Run, wires: Wires) -> None:
     async def scenario() -> None:
         router = wires.node("router-0", "router")

@@ -212,6 +212,7 @@ class Proxy:
         self._target = int(target.rpartition(":")[2])
         self.port = free_port()
         self._server: asyncio.Server | None = None
+        self._deaf: tuple[socket.socket, socket.socket] | None = None
         self._cuts = 0
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -220,8 +221,19 @@ class Proxy:
     def address(self) -> str:
         return f"tcp://127.0.0.1:{self.port}"
 
+    def swallow(self) -> None:
+        """Instead of `heal`: attempts to connect get no answer at all, since the kernel drops them where a listener's
+        queue is full."""
+        listener, filler = self._deaf = socket.socket(), socket.socket()
+        listener.bind(("127.0.0.1", self.port))
+        listener.listen(0)  # room for one
+        filler.connect(listener.getsockname())
+
     async def heal(self) -> None:
         """Listen."""
+        if self._deaf is not None:
+            for deaf in self._deaf:
+                deaf.close()
         self._server = await asyncio.start_server(partial(self._accept, self._cuts), "127.0.0.1", self.port)
 
     async def cut(self) -> None:

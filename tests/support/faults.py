@@ -10,23 +10,26 @@ from typing import Final
 
 import pytest
 
-from tests.support.cluster import RunningCluster, start_cluster
+from tests.support.cluster import RunningCluster, free_offset, start_cluster
+from tests.support.faults_bus import HERE, Links
 from tests.support.faults_postgres import Database
 
 # Taken out of the environment: the server takes variables of its prefix for settings, and knows none of these.
 IS_LONG: Final = os.environ.pop("STENTOR_FAULTS", "") == "long"
 SEED: Final = int(os.environ.pop("STENTOR_FAULTS_SEED", "") or random.SystemRandom().randrange(1_000_000))
 OPTIONS: Final = ("--tls", "optional", "--set", "limits.enabled=false")
+BUS_PORT: Final = 7400
 
 _table: Final[list[Sequence[str]]] = []
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A cluster of our own, with its database."""
+    """A cluster of our own, with its database, and the links between its processes, over TCP."""
 
     cluster: RunningCluster
     database: Database
+    links: Links
 
 
 def report(cells: Sequence[str]) -> None:
@@ -46,22 +49,28 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line("  ".join(words))
 
 
-def _site(tmp_path_factory: pytest.TempPathFactory, *options: str) -> Iterator[Site]:
-    cluster = start_cluster(tmp_path_factory.mktemp("faults"), *OPTIONS, *options)
+def _site(tmp_path_factory: pytest.TempPathFactory, routers: int, *options: str) -> Iterator[Site]:
+    directory, offset = tmp_path_factory.mktemp("faults"), free_offset()
+    nodes = [*(f"c2s-{number}" for number in range(2)), *(f"router-{number}" for number in range(routers))]
+    links = Links(directory, {node: BUS_PORT + offset + number for number, node in enumerate(nodes)})
+    bus = ("--set", "bus.transport=tcp", "--set", f"bus.port={BUS_PORT}", "--set", f"node.advertise={HERE}")
+    counts = ("--router", str(routers), "--port-offset", str(offset))
+    cluster = start_cluster(directory, *OPTIONS, *bus, *counts, *options)
     database = Database(cluster)
-    yield Site(cluster, database)
+    yield Site(cluster, database, links)
     code = cluster.stop()
     database.close()
+    links.close()
     assert code == 0
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Two c2s and two routers, to be broken and left whole."""
-    yield from _site(tmp_path_factory)
+    yield from _site(tmp_path_factory, 2)
 
 
 @pytest.fixture(scope="session")
 def small_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Two c2s and one router; sessions wait 3 s for their clients."""
-    yield from _site(tmp_path_factory, "--router", "1", "--set", "resume.timeout_s=3")
+    yield from _site(tmp_path_factory, 1, "--set", "resume.timeout_s=3")

@@ -110,9 +110,10 @@ class Server:
         return [(fields[1], fields[3]) for fields in self.router.of_kind(ATTACH)]
 
     def session(self, remote: str, local: str) -> EdgeSession:
-        """The session of a pair that is authenticated on some stream, the newest."""
-        streams = [stream for stream in reversed(self.streams) if (remote, local) in stream.pairs]
-        session = streams[0].pairs[remote, local].session
+        """The session of a pair that is authenticated on some stream: one that may be sent to before others, and the
+        newest before older ones."""
+        pairs = [stream.pairs[remote, local] for stream in self.streams if (remote, local) in stream.pairs]
+        session = max(enumerate(pairs), key=lambda item: (item[1].sends, item[0]))[1].session
         assert session is not None
         return session
 
@@ -174,6 +175,10 @@ class Talk:
         """Whether the connection has been closed."""
         return self.transport.is_closed
 
+    def is_read(self) -> bool:
+        """Whether input is taken."""
+        return self.transport.is_reading
+
 
 class Incoming(Talk):
     """A stream that the test opens."""
@@ -215,7 +220,7 @@ class Outgoing(Talk):
             server.federation.dial(remote, local)
         self.stream: OutgoingStream = server.dialled.pop()
         server.streams.append(self.stream)
-        self.stream.connected(self.transport)
+        self.stream.connected(self.transport, ("host", 5269))
 
     def answer(self, *offers: str, id: str = "D60000229F", db: str = f" xmlns:db='{ns.DIALBACK}'") -> str:
         """The peer's header and features; what was written then."""
@@ -317,7 +322,8 @@ class Network:
         if there is None:
             stream.give_up(Problem("remote-server-not-found", "There is no such domain.", True))
             return
-        if server.federation.join(stream, f"host-{self.servers.index(there)}", 5269):
+        target = f"host-{self.servers.index(there)}", 5269
+        if server.federation.join(stream, *target):
             return
         near = _Wire(server, there.certificate, "192.0.2.2", is_secure=self.is_direct_tls)
         far = _Wire(there, server.certificate, "192.0.2.1", is_secure=self.is_direct_tls)
@@ -326,7 +332,7 @@ class Network:
         server.streams.append(near.stream)
         there.streams.append(far.stream)
         self.wires += [near, far]
-        stream.connected(near)
+        stream.connected(near, target)
 
     def _carry(self, wire: _Wire) -> bool:
         """Bytes of one end to the other; TLS when both ends are ready; the end of the connection."""

@@ -102,7 +102,28 @@ def test_a_secret_is_shown_nowhere(tmp_path: Path) -> None:
     assert "hunter2" not in repr(config)
     file = written(tmp_path, '[admin]\ntoken = ["hunter2"]\n')
     assert "hunter2" not in str(problems(file=file)["admin.token"])
-    assert {key for key in keys() if is_secret(key)} == {"admin.token", "database.url", "bus.secret_key"}
+    short = 'components.domains={"irc.example": {"secret": "hunter2"}}'
+    assert "hunter2" not in str(problems(short)["components.domains.irc.example.secret"])
+    misplaced = 'components.domains={"irc.example": "hunter2"}'
+    assert "hunter2" not in str(problems(misplaced)["components.domains.irc.example"])
+    assert "hunter2" not in repr(load(None, [short.replace("hunter2", "hunter2 hunter2")], {}))
+    secrets = {"admin.token", "database.url", "bus.secret_key", "components.domains"}
+    assert {key for key in keys() if is_secret(key)} == secrets
+
+
+def test_what_a_component_may_do_for_users() -> None:
+    """XEP-0356."""
+
+    def component(privileges: str) -> str:
+        return f'components.domains={{"irc.example": {{"secret": "12345678", "privileges": {privileges}}}}}'
+
+    given = load(None, [component('{"roster": "get", "presence": "roster", "iq": {"urn:x": "both"}}')], {})
+    privileges = given.components.domains["irc.example"].privileges
+    assert (privileges.roster, privileges.message, privileges.presence) == ("get", "none", "roster")
+    assert privileges.iq == {"urn:x": "both"}
+    wrong = problems(component('{"roster": "set", "presence": "roster"}'))
+    assert "needs roster" in str(wrong["components.domains.irc.example.privileges"])
+    assert problems(component('{"iq": {"urn:x": "none"}}'))
 
 
 def test_a_certificate_needs_its_key() -> None:
@@ -204,3 +225,13 @@ def test_the_file_written_is_read_back_to_the_same_values(tmp_path: Path) -> Non
     again = load(written(tmp_path, to_toml(config)), (), {})
     assert again.model_dump() == config.model_dump()
     assert isinstance(again, Config)
+
+
+def test_a_domain_has_its_own_certificate_or_the_common_one() -> None:
+    own = 'tls.certificates={"b.example": {"certificate": "b.crt", "key": "b.key"}}'
+    b = (Path("b.crt"), Path("b.key"))
+    assert load(None, [], {}).tls.pairs(["a.example"]) == {}
+    assert load(None, [own], {}).tls.pairs(["a.example", "b.example"]) == {"b.example": b}
+    common = ["tls.certificate=all.crt", "tls.key=all.key"]
+    pairs = load(None, [own, *common], {}).tls.pairs(["a.example", "b.example"])
+    assert pairs == {"a.example": (Path("all.crt"), Path("all.key")), "b.example": b}

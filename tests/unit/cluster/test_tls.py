@@ -14,8 +14,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from cluster.certificates import CertificateError
-from cluster.config import load
-from cluster.tls import Certificates, Pair, configured, new_context
+from cluster.tls import Certificates, Pair, new_context
 from tests.support.pki import DAY, NOW, Issued, dns, issue
 
 FIRST = issue("first", names=dns("first.example", "chat.first.example"))
@@ -150,16 +149,6 @@ def test_files_are_looked_at_again_and_again(pairs: dict[str, Pair], tmp_path: P
         following.cancel()
 
     asyncio.run(test())
-
-
-def test_what_is_configured(tmp_path: Path) -> None:
-    assert configured(load(None, [], {})) == {}
-    own = '{"b.example": {"certificate": "b.crt", "key": "b.key"}}'
-    settings = ['server.domains=["a.example", "b.example"]', f"tls.certificates={own}"]
-    b = (Path("b.crt"), Path("b.key"))
-    assert configured(load(None, settings, {})) == {"b.example": b}
-    both = [*settings, "tls.certificate=all.crt", "tls.key=all.key"]
-    assert configured(load(None, both, {})) == {"a.example": (Path("all.crt"), Path("all.key")), "b.example": b}
 
 
 def test_bad_files_at_the_start_are_an_error(pairs: dict[str, Pair], tmp_path: Path) -> None:

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from stentor.dev import Options, data_directory, runtime_directory, settings
+from cluster.config import load
+from cluster.keys import Keys
+from cluster.supervisor import members
+from stentor.dev import Options, data_directory, has_tcp_bus, runtime_directory, settings
 from stentor.failure import Failed
+from stentor.server import over_tcp
 
 PLAIN = Options(
     data=None, domains=(), users=(), admins=(), c2s=2, router=2, s2s=1, listen=(), port_offset=0, tls=None,
@@ -34,6 +38,7 @@ def test_the_offset_shifts_every_port_also_configured_ones() -> None:
     config = settings(replace(PLAIN, port_offset=1000, overrides=("c2s.port=6000",)))
     assert (config.c2s.port, config.c2s.tls_port, config.admin.port, config.admin.api_port) == (7000, 6223, 10100, 6281)
     assert (config.s2s.port, config.s2s.tls_port, config.components.port) == (6269, 6270, 6347)
+    assert config.bus.port == 8400
 
 
 def test_options_and_set_win_over_what_development_prefers() -> None:
@@ -48,6 +53,24 @@ def test_options_and_set_win_over_what_development_prefers() -> None:
     assert config.tls.c2s == "optional"
     assert config.database.url == "postgresql://h/d"
     assert config.drain.window_s == 7
+
+
+def test_the_bus_uses_tcp_only_where_it_was_asked_for() -> None:
+    assert not has_tcp_bus(settings(PLAIN))
+    assert not has_tcp_bus(settings(replace(PLAIN, overrides=("bus.transport=ipc",))))
+    assert has_tcp_bus(settings(replace(PLAIN, overrides=("bus.transport=tcp",))))
+
+
+def test_over_tcp_each_process_has_a_port_and_each_role_a_key_pair() -> None:
+    config = settings(replace(PLAIN, port_offset=100, overrides=("bus.transport=tcp", "node.advertise=127.0.0.2")))
+    processes = over_tcp(config, members({"c2s": 2, "router": 2}, 9200))
+    seen = [load(None, (), process.settings).bus for process in processes]
+    assert [bus.port for bus in seen] == [7500, 7501, 7502, 7503]
+    assert {(bus.transport, bus.seeds) for bus in seen} == {("tcp", ("127.0.0.2:7502", "127.0.0.2:7503"))}
+    keys = [Keys.of(bus.secret_key, bus.public_keys.model_dump()) for bus in seen]
+    assert all(key.of_role[process.role] == key.public for key, process in zip(keys, processes, strict=True))
+    assert len({key.public for key in keys}) == 2
+    assert config.bus.listen == "127.0.0.1"
 
 
 def test_ports_that_the_offset_moves_too_far_are_wrong_configuration() -> None:
