@@ -60,10 +60,6 @@ class ServerTls:
         """The certificate (DER) that this domain of ours shows."""
         return self.certificates.choose(to_dns(domain)).certificate
 
-    def reload(self, *, force: bool = False) -> bool:
-        """See `Certificates.reload`."""
-        return self.certificates.reload(force=force)
-
     def _select(self, ssl_object: ssl.SSLObject, server_name: str | None, context: ssl.SSLContext) -> None:
         ssl_object.context = self.certificates.choose(server_name).incoming
 
