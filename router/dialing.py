@@ -74,9 +74,8 @@ class Dialing:
 
     def wake(self, entity: Entity) -> None:
         """Something waits for this peer."""
-        if entity not in self._waiting:
-            self._waiting[entity] = None
-            self._owner.soon(partial(self._look, entity))
+        self._waiting[entity] = None
+        self._owner.soon(partial(self._look, entity))
 
     def tick(self) -> None:
         """About once a second: streams that are still missing, stanzas that have waited too long."""

@@ -501,7 +501,11 @@ class Owner:
         self._now_decided(item)
         self._let_go(item)
         for turn in item.turns():
-            if turn.writes and self.tenures[turn.entity.shard] == turn.entity.epoch:
+            if self.tenures[turn.entity.shard] != turn.entity.epoch:
+                continue
+            if turn.entity.is_peer:
+                self.peers.forgotten(turn)
+            if turn.writes:
                 self.reload(turn.entity)  # memory has what the database will never have
         for key in item.marks():
             self._marks.pop(key, None)
@@ -720,6 +724,8 @@ class Owner:
             self._deliver_many(deliveries)
         elif turn.rows and turn.session is None:
             self.stored[stanzas.MESSAGE] += 1
+        if turn.waits:
+            self.peers.released(turn)
         for session in turn.touched:
             self.outbox.tell_state(session)
         for request in turn.requests:
@@ -784,6 +790,8 @@ class Owner:
             return
         if entity.sessions.get(session.resource) is session:
             del entity.sessions[session.resource]
+        if entity.is_peer:
+            self.peers.ends(session)
         self.when_loaded(entity, partial(self._ended, session, condition, reason or condition))
 
     def _ended(self, session: Session, condition: str, reason: str) -> None:
@@ -824,6 +832,9 @@ class Owner:
         self._now_decided(item)
         self._let_go(item)
         for turn in item.turns():
+            if turn.entity.is_peer:
+                self.peers.forgotten(turn)
+                turn.waits.clear()
             self.reload(turn.entity)
         main = item.main
         if self.tenures[main.entity.shard] != main.entity.epoch:

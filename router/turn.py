@@ -68,6 +68,7 @@ class Turn:
         "settings",
         "stanza",
         "touched",
+        "waits",
         "writes",
     )
 
@@ -105,6 +106,7 @@ class Turn:
         self.touched: list[Session] = []
         self.closing: list[tuple[Session, str]] = []
         self.events: list[Any] = []
+        self.waits: list[tuple[Any, Any]] = []  # of a peer: what goes to which of its lines once this is committed
         self.reloads = False  # once it is committed, the entity is read anew from the database
 
     @property
