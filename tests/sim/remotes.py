@@ -32,7 +32,6 @@ class Surroundings(Protocol):
     scheduler: Scheduler
     gateways: list[S2sNode]
     remotes: list[Remote]
-    came_back: set[Key]
 
 
 class S2sNode(EdgeNode):
@@ -342,4 +341,3 @@ def close_all(remotes: list[Remote]) -> None:
     for remote in remotes:
         for stream in remote.streams():
             stream.close()
-

@@ -350,7 +350,12 @@ class World:
                 self.doubled += 1
                 if self.mode in ("network", "separate"):
                     wrong.append(f"C3: client {client.number} got {key} {seen[key, bind]} times in one session")
-            elif not is_remote(key) and key[1] < last[key[0], bind] and how == "live" and self.mode in ("network", "separate"):
+            elif (
+                not is_remote(key)
+                and key[1] < last[key[0], bind]
+                and how == "live"
+                and self.mode in ("network", "separate")
+            ):
                 wrong.append(f"C4: client {client.number} got {key} after {last[key[0], bind]}")
             if how == "live":
                 last[key[0], bind] = max(last[key[0], bind], key[1])
@@ -382,17 +387,19 @@ class World:
                     wrong.append(f"after healing: client {client.number} never got {key}")
         known = {session.sid for router in self.routers for session in router.owner.sessions.values()}
         rows = set(self.store.sessions)
-        bound = {c.connection.session.sid for c in self.clients if c.connection and c.connection.session}
-        bound |= {sid for node in self.gateways for sid in node.edge.sessions}
+        bound = self._bound()
         if not bound <= known or not bound <= rows:
             wrong.append(f"directory: {len(bound)} bound, {len(bound & known)} known, {len(bound & rows)} in rows")
         wrong += self._last_of_remotes(said)
         self.scheduler.run(self.scheduler.now + RESUME_TIMEOUT_S + 3.0)
-        bound -= {sid for sid in bound if not any(sid in edge.edge.sessions for edge in (*self.edges, *self.gateways))}
-        if left := set(self.store.sessions) - bound:
+        if left := set(self.store.sessions) - self._bound():
             wrong.append(f"ghosts: {len(left)} rows without a session")
         return wrong
 
+    def _bound(self) -> set[int]:
+        """The sessions of clients that are there, and of streams to remote servers."""
+        bound = {int(c.connection.session.sid) for c in self.clients if c.connection and c.connection.session}
+        return bound.union(sid for node in self.gateways for sid in node.edge.sessions)
 
     def _last_of_remotes(self, said: dict[str, list[Key]]) -> list[str]:
         """Messages from each client have reached everybody there, and nothing is sent again by the next owner."""
