@@ -415,4 +415,21 @@ class World:
         wrong += self.federation.left(self.routers)
         close_all(self.remotes)
         self.scheduler.run(self.scheduler.now + 4.0)
-        return wrong + self.federation.unsaved()
+        return wrong + self.federation.unsaved() + self._while_nobody_writes()
+
+    def _while_nobody_writes(self) -> list[str]:
+        """What waits for a server that cannot be reached is sent by the next owner, though nothing wakes it."""
+        for remote in self.remotes:
+            remote.is_reachable = False
+        addressees = [(remote, next(iter(remote.users.values()))) for remote in self.remotes]
+        said = [(remote, self.say(client, to, True)) for remote, to in addressees for client in self.clients]
+        self.scheduler.run(self.scheduler.now + 1.0)
+        self.federation.hand_over(self.routers)
+        for remote in self.remotes:
+            remote.is_reachable = True
+        self.scheduler.run(self.scheduler.now + 4.0)
+        return [
+            f"F5: {remote.domain} never got {key} from the next owner"
+            for remote, key in said
+            if key is not None and key not in remote.received
+        ]
