@@ -7,6 +7,7 @@ C3  one row for each owner and message; no device gets a message twice in one se
 C4  order of one sender: in the recipient's log and at each device
 C5  the epochs of a shard's commits never fall
 and at the end: everybody is back, nothing is held or waits, no session's row is left behind, messages flow.
+What is checked of other servers, in a federated world, is in tests/sim/federation.py.
 
 Faults come one at a time ("separate"), on top of each other ("overlapping"), or worse than the protocol promises to
 bear without a trace ("nasty": more unknown outcomes, shards taken from living owners). With the last two, docs/delivery.md
@@ -278,7 +279,7 @@ class World:
     # --- checks
 
     def check(self) -> list[str]:
-        """C1 to C5 over the whole run."""
+        """C1 to C5, and F1 to F4, over the whole run."""
         wrong: list[str] = []
         in_log: dict[tuple[str, int], Counter[Key]] = {}
         for account, owner in self.store.accounts.items():
