@@ -68,6 +68,7 @@ class Turn:
         "settings",
         "stanza",
         "touched",
+        "waits",
         "writes",
     )
 
@@ -107,6 +108,8 @@ class Turn:
         self.touched: tuple[Session, ...] = ()
         self.closing: tuple[tuple[Session, str], ...] = ()
         self.events: tuple[Any, ...] = ()
+        # Of a peer: what goes to which of its lines once this is committed.
+        self.waits: tuple[tuple[Any, Any], ...] = ()
         self.reloads = False  # once it is committed, the entity is read anew from the database
 
     @property
