@@ -80,7 +80,7 @@ class Connection(asyncio.BufferedProtocol):
     """One client's socket, as transport of its stream."""
 
     __slots__ = (
-        "_buffer", "_closed_at", "_connections", "_is_lost", "_is_slow", "_out", "_q_written", "_started_at",
+        "_buffer", "_closed_at", "_connections", "_early", "_is_lost", "_is_slow", "_out", "_q_written", "_started_at",
         "_transport", "stream", "transport_name",
     )  # fmt: skip
 
@@ -90,6 +90,7 @@ class Connection(asyncio.BufferedProtocol):
         self._buffer = connections.tls_buffer if is_direct_tls else connections.plain_buffer
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
+        self._early: list[bytes] | None = None  # decrypted before the event loop has told that the handshake is done
         self._q_written = 0
         self._is_lost = False
         self._is_slow = False
@@ -129,6 +130,9 @@ class Connection(asyncio.BufferedProtocol):
         """Bytes have arrived."""
         stream = self.stream
         if stream is None:
+            return
+        if self._early is not None:
+            self._early.append(bytes(self._buffer[:nbytes]))
             return
         try:
             stream.receive_data(bytes(self._buffer[:nbytes]))
@@ -227,6 +231,7 @@ class Connection(asyncio.BufferedProtocol):
         """Begin the STARTTLS handshake, behind everything queued."""
         self.flush()
         self.pause_reading()  # what comes from here on is for TLS
+        self._early = []
         task = asyncio.get_running_loop().create_task(self._handshake())
         self._connections.tasks.add(task)
         task.add_done_callback(self._connections.tasks.discard)
@@ -252,11 +257,14 @@ class Connection(asyncio.BufferedProtocol):
                 self.connection_lost(None)  # the event loop says so only after a handshake
             return
         _handshake_ok.observe(loop.time() - started)
+        early, self._early = self._early or [], None
         if self.stream is None:
             return
         self._use(transport)
         self.transport_name = "starttls"
         self.stream.tls_established()
+        for data in early:
+            self.stream.receive_data(data)
         shared.flush()
 
     def close(self) -> None:

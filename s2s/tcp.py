@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, cast
 
 import structlog
@@ -138,8 +139,8 @@ class Connection(asyncio.BufferedProtocol):
     """One socket, as transport of its stream."""
 
     __slots__ = (
-        "_buffer", "_closed_at", "_connections", "_flushed", "_identity", "_is_lost", "_is_slow", "_opener", "_out",
-        "_transport", "stream", "target", "transport_name",
+        "_buffer", "_closed_at", "_connections", "_early", "_flushed", "_identity", "_is_lost", "_is_slow", "_opener",
+        "_out", "_transport", "stream", "target", "transport_name",
     )  # fmt: skip
 
     def __init__(
@@ -152,6 +153,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._identity: PeerIdentity | None = None
         self._out: list[bytes] = []
+        self._early: list[bytes] | None = None  # decrypted before the event loop has told that the handshake is done
         self._flushed = 0  # stanzas of the stream that were given to the transport
         self._is_lost = False
         self._is_slow = False
@@ -188,6 +190,9 @@ class Connection(asyncio.BufferedProtocol):
         """Bytes have arrived."""
         stream = self.stream
         if stream is None:
+            return
+        if self._early is not None:
+            self._early.append(bytes(self._buffer[:nbytes]))
             return
         try:
             stream.receive_data(bytes(self._buffer[:nbytes]))
@@ -291,6 +296,7 @@ class Connection(asyncio.BufferedProtocol):
         """Begin the STARTTLS handshake, behind everything queued."""
         self.flush()
         self.pause_reading()  # what comes from here on is for TLS
+        self._early = []
         self._connections.start(self._handshake())
 
     async def _handshake(self) -> None:
@@ -312,19 +318,29 @@ class Connection(asyncio.BufferedProtocol):
             )  # fmt: skip
         except (OSError, RuntimeError) as failed:  # ssl.SSLError and TimeoutError are OSErrors
             problem = str(failed) or type(failed).__name__
+        except asyncio.CancelledError:  # the process ends
+            self._drop(plain, problem)
+            raise
         outcome = tls_handshake_seconds.labels(IN if stream is None else OUT, "ok" if transport else "failed")
         outcome.observe(loop.time() - started)
         if transport is None or transport.is_closing():  # closing: uvloop's answer when we closed it meanwhile
-            plain.abort()
-            if self.stream is not None:
-                self.stream.tls_failed(problem)
-            if not self._is_lost:
-                self.connection_lost(None)  # the event loop says so only after a handshake
+            self._drop(plain, problem)
             return
+        early, self._early = self._early or [], None
         if self.stream is not None:
             self._use(transport)
             self.transport_name = "starttls"
             self._call(self.stream.tls_established)
+            for data in early:
+                self._call(partial(self.stream.receive_data, data))
+
+    def _drop(self, plain: asyncio.Transport, problem: str) -> None:
+        """There is no TLS, and so no connection."""
+        plain.abort()
+        if self.stream is not None:
+            self.stream.tls_failed(problem)
+        if not self._is_lost:
+            self.connection_lost(None)  # the event loop says so only after a handshake
 
     def close(self) -> None:
         """Write what is queued, then end the connection."""

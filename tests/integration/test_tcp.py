@@ -43,7 +43,7 @@ from tests.support.streams import (
     sample,
     stream_error,
 )
-from tests.support.tls import client_context, write_pair
+from tests.support.tls import EagerTls, client_context, write_pair
 from xmpp import ns
 from xmpp.stanza import message
 
@@ -211,6 +211,28 @@ def test_what_comes_in_clear_behind_starttls_never_reaches_the_stream(tls: Serve
             assert server.router.sent == []
 
     run(test())
+
+
+@pytest.mark.parametrize("loop_factory", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_what_comes_in_one_segment_with_the_end_of_the_handshake_is_not_lost(
+    tls: ServerTls, loop_factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def test() -> None:
+        async with serve(tls) as server:
+            with socket.create_connection(("127.0.0.1", server.port)) as opened:
+                opened.setblocking(False)
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendall(opened, (HEADER + STARTTLS).encode())
+                answered = b""
+                while not answered.endswith(PROCEED.encode()):
+                    answered += await asyncio.wait_for(loop.sock_recv(opened, 65_536), WAIT_S * FACTOR)
+                eager = EagerTls(opened, client_context(CA), DOMAIN)
+                await eager.say(HEADER + auth("PLAIN", plain()))
+                answer = await asyncio.wait_for(eager.read_until(f'<success xmlns="{ns.SASL}"/>'), WAIT_S * FACTOR)
+                assert "starttls" not in answer
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(test())
 
 
 @pytest.mark.parametrize("is_direct", [False, True])

@@ -1,7 +1,9 @@
-"""TLS in memory: two ends that shake hands without a socket."""
+"""TLS for tests: two ends that shake hands without a socket, and a client that is in a hurry."""
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
 from pathlib import Path
 
@@ -44,3 +46,36 @@ def write_pair(directory: Path, name: str, certificate: trustme.LeafCert) -> tup
     chain.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
     key.write_bytes(certificate.private_key_pem.bytes())
     return chain, key
+
+
+class EagerTls:
+    """A TLS client on a plain socket, whose first words come in one segment with the end of its handshake."""
+
+    def __init__(self, opened: socket.socket, context: ssl.SSLContext, server_hostname: str) -> None:
+        self._socket = opened
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._in, self._out, server_hostname=server_hostname)
+
+    async def say(self, text: str) -> None:
+        """The handshake, and this."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                self._tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                await loop.sock_sendall(self._socket, self._out.read())
+                self._in.write(await loop.sock_recv(self._socket, 65_536))
+        self._tls.write(text.encode())
+        await loop.sock_sendall(self._socket, self._out.read())
+
+    async def read_until(self, end: str) -> str:
+        """What is answered; it ends so."""
+        loop = asyncio.get_running_loop()
+        found = b""
+        while not found.endswith(end.encode()):
+            try:
+                found += self._tls.read(65_536)
+            except ssl.SSLWantReadError:
+                self._in.write(await loop.sock_recv(self._socket, 65_536))
+        return found.decode()

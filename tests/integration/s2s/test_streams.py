@@ -4,6 +4,7 @@ routers are played."""
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -33,6 +34,7 @@ from tests.support.federation import SETTINGS, header
 from tests.support.nameserver import Zone, nameserver
 from tests.support.pki import Issued, dns, issue
 from tests.support.streams import Router
+from tests.support.tls import EagerTls, client_context
 from xmpp import ns
 from xmpp.dialback import make_key
 from xmpp.stanza import Stanza, message
@@ -220,6 +222,25 @@ def test_two_servers_talk_over_tls(run: Runner, tmp_path: Path, is_direct_tls: b
             assert not near.federation.streams
             assert not near.edge.sessions
             assert not far.edge.sessions
+
+    run(scene())
+
+
+def test_what_comes_in_one_segment_with_the_end_of_the_handshake_is_not_lost(run: Runner, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with net(tmp_path) as world:
+            far = await world.server(FAR)
+            with socket.create_connection((HERE, far.ports[False])) as opened:
+                opened.setblocking(False)
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendall(opened, (header(NEAR, FAR) + f"<starttls xmlns='{ns.TLS}'/>").encode())
+                answered = b""
+                while b"<proceed" not in answered:
+                    answered += await asyncio.wait_for(loop.sock_recv(opened, 65_536), WAIT_S * FACTOR)
+                eager = EagerTls(opened, client_context(), FAR)
+                await eager.say(header(NEAR, FAR))
+                features = await asyncio.wait_for(eager.read_until("</stream:features>"), WAIT_S * FACTOR)
+                assert "starttls" not in features
 
     run(scene())
 
