@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from cluster.wire import Epoch, Shard
 from router.entity import Entity
 from router.turn import Turn, Write
-from storage.log import FORWARD, FROM_OWNER, Row
+from storage.log import DONE, FORWARD, FROM_OWNER, Row
 from xmpp.jid import domain_of
 
 BATCH_ITEMS: Final = 512
@@ -212,7 +212,7 @@ def _flagged(rows: Iterable[Row], forwards: dict[str, list[Any]]) -> list[Row]:
     """The sender's rows, with a flag where the recipient's owner is elsewhere: it shall not be forgotten there."""
     return [
         Row(*row[:5], FORWARD, *row[6:])
-        if row.dir == FROM_OWNER and (row.peer in forwards or domain_of(row.peer) in forwards)
+        if row.dir == FROM_OWNER and row.forward == DONE and (row.peer in forwards or domain_of(row.peer) in forwards)
         else row
         for row in rows
     ]

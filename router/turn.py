@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 
 from router.entity import Entity, Session
 from router.settings import Settings
-from storage.log import DONE, FROM_OWNER, Ids, Row, pack_head
+from storage.log import BY_OTHER, DONE, FROM_OWNER, Ids, Row, pack_head
 from xmpp import stanza as stanzas
 from xmpp.errors import StanzaError
 from xmpp.stanza import Stanza
@@ -63,10 +63,12 @@ class Turn:
         "reloads",
         "requests",
         "rows",
+        "says",
         "sends",
         "session",
         "settings",
         "stanza",
+        "timers",
         "touched",
         "writes",
     )
@@ -105,6 +107,8 @@ class Turn:
         self.touched: list[Session] = []
         self.closing: list[tuple[Session, str]] = []
         self.events: list[Any] = []
+        self.says: list[Stanza] = []
+        self.timers: list[tuple[float, Callable[[Turn], None]]] = []
         self.reloads = False  # once it is committed, the entity is read anew from the database
 
     @property
@@ -128,7 +132,8 @@ class Turn:
         party = stanza.to if dir == FROM_OWNER else stanza.from_
         peer = (party or entity.bare).partition("/")[0]
         head, inner = pack_head(stanza), stanza.inner
-        self.rows.append(Row(entity.shard, entity.key, id_, class_, dir, DONE, peer, *self.key, head, inner))
+        forward = BY_OTHER if dir == FROM_OWNER and self.key != (self.origin, self.n) else DONE
+        self.rows.append(Row(entity.shard, entity.key, id_, class_, dir, forward, peer, *self.key, head, inner))
         return id_
 
     def send(self, stanza: Stanza) -> None:
@@ -200,18 +205,30 @@ class Turn:
         """Something has happened to the entity (router/events.py): features hear of it when this step is over."""
         self.events.append(event)
 
+    def say(self, stanza: Stanza) -> None:
+        """The account itself sends a message or an IQ request, without a session (XEP-0356): it goes the way of what a
+        client of it sends when this step is over. `from_` is the bare JID. Where that refuses a message, the stanza of
+        this turn is refused; the error for a request is sent to the bare JID."""
+        self.says.append(stanza)
+
+    def later(self, seconds: float, then: Callable[[Turn], None]) -> None:
+        """Run `then` as a turn of this entity after this time, or a second later. Nobody remembers it when this owner
+        is gone."""
+        self.timers.append((seconds, then))
+
     def keep(self) -> None:
         """What has been decided so far stays, also if what follows is refused: the next stanza of a bundle begins."""
         self._kept = tuple(len(effect) for effect in self._effects())
         self.log_id = None
 
     def _effects(self) -> tuple[list[Any], ...]:
-        return (self.deliveries, self.sends, self.writes, self.requests, self.closing, self.rows)
+        return (self.deliveries, self.sends, self.writes, self.requests, self.closing, self.rows, self.timers)
 
     def drop_effects(self) -> None:
         """Take back everything decided for the present stanza: it is refused."""
         self.log_id = None
         self.events.clear()
+        self.says.clear()
         self.reloads = False
         effects = self._effects()
         for effect, kept in zip(effects, self._kept or (0,) * len(effects), strict=True):

@@ -107,6 +107,7 @@ XEP_NAMES: Final = {
     313: "Message Archive Management",
     334: "Message Processing Hints",
     352: "Client State Indication",
+    356: "Privileged Entity",
     359: "Unique and Stable Stanza IDs",
     368: "SRV records for XMPP over TLS",
     424: "Message Retraction",

@@ -81,6 +81,7 @@ class World:
         self.log: list[log.Row] = []  # what was kept, in order
         self.archive = Model(lambda: self.log)
         self.database |= self.archive.functions()
+        self.timers: list[tuple[float, Entity, Callable[[Turn], None]]] = []
         self._heard: dict[str, list[str]] = {}
         self._ids = 0
         self._work: deque[Callable[[], None]] = deque()
@@ -158,6 +159,16 @@ class World:
         self._over(turn)
         return turn
 
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self.now += seconds
+        due = [timer for timer in self.timers if timer[0] <= self.now]
+        self.timers = [timer for timer in self.timers if timer not in due]
+        for _, entity, then in due:
+            turn = self._turn(entity, None, None)
+            then(turn)
+            self._over(turn)
+
     def heard(self, session: Session) -> list[str]:
         """What the session got since it was asked last."""
         heard = self._heard[session.jid]
@@ -192,6 +203,7 @@ class World:
         if turn.reloads:
             self.reloads.append(turn.entity.bare)
         assert not turn.events, "somebody has forgotten to tell"
+        self.timers += [(self.now + seconds, turn.entity, then) for seconds, then in turn.timers]
         for request in turn.requests:
             self._answer(turn, request)
         for stanza, recipients in turn.sends:
