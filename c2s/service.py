@@ -274,11 +274,7 @@ def _stream_settings(config: Config) -> StreamSettings:
 
 def _certificates(config: Config) -> dict[str, tuple[Path, Path]]:
     """Certificate and key of each served domain."""
-    tls = config.tls
-    pairs = {domain: (pair.certificate, pair.key) for domain, pair in tls.certificates.items()}
-    if tls.certificate is not None and tls.key is not None:
-        for domain in config.server.domains:
-            pairs.setdefault(domain, (tls.certificate, tls.key))
+    pairs = config.tls.pairs(config.server.domains)
     if not pairs:
         raise CannotStart("no certificate is configured. Set tls.certificate and tls.key, or tls.certificates")
     return pairs

@@ -104,6 +104,14 @@ class Tls(Section):
             raise ValueError("one of certificate and key is missing")
         return self
 
+    def pairs(self, domains: Iterable[str]) -> dict[str, tuple[Path, Path]]:
+        """Certificate chain and key by domain: those of `certificates`, and the common one for all others."""
+        found = {domain: (pair.certificate, pair.key) for domain, pair in self.certificates.items()}
+        if self.certificate is not None and self.key is not None:
+            for domain in domains:
+                found.setdefault(domain, (self.certificate, self.key))
+        return found
+
 
 class C2S(Section):
     """Client connections (RFC 6120). The limits are advertised by XEP-0478 where it has a word for them."""

@@ -87,6 +87,7 @@ class StreamOpen(NamedTuple):
     version: str | None
     lang: str | None
     attributes: dict[str, str]
+    has_dialback: bool = False  # a prefix of Server Dialback is declared (XEP-0220, 2.4.1)
 
 
 class Element(NamedTuple):
@@ -112,13 +113,17 @@ Event = Stanza | StreamOpen | Element | StreamClose | Violation
 
 
 def open_stream(
-    *, namespace: str, from_: str, id: str, to: str | None = None, lang: str | None = None,
+    *, namespace: str, from_: str, id: str | None = None, to: str | None = None, lang: str | None = None,
     version: str | None = "1.0",
 ) -> bytes:  # fmt: skip
-    """Our stream header (RFC 6120, 4.7). `version` is None where no stream features follow (XEP-0114)."""
+    """Our stream header (RFC 6120, 4.7); one between servers declares the prefix of dialback (XEP-0220, 2.4.1). Who
+    opens the connection gives no `id`; `version` is None where no stream features follow (XEP-0114)."""
     attributes = {"version": version, "from": from_, "to": to, "id": id, "xml:lang": lang}
     written = "".join(f' {name}="{escape_attribute(value)}"' for name, value in attributes.items() if value)
-    return f'<?xml version="1.0"?><stream:stream xmlns="{namespace}" xmlns:stream="{ns.STREAMS}"{written}>'.encode()
+    prefixes = f'xmlns:stream="{ns.STREAMS}"'
+    if namespace == ns.SERVER:
+        prefixes += f' xmlns:db="{ns.DIALBACK}"'
+    return f'<?xml version="1.0"?><stream:stream xmlns="{namespace}" {prefixes}{written}>'.encode()
 
 
 class StreamParser:
@@ -126,8 +131,8 @@ class StreamParser:
 
     __slots__ = (
         "_alias", "_attributes", "_base", "_begin", "_buffer", "_content", "_depth", "_elements", "_end", "_events",
-        "_expat", "_flag_of", "_flags", "_header", "_is_dead", "_is_slow", "_is_stepping", "_is_stopped", "_name",
-        "_payload", "_reread", "_root_attributes", "_tail", "limits",
+        "_expat", "_flag_of", "_flags", "_has_db", "_header", "_is_dead", "_is_slow", "_is_stepping", "_is_stopped",
+        "_name", "_payload", "_reread", "_root_attributes", "_tail", "limits",
     )  # fmt: skip
 
     def __init__(self, content_namespace: str, limits: Limits) -> None:
@@ -145,6 +150,7 @@ class StreamParser:
         self._expat: Any = None
         self._header = b""  # the peer's header, as seen; b"" before
         self._is_slow = False  # the header declares more than it needs: every stanza is written anew
+        self._has_db = False  # the header declares "db", as between servers: stanzas that use it are written anew
         self._is_stepping = True
         self._is_stopped = False
         self._is_dead = False
@@ -213,7 +219,7 @@ class StreamParser:
         rest = self._buffer[self._end - self._base :] + self._tail
         self._drop_expat()
         self._header = b""
-        self._is_slow = False
+        self._is_slow = self._has_db = False
         self._is_stepping = True
         self._tail = b"" if drop else rest
 
@@ -330,10 +336,17 @@ class StreamParser:
         if len(attributes) > self.limits.attributes:
             raise errors.StreamPolicyViolation("Too many attributes.")
         self._header = tag
-        prefixes = [name for name in declared if name.startswith(b"xmlns:")]
-        self._is_slow = content != self._content or prefixes != [b"xmlns:stream"] or not tag.startswith(b"<stream:")
+        prefixes = {name: value for name, value in declared.items() if name.startswith(b"xmlns:")}
+        has_dialback = ns.DIALBACK in prefixes.values()
+        self._has_db = prefixes.get(b"xmlns:db") == ns.DIALBACK
+        is_plain = prefixes.keys() == ({b"xmlns:stream", b"xmlns:db"} if self._has_db else {b"xmlns:stream"})
+        self._is_slow = content != self._content or not is_plain or not tag.startswith(b"<stream:")
         get = attributes.get
-        self._events.append(StreamOpen(get("to"), get("from"), get("id"), get("version"), get(_LANG), dict(attributes)))
+        self._events.append(
+            StreamOpen(
+                get("to"), get("from"), get("id"), get("version"), get(_LANG), dict(attributes), has_dialback
+            )
+        )  # fmt: skip
         self._end = self._base + start + len(tag)
         self._stop()
 
@@ -458,6 +471,7 @@ def _end_handler(p: StreamParser) -> Callable[[str], None]:
                 or (is_aliased and alias_bytes in inner)
                 or b"stream:" in inner
                 or b"xmlns:" in match[0]
+                or (p._has_db and b"db:" in inner)
             ):  # fmt: skip
                 inner = p._rewrite(buffer[begin:stop])
             attributes = p._attributes
