@@ -199,7 +199,8 @@ class OneRouter:
 
     def successor(self, *bares: str, epoch: int = 3) -> OneRouter:
         """The next owner, on the same database, when this one is dead."""
-        other = OneRouter(owns=(), database=self.database, settings=self.owner.settings)
+        features = self.owner.pipeline.features
+        other = OneRouter(owns=(), database=self.database, settings=self.owner.settings, features=features)
         for edge in self.dialing.edges:
             other.dialing.edge_up(edge)
         other.now, other._ids = self.now + 2, count(10_001)

@@ -29,6 +29,7 @@ from xmpp.stream import Limits, StreamParser, open_stream
 
 DOMAIN: Final = "example.com"
 NOW: Final = 1_800_000_000.0
+ELSEWHERE: Final = 9_999  # the number space of whoever is not here
 _HEADER: Final = open_stream(namespace=ns.CLIENT, from_=DOMAIN, id="s")
 
 # Nothing is archived, so that messages are heard as they were said.
@@ -146,6 +147,7 @@ class World:
         """A stanza from elsewhere arrives for the entity."""
         stanza = parse(arrived) if isinstance(arrived, str) else arrived
         turn = self._turn(entity, None, stanza)
+        turn.key = (ELSEWHERE, turn.n)
         self.pipeline.incoming(turn, stanza)
         self._over(turn)
         return turn
