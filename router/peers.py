@@ -113,6 +113,7 @@ class PeerPipeline:
         self._accounts = accounts  # answers what is asked of our domains
         self._settings = settings
         self.wake: Callable[[Entity], None] = lambda entity: None  # something waits that no stream can take now
+        self.joined: Callable[[str], None] = lambda domain: None  # a component that may see presence is there
         self.bounced = [0, 0, 0, 0]  # stanzas given back, by kind (xmpp/stanza.py)
         self.rejected = 0  # stanzas that claim to be from somewhere else
 
@@ -270,6 +271,8 @@ class PeerPipeline:
             told = advertisement(privileges, domain, session.bare, f"{turn.origin:x}-{turn.n:x}")
             if told is not None:
                 turn.deliver(session, told)
+        if privileges is not None and privileges.presence != "none" and len(turn.entity.sessions) == 1:
+            self.joined(session.bare)
 
     @staticmethod
     def save_cursor(turn: Turn) -> None:

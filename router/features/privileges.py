@@ -269,10 +269,11 @@ def became_unavailable(turn: Turn, event: BecameUnavailable) -> None:
         show(turn, event.presence, domain)
 
 
-def show(turn: Turn, presence: Stanza, domain: str) -> None:
-    """One presence of this account for a component, once: not if it is a contact who gets it anyway."""
+def show(turn: Turn, presence: Stanza, domain: str, *, is_first: bool = False) -> None:
+    """One presence of this account for a component, once: not if it is a contact who gets it anyway, unless
+    `is_first`, which is when it joins."""
     contact = turn.entity.roster.contacts.get(domain)
-    if (contact is None or not contact.sees_us) and not is_blocked(turn.entity, domain):
+    if (is_first or contact is None or not contact.sees_us) and not is_blocked(turn.entity, domain):
         turn.send(presence._replace(to=domain))
 
 
