@@ -46,7 +46,7 @@ def copy_sent(turn: Turn, message: Stanza) -> bool:
     """8: what this session sends, for the others; without one (XEP-0356) for all. `log_id` is that of the sender's own
     row."""
     entity, session = turn.entity, turn.session
-    if len(entity.sessions) > (session is not None):
+    if len(entity.sessions) > 1 or session is None:
         before = len(turn.deliveries)
         copied = message
         if turn.log_id is not None and turn.rows[-1].class_ == ARCHIVE:

@@ -15,7 +15,7 @@ from router.features import privileges
 from router.features.privileges import ANSWER_S
 from router.privileges import advertisement
 from router.recipients import CARBONS
-from storage.log import ARCHIVE, FROM_OWNER
+from storage.log import ARCHIVE, BY_OTHER, FROM_OWNER
 from tests.support.owners import FEATURES as FEW
 from tests.support.owners import JULIET, ME, ORIGIN, OTHER, ROMEO, S2S_2, SETTINGS, OneRouter, chat
 from tests.support.turns import DOMAIN, error, parse
@@ -210,6 +210,7 @@ def test_through_two_routers_under_the_number_of_the_stream() -> None:
     two.pass_on(envelope)
     (row,) = two.owner.database.rows
     assert (row.class_, row.dir, row.sid, row.n) == (ARCHIVE, FROM_OWNER, two.stream.sid, 1)
+    assert row.forward == BY_OTHER, "not found through a session of Romeo's"
     assert (two.owner.map.owners[shard_of(ROMEO)], [m.to for m in said(two.owner)]) == (ME, [JULIET])
     two.gateway.confirmed(two.stream, ROMEO, 1)
     assert two.stream.conf == 1
