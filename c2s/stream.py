@@ -628,7 +628,8 @@ class ClientStream:
         if lang is None:
             lang = self._lang  # RFC 6120, 8.1.5: any stanza
         stats.stanzas_in[kind] += 1
-        self._edge.submit(session, Stanza(kind, type_, to, jid, id_, lang, flags, payload, extra, inner))
+        fields = (kind, type_, to, jid, id_, lang, flags, payload, extra, inner)
+        self._edge.submit(session, tuple.__new__(Stanza, fields))  # as Stanza(...), in half the time
 
     def _is_mine(self, from_: str) -> bool:
         assert self.session is not None

@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar, overload
 
 from pydantic import (
     BaseModel,
@@ -389,29 +389,12 @@ class Log(Section):
     )
 
 
-class Config(BaseSettings):
-    """All settings of one process, frozen. Made by `load` alone."""
+class Settings(BaseSettings):
+    """All settings of one kind of process, frozen: every field is a Section. Made by `load` alone."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter="__", validate_default=False
     )
-
-    node: Node = Field(default_factory=Node)
-    server: Server = Field(default_factory=Server)
-    tls: Tls = Field(default_factory=Tls)
-    c2s: C2S = Field(default_factory=C2S)
-    s2s: S2S = Field(default_factory=S2S)
-    components: Components = Field(default_factory=Components)
-    resume: Resume = Field(default_factory=Resume)
-    bus: Bus = Field(default_factory=Bus)
-    database: Database = Field(default_factory=Database)
-    admin: Admin = Field(default_factory=Admin)
-    limits: Limits = Field(default_factory=Limits)
-    registration: Registration = Field(default_factory=Registration)
-    archive: Archive = Field(default_factory=Archive)
-    drain: Drain = Field(default_factory=Drain)
-    run: Run = Field(default_factory=Run)
-    log: Log = Field(default_factory=Log)
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -430,6 +413,30 @@ class Config(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Only what `load` hands over: it reads file and environment itself, so that it can name the source."""
         return (init_settings,)
+
+
+class Config(Settings):
+    """The settings of the cluster's processes. What runs beside it, as a gateway does, has a model of its own."""
+
+    node: Node = Field(default_factory=Node)
+    server: Server = Field(default_factory=Server)
+    tls: Tls = Field(default_factory=Tls)
+    c2s: C2S = Field(default_factory=C2S)
+    s2s: S2S = Field(default_factory=S2S)
+    components: Components = Field(default_factory=Components)
+    resume: Resume = Field(default_factory=Resume)
+    bus: Bus = Field(default_factory=Bus)
+    database: Database = Field(default_factory=Database)
+    admin: Admin = Field(default_factory=Admin)
+    limits: Limits = Field(default_factory=Limits)
+    registration: Registration = Field(default_factory=Registration)
+    archive: Archive = Field(default_factory=Archive)
+    drain: Drain = Field(default_factory=Drain)
+    run: Run = Field(default_factory=Run)
+    log: Log = Field(default_factory=Log)
+
+
+S = TypeVar("S", bound=Settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -454,21 +461,32 @@ class ConfigError(Exception):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
-def load(path: Path | str | None = None, overrides: Sequence[str] = (), env: Mapping[str, str] | None = None) -> Config:
+@overload
+def load(
+    path: Path | str | None = None, overrides: Sequence[str] = (), env: Mapping[str, str] | None = None
+) -> Config: ...
+@overload
+def load(path: Path | str | None, overrides: Sequence[str], env: Mapping[str, str] | None, model: type[S]) -> S: ...
+def load(
+    path: Path | str | None = None,
+    overrides: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    model: type[Settings] = Config,
+) -> Settings:
     """Read the file (if any), then the environment over it, then `section.key=value` overrides; key by key.
 
     `env` is the process's environment unless given. Raises ConfigError with every problem found.
     """
     problems: list[Problem] = []
     sources: dict[str, str] = {}
-    file = _read_file(Path(path), sources, problems) if path is not None else {}
-    variables = _named_values(os.environ if env is None else env, overrides, sources, problems)
-    over = EnvSettingsSource(Config)
+    file = _read_file(Path(path), model, sources, problems) if path is not None else {}
+    variables = _named_values(os.environ if env is None else env, overrides, keys(model), sources, problems)
+    over = EnvSettingsSource(model)
     over.env_vars = variables
     try:
-        config = Config(**_merged(file, over()))
+        config = model(**_merged(file, over()))
     except ValidationError as error:
-        problems.extend(_explained(detail, sources) for detail in error.errors())
+        problems.extend(_explained(detail, model, sources) for detail in error.errors())
         raise ConfigError(problems) from None
     if problems:
         raise ConfigError(problems)
@@ -476,10 +494,10 @@ def load(path: Path | str | None = None, overrides: Sequence[str] = (), env: Map
     return config
 
 
-def keys() -> dict[str, Any]:
+def keys(of: type[Settings] = Config) -> dict[str, Any]:
     """Every key there is, `section.key`, with pydantic's description of the field."""
     found: dict[str, Any] = {}
-    for section, field in Config.model_fields.items():
+    for section, field in of.model_fields.items():
         model = field.annotation
         assert isinstance(model, type)
         assert issubclass(model, Section)
@@ -503,9 +521,9 @@ def _toml_value(value: object) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def is_secret(key: str) -> bool:
+def is_secret(key: str, of: type[Settings] = Config) -> bool:
     """Whether the value of this key must not be shown."""
-    extra = getattr(keys().get(key), "json_schema_extra", None)
+    extra = getattr(keys(of).get(key), "json_schema_extra", None)
     return bool(extra and extra.get("secret"))
 
 
@@ -517,9 +535,9 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _read_file(path: Path, sources: dict[str, str], problems: list[Problem]) -> dict[str, Any]:
+def _read_file(path: Path, model: type[Settings], sources: dict[str, str], problems: list[Problem]) -> dict[str, Any]:
     try:
-        found = TomlConfigSettingsSource(Config, path)() if path.exists() else None
+        found = TomlConfigSettingsSource(model, path)() if path.exists() else None
     except tomllib.TOMLDecodeError as error:
         problems.append(Problem(str(path), "", f"is not TOML: {error}", "Correct the line named"))
         raise ConfigError(problems) from None
@@ -537,10 +555,13 @@ def _read_file(path: Path, sources: dict[str, str], problems: list[Problem]) -> 
 
 
 def _named_values(
-    env: Mapping[str, str], overrides: Sequence[str], sources: dict[str, str], problems: list[Problem]
+    env: Mapping[str, str],
+    overrides: Sequence[str],
+    known: Mapping[str, Any],
+    sources: dict[str, str],
+    problems: list[Problem],
 ) -> dict[str, str | None]:
     """Environment and overrides as the variables that pydantic-settings knows; what is not right goes to problems."""
-    known = keys()
     given: list[tuple[str, str, str]] = []
     for name, value in sorted(env.items()):
         if name.startswith(ENV_PREFIX):
@@ -582,21 +603,21 @@ def _suggestion(key: str, candidates: Iterable[str]) -> str:
     return f"Did you mean {close[0]}?" if close else "Remove it; `stentor check config` lists the settings"
 
 
-def _explained(detail: Any, sources: Mapping[str, str]) -> Problem:
+def _explained(detail: Any, model: type[Settings], sources: Mapping[str, str]) -> Problem:
     """One of pydantic's errors, in the operator's words."""
     location = [str(part) for part in detail["loc"]]
     key = ".".join(location)
     setting = ".".join(location[:2])
     source = sources.get(setting) or sources.get(location[0], "configuration")
     if detail["type"] == "extra_forbidden":
-        candidates: Iterable[str] = keys() if len(location) > 1 else Config.model_fields
+        candidates: Iterable[str] = keys(model) if len(location) > 1 else model.model_fields
         return Problem(
             source, key, "is no setting" if len(location) > 1 else "is no section", _suggestion(key, candidates)
         )
     message = detail["msg"][:1].lower() + detail["msg"][1:]
-    if not is_secret(setting) and "secret" not in location and isinstance(detail["input"], str | int | float):
+    if not is_secret(setting, model) and "secret" not in location and isinstance(detail["input"], str | int | float):
         message += f", not {detail['input']!r}"
-    field = keys().get(setting)
+    field = keys(model).get(setting)
     if field is not None:
         return Problem(source, key, message.removeprefix("value error, "), f"It is: {field.description}")
     remedy = "Set both or neither" if detail["type"] == "value_error" else "Write it as a table, [section]"

@@ -13,7 +13,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 import uvloop
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -21,7 +21,6 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from cluster import logs, metrics
 from cluster.admin import AdminServer, Check, Checks, results
 from cluster.clock import SYSTEM, Clock
-from cluster.config import Config
 
 log = logs.get_logger()
 
@@ -80,11 +79,59 @@ class Application(Protocol):
         ...
 
 
+class Node(Protocol):
+    """This process's own name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class Admin(Protocol):
+    """Where the admin port is."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+
+
+class Grace(Protocol):
+    """How long a drain may take."""
+
+    @property
+    def grace_s(self) -> float: ...
+
+
+class Log(Protocol):
+    """How log lines are written."""
+
+    @property
+    def level(self) -> Literal["debug", "info", "warning", "error"]: ...
+    @property
+    def format(self) -> Literal["auto", "json", "console"]: ...
+
+
+class Settings(Protocol):
+    """What a process reads of its settings; `cluster.config.Config` has it, and so has the model of each gateway."""
+
+    @property
+    def node(self) -> Node: ...
+    @property
+    def admin(self) -> Admin: ...
+    @property
+    def drain(self) -> Grace: ...
+    @property
+    def log(self) -> Log: ...
+
+
+S = TypeVar("S", bound=Settings)
+
+
 class Process:
     """One run of one Application."""
 
     def __init__(
-        self, app: Application, config: Config, clock: Clock = SYSTEM, registry: CollectorRegistry = REGISTRY
+        self, app: Application, config: Settings, clock: Clock = SYSTEM, registry: CollectorRegistry = REGISTRY
     ) -> None:
         self.config = config
         self._app = app
@@ -281,7 +328,7 @@ def _freeze_after_long_collection(phase: str, info: Mapping[str, int]) -> None:
         gc.freeze()
 
 
-def main(application: Callable[[Config], Application], config: Config) -> int:
+def main(application: Callable[[S], Application], config: S) -> int:
     """Run the application until it ends, on uvloop; returns the exit code."""
     logs.configure(config.log.level, config.log.format, config.node.name)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

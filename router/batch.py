@@ -8,18 +8,20 @@ One batch is in flight at a time, fenced with the epochs under which its turns r
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from cluster.wire import Epoch, Shard
 from router.entity import Entity
 from router.turn import Turn, Write
 from storage.log import DONE, FORWARD, FROM_OWNER, Row
 from xmpp.jid import domain_of
+from xmpp.stanza import Stanza
 
 BATCH_ITEMS: Final = 512
 
 Key = tuple[str, int]  # (recipient, origin): what marks are kept by
+_NONE: Final[dict[str, Sequence[Stanza]]] = {}  # of every item that forwards nothing; never written to
 
 
 class Item:
@@ -29,18 +31,23 @@ class Item:
 
     def __init__(self, main: Turn, then: Callable[[], None] | None, accepts: Key | None = None) -> None:
         self.main = main
-        self.parts: list[Turn] = []
-        self.forwards: dict[str, list[Any]] = {}  # entity -> stanzas, where it is owned elsewhere
+        self.parts: tuple[Turn, ...] = ()
+        self.forwards = _NONE  # entity -> stanzas, where it is owned elsewhere: see `forward`
         self.then = then  # runs last, when the item is released
         self.accepts = accepts  # an item that came from another owner (FORWARD): the mark it moved
-        self.undecided: list[Key] = []  # its parts' recipients, while it is not known whether it is committed
-        self.holding: list[Entity] = []  # entities that take no other input until its requests are answered
+        self.undecided: tuple[Key, ...] = ()  # its recipients, while it is not known whether it is committed
+        self.holding: tuple[Entity, ...] = ()  # they take no other input until its requests are answered
         self.is_waiting = False
 
-    def turns(self) -> Iterator[Turn]:
+    def turns(self) -> tuple[Turn, ...]:
         """The main turn, then the parts."""
-        yield self.main
-        yield from self.parts
+        return (self.main, *self.parts)
+
+    def forward(self, to: str, stanzas: Sequence[Stanza]) -> None:
+        """The recipient is not owned here (any more)."""
+        if self.forwards is _NONE:
+            self.forwards = {}
+        self.forwards[to] = stanzas
 
     def marks(self) -> list[Key]:
         """The marks that this item has moved."""
@@ -60,12 +67,11 @@ class Item:
 
 
 class Batch(NamedTuple):
-    """What one fenced transaction shall do. `owners[i]` is the item of `writes[i]`, and behind these, of the rows."""
+    """What one fenced transaction shall do."""
 
     fence: dict[Shard, Epoch]
     writes: tuple[Write, ...]
     rows: tuple[Row, ...]
-    owners: tuple[int, ...]
 
 
 class Queue:
@@ -132,10 +138,10 @@ class Queue:
         self._start(self._whole(items))
         self.pump()
 
-    def refused(self, guilty: int) -> None:
-        """The database will not have one item's data: only that one fails."""
+    def refused(self, index: int) -> None:
+        """The database will not have the write of this index (or behind the writes, the row): only its item fails."""
         items, self._in_flight = self._in_flight or [], None
-        item = items.pop(guilty)
+        item = items.pop(_guilty(items, index))
         self._done(item)
         self._refuse(item)
         self._start(self._whole(items))
@@ -147,21 +153,18 @@ class Queue:
         self._in_flight = items
         writes: list[Write] = []
         rows: list[Row] = []
-        owners: list[int] = []
-        row_owners: list[int] = []
         fence: dict[Shard, Epoch] = {}
-        for index, item in enumerate(items):
-            for turn in (item.main, *item.parts):
-                if turn.writes:
-                    writes.extend(turn.writes)
-                    owners.extend([index] * len(turn.writes))
-                    fence[turn.entity.shard] = turn.entity.epoch
+        for item in items:
+            for turn in item.turns():
                 if turn.rows:
-                    rows.extend(_flagged(turn.rows, item.forwards) if item.forwards else turn.rows)
-                    row_owners.extend([index] * len(turn.rows))
-                    fence[turn.entity.shard] = turn.entity.epoch
+                    rows += _flagged(turn.rows, item.forwards) if item.forwards else turn.rows
+                elif not turn.writes:
+                    continue
+                writes += turn.writes
+                entity = turn.entity
+                fence[entity.shard] = entity.epoch
         if writes or rows:
-            self._commit(Batch(fence, tuple(writes), tuple(rows), (*owners, *row_owners)))
+            self._commit(Batch(fence, tuple(writes), tuple(rows)))
         else:
             self.committed()
 
@@ -184,7 +187,7 @@ class Queue:
             return False
         for part in [part for part in item.parts if not self._is_held(part.entity)]:
             part.entity.waiting -= 1
-            item.parts.remove(part)
+            item.parts = tuple(other for other in item.parts if other is not part)
             self._demote(item, part)
         return True
 
@@ -208,7 +211,15 @@ class Queue:
             part.entity.waiting -= 1
 
 
-def _flagged(rows: Iterable[Row], forwards: dict[str, list[Any]]) -> list[Row]:
+def _guilty(items: Sequence[Item], index: int) -> int:
+    """Whose write this is, in the order of `Queue._start`: the place of its item."""
+    turns = [(place, turn) for place, item in enumerate(items) for turn in item.turns()]
+    writers = [place for place, turn in turns for _ in turn.writes]
+    loggers = [place for place, turn in turns for _ in turn.rows]
+    return (writers + loggers)[index]
+
+
+def _flagged(rows: Iterable[Row], forwards: Mapping[str, Sequence[Stanza]]) -> list[Row]:
     """The sender's rows, with a flag where the recipient's owner is elsewhere: it shall not be forgotten there."""
     return [
         Row(*row[:5], FORWARD, *row[6:])

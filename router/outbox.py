@@ -7,8 +7,7 @@ batch of input. Without I/O: `send` puts an envelope on the bus.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from cluster.shards import ShardMap, shard_of
@@ -44,7 +43,7 @@ class Outbox:
         self._map = shard_map
         self._send = send
         self._settle = settle
-        self._queues: dict[tuple[int, str], deque[Held]] = {}
+        self._queues: dict[tuple[int, str], list[Held]] = {}
         self._confirms: dict[tuple[Incarnation, int, str], int] = {}
         self._to_tell: dict[int, Session] = {}  # sessions whose conf has risen, by sid
         self.delivered = [0, 0, 0, 0]  # stanzas given to sessions, by kind (xmpp/stanza.py)
@@ -74,9 +73,9 @@ class Outbox:
             retry, id_ = turn.is_again, turn.log_id or 0
             self._send(owner, (FORWARD, entity.shard, entity.epoch, turn.origin, turn.n, retry, targets, stanzas, id_))
 
-    def forward_many(self, turn: Turn, bundles: dict[str, list[Stanza]]) -> None:
+    def forward_many(self, turn: Turn, bundles: Mapping[str, Sequence[Stanza]]) -> None:
         """The same for many recipients: one copy for each owner and each distinct bundle."""
-        groups: dict[tuple[Incarnation, tuple[int, ...]], tuple[list[Stanza], list[tuple[str, int, int]]]] = {}
+        groups: dict[tuple[Incarnation, tuple[int, ...]], tuple[Sequence[Stanza], list[tuple[str, int, int]]]] = {}
         for to, stanzas in bundles.items():
             prev = self._hold(turn, to, stanzas)
             shard = shard_of(to)
@@ -106,7 +105,7 @@ class Outbox:
             session.pending[held.n] = session.pending.get(held.n, 0) + 1
         queue = self._queues.get(key)
         if queue is None:
-            self._queues[key] = deque((held,))
+            self._queues[key] = [held]
             return 0
         prev = queue[-1].n
         queue.append(held)
@@ -117,12 +116,16 @@ class Outbox:
         queue = self._queues.get((origin, to))
         if queue is None:
             return
-        while queue and queue[0].n <= n:
-            held = queue.popleft()
-            if held.session is not None:
-                self._settle(held.session, held.n)
+        count = 0
+        while count < len(queue) and queue[count].n <= n:
+            count += 1
+        confirmed = queue[:count]
+        del queue[:count]
         if not queue:
             del self._queues[(origin, to)]
+        for held in confirmed:
+            if held.session is not None:
+                self._settle(held.session, held.n)
 
     def offer_again(self, origin: int, to: str) -> None:
         """The whole queue from its front, marked `retry` (rule 10)."""
@@ -169,19 +172,10 @@ class Outbox:
 
     def deliver(self, sessions: Sequence[tuple[Session, int | None]], stanza: Stanza) -> None:
         """Number one stanza for each of these sessions and send one copy to each edge (rule 21)."""
-        self.delivered[stanza.kind] += len(sessions)
         if len(sessions) == 1:
-            session, id_ = sessions[0]
-            if session.held_back is not None and self._waits(session, stanza):
-                return
-            q = session.q = session.q + 1
-            session.unacknowledged.append((q, id_, stanza))
-            if id_ is not None and id_ > session.last_id:
-                session.last_id = id_
-            if session.place is not None:
-                target = (session.shard, session.entity.epoch, session.sid, session.gen, q, id_)
-                self._send(session.place, (DELIVER, (target,), stanza))
+            self.deliver_one(*sessions[0], stanza)
             return
+        self.delivered[stanza.kind] += len(sessions)
         places: dict[Incarnation, list[tuple[int, ...]]] = {}
         for session, id_ in sessions:
             if session.held_back is not None and self._waits(session, stanza):
@@ -197,6 +191,19 @@ class Outbox:
         for place, targets in places.items():
             self._send(place, (DELIVER, targets, stanza))
 
+    def deliver_one(self, session: Session, id_: int | None, stanza: Stanza) -> None:
+        """The same for one session."""
+        self.delivered[stanza.kind] += 1
+        if session.held_back is not None and self._waits(session, stanza):
+            return
+        q = session.q = session.q + 1
+        session.unacknowledged.append((q, id_, stanza))
+        if id_ is not None and id_ > session.last_id:
+            session.last_id = id_
+        if session.place is not None:
+            target = (session.shard, session.entity.epoch, session.sid, session.gen, q, id_)
+            self._send(session.place, (DELIVER, (target,), stanza))
+
     def _waits(self, session: Session, stanza: Stanza) -> bool:
         """XEP-0352: an inactive client is not woken for this; for anything else, it gets all that has waited."""
         if holds_back(session, stanza):
@@ -208,7 +215,7 @@ class Outbox:
         """What was held back goes out."""
         held_back, session.held_back = take_held_back(session), None
         for stanza in held_back:
-            self.deliver(((session, None),), stanza)
+            self.deliver_one(session, None, stanza)
         if INACTIVE in session.marks:
             session.held_back = {}
 

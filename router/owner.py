@@ -84,8 +84,8 @@ class Effects(Protocol):
     def new_id(self) -> int:
         """63 random bits."""
 
-    def bits(self, count: int) -> int:
-        """Random bits, quickly."""
+    def bits(self, k: int, /) -> int:
+        """k random bits, quickly."""
 
     def monotonic(self) -> float:
         """Seconds, for time-outs."""
@@ -407,16 +407,20 @@ class Owner:
     ) -> None:  # fmt: skip
         if sender != self.me and not self.map.is_current(shard, epoch):
             return
-        stanzas_ = [from_wire(fields) for fields in bundle]
+        stanzas_ = tuple(map(from_wire, bundle))
         for to, prev, for_epoch in targets:
             entity = self.entity(to)
             if entity is None or (self.leaving and entity.shard in self.leaving):
                 continue  # not owned here (soon): its sender offers it again to whoever does
             if for_epoch != entity.epoch:
                 continue  # on its way since another stretch of ownership: what is known of it now is offered again
-            self.when_loaded(
-                entity, partial(self._forwarded, entity, sender, origin, n, is_retry, prev, stanzas_, origin_id)
-            )
+            if entity.is_loaded and not entity.inputs:
+                entity.used_at = self.outbox.now
+                self._forwarded(entity, sender, origin, n, is_retry, prev, stanzas_, origin_id)
+            else:
+                self.when_loaded(
+                    entity, partial(self._forwarded, entity, sender, origin, n, is_retry, prev, stanzas_, origin_id)
+                )
 
     def _forwarded(
         self, entity: Entity, sender: Incarnation, origin: int, n: int, is_retry: bool, prev: int,
@@ -478,10 +482,12 @@ class Owner:
     def _decide_later(self, item: Item, to: str, entity: Entity | None) -> None:
         """Rule 12: until this item is out, what follows it to this recipient goes the same way."""
         key = (to, item.main.origin)
-        item.undecided.append(key)
+        item.undecided += (key,)
         self._undecided[key] = (entity, self._undecided.get(key, (None, 0))[1] + 1)
 
     def _now_decided(self, item: Item) -> None:
+        if not item.undecided:
+            return
         for key in item.undecided:
             self._decided(key, item.main.n)
             entity, count = self._undecided[key]
@@ -489,7 +495,7 @@ class Owner:
                 self._undecided[key] = (entity, count - 1)
             else:
                 del self._undecided[key]
-        item.undecided.clear()
+        item.undecided = ()
 
     def _decided(self, key: Key, n: int) -> None:
         waiting = self._uncommitted.get(key)
@@ -602,7 +608,7 @@ class Owner:
     def _hold_for(self, item: Item, turn: Turn) -> None:
         """Requests that hold do so from now on, not only when the item is committed and they are asked."""
         if any(request.holds for request in turn.requests):
-            item.holding.append(turn.entity)
+            item.holding += (turn.entity,)
             self._hold(turn.entity, _nothing)
 
     def _route(self, item: Item) -> None:
@@ -611,17 +617,14 @@ class Owner:
         sends = turn.sends
         if len(sends) == 1 and len(sends[0][1]) == 1:
             stanza, (to,) = sends[0]
-            place = self._place_of(to)
-            if place == to:
-                self._route_to(item, to, [stanza])
-            elif place is not None:
-                self._route_to(item, place, [_addressed(stanza, to)])
-            else:
+            place = to if to in self.entities else self._place_of(to)
+            if place is None:
                 self._bounce(turn, stanza, to)
+            else:
+                self._route_to(item, place, (stanza if place == to else _addressed(stanza, to),))
             return
         bundles: dict[str, list[Stanza]] = {}
-        # `_bounce` appends to the turn's deliveries, never to `sends`: errors to oneself are delivered.
-        for stanza, recipients in list(sends):
+        for stanza, recipients in sends:
             for to in recipients:
                 place = self._place_of(to)
                 if place is not None:
@@ -652,37 +655,35 @@ class Owner:
         if error.to == turn.session.jid:
             turn.deliver(turn.session, error)
 
-    def _route_to(self, item: Item, to: str, bundle: list[Stanza]) -> None:
+    def _route_to(self, item: Item, to: str, bundle: Sequence[Stanza]) -> None:
         turn = item.main
         entity = self.entities.get(to)
         if entity is None or not entity.is_loaded or entity.inputs or self.outbox.is_queued(turn.origin, to):
-            item.forwards[to] = bundle
+            item.forward(to, bundle)
             return
         if self.leaving and entity.shard in self.leaving:
-            item.forwards[to] = bundle
+            item.forward(to, bundle)
             return
         key = (to, turn.origin)
         if self._undecided and key in self._undecided and self._undecided[key][0] is not entity:
             # Rule 12: an earlier one will be forwarded, or may yet have to be: it ran under another epoch of the shard.
-            item.forwards[to] = bundle
+            item.forward(to, bundle)
             return
         if turn.is_again:
             mark = self._mark(to, turn.origin)
             if mark is None:
-                item.forwards[to] = bundle  # a former owner may have sent it: the recipient's log will tell
+                item.forward(to, bundle)  # a former owner may have sent it: the recipient's log will tell
                 return
             if turn.n <= mark:
                 waiting = self._uncommitted.get(key)
                 if waiting is not None and turn.n >= waiting[0]:
-                    item.forwards[to] = (
-                        bundle  # an earlier run of it may yet be fenced out: ask again when that is known
-                    )
+                    item.forward(to, bundle)  # an earlier run of it may yet be fenced out: ask again when that is known
                 else:
                     self.deduplicated += 1  # the owner before ran this turn; its recipient has been here all along
                 return
         self._marks[key] = turn.n
         entity.used_at = self.outbox.now
-        item.parts.append(self._incoming(entity, turn.key, bundle, turn.now, turn.log_id or 0))
+        item.parts += (self._incoming(entity, turn.key, bundle, turn.now, turn.log_id or 0),)
 
     # --- releasing
 
@@ -719,13 +720,13 @@ class Owner:
     def _let_go(self, item: Item) -> None:
         for entity in item.holding:
             self._inputs.append(partial(self._held_no_more, entity))
-        item.holding.clear()
+        item.holding = ()
 
     def _release_turn(self, turn: Turn) -> None:
         deliveries = turn.deliveries
         if len(deliveries) == 1:
             session, stanza, id_ = deliveries[0]
-            self.outbox.deliver(((session, id_),), stanza)
+            self.outbox.deliver_one(session, id_, stanza)
         elif deliveries:
             self._deliver_many(deliveries)
         elif turn.rows and turn.session is None:
@@ -851,12 +852,13 @@ class Owner:
     def _demoted(self, item: Item, part: Turn) -> None:
         """Rule 13: the recipient's shard went away between turn and commit: its new owner gets the stanzas."""
         to = part.entity.bare
-        item.forwards[to] = [
+        bundle = [
             stanza if recipient == to else _addressed(stanza, recipient)
             for stanza, recipients in item.main.sends
             for recipient in recipients
             if self._place_of(recipient) == to
         ]
+        item.forward(to, bundle)
 
     # --- time
 

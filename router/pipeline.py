@@ -115,7 +115,7 @@ class Pipeline:
 
     def _say(self, turn: Turn) -> None:
         """What the account itself sends, on behalf of whoever may speak for it (`Turn.say`)."""
-        said, turn.says = turn.says, []
+        said, turn.says = turn.says, ()
         for stanza in said:
             if stanza.kind == MESSAGE:
                 self._outgoing_message(turn, stanza)
@@ -138,7 +138,8 @@ class Pipeline:
     def tell(self, turn: Turn) -> None:
         """Pass on what a turn has emitted, and what that leads to."""
         while turn.events:
-            event = turn.events.pop(0)
+            event, *later = turn.events
+            turn.events = tuple(later)
             for handler in self._events.get(type(event), ()):
                 try:
                     handler(turn, event)

@@ -56,9 +56,7 @@ def primary(entity: Entity, message: Stanza) -> list[Session]:
 
 def with_stanza_id(message: Stanza, bare: str, id_: int) -> Stanza:
     """XEP-0359: the message with the id that this account's archive gave it."""
-    kind, type_, to, from_, id_attribute, lang, flags, payload, extra, inner = message
-    stamped = b'%b%b%d"/>' % (inner, _stamp(bare), id_)
-    return Stanza(kind, type_, to, from_, id_attribute, lang, flags, payload, extra, stamped)
+    return message.with_inner(b'%b%b%d"/>' % (message.inner, _stamp(bare), id_))
 
 
 @lru_cache(maxsize=65_536)

@@ -89,6 +89,7 @@ class RouterApplication:
         self._config = config
         self._incarnation = new_incarnation(config.node.name, secrets.randbits(64))
         self._settings: Settings = from_config(config)
+        self.bits = random.Random(secrets.randbits(128)).getrandbits  # of `Effects`: random bits, quickly
         self._map = ShardMap()
         self._pipeline = Pipeline(ALL, self._settings.domains)
         self._owner = Owner(self._incarnation, self._pipeline, self._settings, self, self._map)
@@ -108,7 +109,6 @@ class RouterApplication:
         self._batch_started_at = 0.0
         self._batch_since: float | None = None
         self._sampled = 0
-        self._random = random.Random(secrets.randbits(128))
         self._clock_offset = time.time() - time.monotonic()
 
     # --- life
@@ -366,10 +366,6 @@ class RouterApplication:
         """63 random bits."""
         return secrets.randbits(63)
 
-    def bits(self, count: int) -> int:
-        """Random bits, quickly."""
-        return self._random.getrandbits(count)
-
     def monotonic(self) -> float:
         """Seconds."""
         return time.monotonic()
@@ -445,7 +441,7 @@ class RouterApplication:
                 self._around(lambda: self._fenced(lost, is_there))
             case Store.Refused(index, error):
                 log.error("write_refused", problem=str(error))
-                self._around(lambda: self._owner.queue.refused(batch.owners[index]))
+                self._around(lambda: self._owner.queue.refused(index))
 
     async def _store_commit(self, batch: Batch) -> Any:
         assert self._store is not None

@@ -99,16 +99,18 @@ class Turn:
         self.log_id: int | None = None  # the row that the present stanza has got
         self._ids = ids
         self._kept: tuple[int, ...] | None = None
-        self.rows: list[Row] = []
-        self.deliveries: list[tuple[Session, Stanza, int | None]] = []
-        self.sends: list[tuple[Stanza, tuple[str, ...]]] = []
-        self.writes: list[Write] = []
-        self.requests: list[Request] = []
-        self.touched: list[Session] = []
-        self.closing: list[tuple[Session, str]] = []
-        self.events: list[Any] = []
-        self.says: list[Stanza] = []
-        self.timers: list[tuple[float, Callable[[Turn], None]]] = []
+        # Seldom more than one of anything, mostly none: thousands of turns wait for their batch, and an empty tuple
+        # costs nothing.
+        self.rows: tuple[Row, ...] = ()
+        self.deliveries: tuple[tuple[Session, Stanza, int | None], ...] = ()
+        self.sends: tuple[tuple[Stanza, tuple[str, ...]], ...] = ()
+        self.writes: tuple[Write, ...] = ()
+        self.requests: tuple[Request, ...] = ()
+        self.touched: tuple[Session, ...] = ()
+        self.closing: tuple[tuple[Session, str], ...] = ()
+        self.events: tuple[Any, ...] = ()
+        self.says: tuple[Stanza, ...] = ()
+        self.timers: tuple[tuple[float, Callable[[Turn], None]], ...] = ()
         self.reloads = False  # once it is committed, the entity is read anew from the database
 
     @property
@@ -121,7 +123,7 @@ class Turn:
     def deliver(self, session: Session, stanza: Stanza, id: int | None = None) -> None:
         """Give a stanza to one session of this entity. A missing `to` is written as the account's bare JID. `id` is
         that of its row in this entity's log, if it has one."""
-        self.deliveries.append((session, stanza, id))
+        self.deliveries += ((session, stanza, id),)
 
     def log(self, stanza: Stanza, dir: int, class_: int) -> int:
         """Keep a message in this account's log (storage/log.py says what `dir` and `class_` are); returns its id.
@@ -131,22 +133,24 @@ class Turn:
         id_ = self.log_id = self._ids.next(self.above)
         party = stanza.to if dir == FROM_OWNER else stanza.from_
         peer = (party or entity.bare).partition("/")[0]
-        head, inner = pack_head(stanza), stanza.inner
         forward = BY_OTHER if dir == FROM_OWNER and self.key != (self.origin, self.n) else DONE
-        self.rows.append(Row(entity.shard, entity.key, id_, class_, dir, forward, peer, *self.key, head, inner))
+        sid, n = self.key
+        # As Row(...), in half the time.
+        fields = (entity.shard, entity.key, id_, class_, dir, forward, peer, sid, n, pack_head(stanza), stanza.inner)
+        self.rows += (tuple.__new__(Row, fields),)
         return id_
 
     def send(self, stanza: Stanza) -> None:
         """Route a stanza to `stanza.to`, from this entity. It arrives there as an incoming turn, also when that is
         this same entity."""
         assert stanza.to is not None
-        self.sends.append((stanza, (stanza.to.partition("/")[0],)))
+        self.sends += ((stanza, (stanza.to.partition("/")[0],)),)
 
     def broadcast(self, stanza: Stanza, recipients: Iterable[str]) -> None:
         """Route one stanza without `to` to many bare JIDs; each sees its own bare JID as `to`."""
         bares = tuple(recipients)
         if bares:
-            self.sends.append((stanza, bares))
+            self.sends += ((stanza, bares),)
 
     def answer(self, request: Stanza, inner: bytes = b"") -> None:
         """The IQ result for a request, to whoever asked."""
@@ -162,7 +166,7 @@ class Turn:
     ) -> None:
         """Run a repository function durably: effects of this turn leave only after it has committed."""
         assert not kw, "writes are positional"
-        self.writes.append(Write(statement, args))
+        self.writes += (Write(statement, args),)
 
     def fetch(
         self,
@@ -174,7 +178,7 @@ class Turn:
         """Read from the database; `then(turn, value)` runs as a later turn of this entity. The input stays
         unconfirmed until then. A database that is away is waited for; features never see it."""
         assert not kw, "fetches are positional"
-        self.requests.append(Request(statement, args, then, False))
+        self.requests += (Request(statement, args, then, False),)
 
     def fetch_first(
         self,
@@ -185,58 +189,56 @@ class Turn:
     ) -> None:
         """As `fetch`, and until `then` has run, every other input of this entity waits."""
         assert not kw, "fetches are positional"
-        self.requests.append(Request(statement, args, then, False, True))
+        self.requests += (Request(statement, args, then, False, True),)
 
     def compute(self, function: Callable[P, Any], then: Then, *args: P.args, **kw: P.kwargs) -> None:
         """Run a blocking function in a thread (password hashing); `then(turn, value)` as for `fetch`."""
         assert not kw, "computations are positional"
-        self.requests.append(Request(function, args, then, True))
+        self.requests += (Request(function, args, then, True),)
 
     def touch(self, session: Session) -> None:
         """The session's presence, priority or marks have changed: hand the new state to its c2s."""
         if session not in self.touched:
-            self.touched.append(session)
+            self.touched += (session,)
 
     def close(self, session: Session, condition: str) -> None:
         """End a session of this entity with this stream error condition (RFC 6120, 4.9.3)."""
-        self.closing.append((session, condition))
+        self.closing += ((session, condition),)
 
     def emit(self, event: Any) -> None:
         """Something has happened to the entity (router/events.py): features hear of it when this step is over."""
-        self.events.append(event)
+        self.events += (event,)
 
     def say(self, stanza: Stanza) -> None:
         """The account itself sends a message or an IQ request, without a session (XEP-0356): it goes the way of what a
         client of it sends when this step is over. `from_` is the bare JID. Where that refuses a message, the stanza of
         this turn is refused; the error for a request is sent to the bare JID."""
-        self.says.append(stanza)
+        self.says += (stanza,)
 
     def later(self, seconds: float, then: Callable[[Turn], None]) -> None:
         """Run `then` as a turn of this entity after this time, or a second later. Nobody remembers it when this owner
         is gone."""
-        self.timers.append((seconds, then))
+        self.timers += ((seconds, then),)
 
     def keep(self) -> None:
         """What has been decided so far stays, also if what follows is refused: the next stanza of a bundle begins."""
-        self._kept = tuple(len(effect) for effect in self._effects())
+        effects = (self.rows, self.deliveries, self.sends, self.writes, self.requests, self.closing, self.timers)
+        self._kept = tuple(map(len, effects))
         self.log_id = None
-
-    def _effects(self) -> tuple[list[Any], ...]:
-        return (self.deliveries, self.sends, self.writes, self.requests, self.closing, self.rows, self.timers)
 
     def drop_effects(self) -> None:
         """Take back everything decided for the present stanza: it is refused."""
         self.log_id = None
-        self.events.clear()
-        self.says.clear()
+        self.events = self.says = ()
         self.reloads = False
-        effects = self._effects()
-        for effect, kept in zip(effects, self._kept or (0,) * len(effects), strict=True):
-            del effect[kept:]
+        rows, deliveries, sends, writes, requests, closing, timers = self._kept or (0,) * 7
+        self.rows, self.deliveries, self.sends = self.rows[:rows], self.deliveries[:deliveries], self.sends[:sends]
+        self.writes, self.requests = self.writes[:writes], self.requests[:requests]
+        self.closing, self.timers = self.closing[:closing], self.timers[:timers]
 
     def _reply(self, reply: Stanza) -> None:
         session = self.session
         if session is not None and (reply.to is None or reply.to == session.jid):
-            self.deliveries.append((session, reply, None))
+            self.deliveries += ((session, reply, None),)
         elif reply.to is not None:
             self.send(reply)

@@ -12,7 +12,7 @@ import traceback
 
 import click
 
-from stentor.commands import check, cluster, database, dev, processes, s2s, session, user
+from stentor.commands import check, cluster, database, dev, gateways, processes, s2s, session, user
 from stentor.failure import Failed
 
 
@@ -22,7 +22,7 @@ def cli() -> None:
     """Stentor, a clustered XMPP server."""
 
 
-for command in (dev.dev, processes.run, processes.c2s, processes.router):
+for command in (dev.dev, processes.run, processes.c2s, processes.router, gateways.sms):
     cli.add_command(command)
 for group in (s2s.s2s, user.user, session.session, cluster.cluster, database.db, check.check):
     cli.add_command(group)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cluster.config import Config
+    from cluster.config import Config, ConfigError
 
 
 class Failed(Exception):
@@ -24,4 +24,9 @@ def load_config(path: str | None, overrides: Sequence[str] = ()) -> Config:
     try:
         return load(path, overrides)
     except ConfigError as error:
-        raise Failed("wrong configuration\n" + "\n".join(f"  {problem}" for problem in error.problems), 2) from None
+        raise misconfigured(error) from None
+
+
+def misconfigured(error: ConfigError) -> Failed:
+    """What the operator reads of a wrong configuration."""
+    return Failed("wrong configuration\n" + "\n".join(f"  {problem}" for problem in error.problems), 2)

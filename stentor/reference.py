@@ -1,6 +1,7 @@
-"""The references docs/settings.md and docs/xeps.md, made from what the code declares; tests hold them to it.
+"""References in docs/ (settings.md, settings-sms.md, xeps.md), made from what the code declares; tests hold them to it.
 
 python -m stentor.reference settings > docs/settings.md
+python -m stentor.reference settings-sms > docs/settings-sms.md
 python -m stentor.reference xeps > docs/xeps.md
 """
 
@@ -17,9 +18,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from cluster.config import Config, Section, is_secret
+from cluster.config import Config, Section, Settings, is_secret
 from router import features
 from router.feature import Feature
+from s2s.gateways.sms.settings import SmsSettings
 
 HEAD = """# Settings
 
@@ -31,31 +33,50 @@ This page is generated from the code: `python -m stentor.reference settings > do
 """
 
 
+SMS_HEAD = """# Settings of the SMS gateway
+
+Its own TOML file (`stentor sms --config FILE`); every key also as an environment variable, `STENTOR_SECTION__KEY`,
+which wins over the file, and as `--set section.key=value`, which wins over both. [gateways.md](gateways.md) says what
+they are for, [examples/sms.toml](examples/sms.toml) is a file to begin with.
+
+This page is generated from the code: `python -m stentor.reference settings-sms > docs/settings-sms.md`.
+"""
+
+
 def settings() -> str:
-    """The whole page."""
-    parts = [HEAD]
-    for name, field in Config.model_fields.items():
+    """The page of the cluster's settings."""
+    return HEAD + _sections(Config)
+
+
+def sms_settings() -> str:
+    """The page of the SMS gateway's."""
+    return SMS_HEAD + _sections(SmsSettings)
+
+
+def _sections(of: type[Settings]) -> str:
+    parts = []
+    for name, field in of.model_fields.items():
         model = field.annotation
         assert isinstance(model, type)
         assert issubclass(model, Section)
         parts.append(
             f"\n## [{name}]\n\n{(model.__doc__ or '').strip()}\n\n| key | default | meaning |\n|---|---|---|\n"
         )
-        parts += [_row(f"{name}.{key}", key, info) for key, info in model.model_fields.items()]
+        parts += [_row(of, f"{name}.{key}", key, info) for key, info in model.model_fields.items()]
     return "".join(parts)
 
 
-def _row(full: str, key: str, info: FieldInfo) -> str:
-    return f"| `{key}` | {_default(full, info)} | {info.description or ''}{_range(info)} |\n"
+def _row(of: type[Settings], full: str, key: str, info: FieldInfo) -> str:
+    return f"| `{key}` | {_default(of, full, info)} | {info.description or ''}{_range(info)} |\n"
 
 
-def _default(full: str, info: FieldInfo) -> str:
+def _default(of: type[Settings], full: str, info: FieldInfo) -> str:
     if info.default_factory is not None:
         return "the host's name" if full == "node.name" else "computed"
     value: Any = info.default
     if value is PydanticUndefined:
         return "needed"
-    if is_secret(full) and value == "":
+    if is_secret(full, of) and value == "":
         return "none"
     if isinstance(value, BaseModel):
         return "none"
@@ -184,7 +205,7 @@ def _told(whose: str, names: Iterable[str]) -> str:
     return f"| {whose} | {', '.join(f'`{name}`' for name in sorted(set(names)))} |\n"
 
 
-PAGES: Final = {"settings": settings, "xeps": xeps}
+PAGES: Final = {"settings": settings, "settings-sms": sms_settings, "xeps": xeps}
 
 
 if __name__ == "__main__":

@@ -45,18 +45,11 @@ class Array:
             return head + pack(
                 f">{('i' + self.code) * count}", *chain(*zip(repeat(self.width), elements, strict=False))
             )
-        size = _LENGTH.pack
-        return head + b"".join([part for element in self._bytes() for part in (size(len(element)), element)])
+        parts = self._bytes()
+        return head + b"".join(chain.from_iterable(zip(map(_LENGTH.pack, map(len, parts)), parts, strict=True)))
 
     def _bytes(self) -> Sequence[bytes]:
         return self.elements  # type: ignore[return-value]  # a subclass says what it holds
-
-
-class Int2(Array):
-    """int2[]"""
-
-    __slots__ = ()
-    oid, element_oid, width, code = 1005, 21, 2, "h"
 
 
 class Int4(Array):
@@ -71,6 +64,30 @@ class Int8(Array):
 
     __slots__ = ()
     oid, element_oid, width, code = 1016, 20, 8, "q"
+
+
+class Int8Records(Array):
+    """int8[] that holds records of equally many numbers, one after the other. `elements` are the records as a Struct of
+    `record_format` packs them: the length of a number, which is 8, before each."""
+
+    __slots__ = ("numbers",)
+    oid, element_oid = 1016, 20
+
+    def __init__(self, records: Sequence[bytes], numbers: int) -> None:
+        super().__init__(records)
+        self.numbers = numbers  # in each record
+
+    def to_bytes(self) -> bytes:
+        """The array as the server reads it."""
+        if not self.elements:
+            return super().to_bytes()
+        count = self.numbers * len(self.elements)
+        return _HEADER.pack(1, 0, self.element_oid, count, 1) + b"".join(self._bytes())
+
+
+def record_format(numbers: int) -> str:
+    """The format of one of `Int8Records`, for `struct`."""
+    return ">" + "iq" * numbers
 
 
 class Bytes(Array):
@@ -101,5 +118,5 @@ def _dumper(array: type[Array]) -> type[Dumper]:
     return ArrayDumper
 
 
-for _array in (Int2, Int4, Int8, Bytes, Text):
+for _array in (Int4, Int8, Int8Records, Bytes, Text):
     psycopg.adapters.register_dumper(_array, _dumper(_array))  # every connection made from now on knows them

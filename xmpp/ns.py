@@ -35,6 +35,7 @@ REGISTER: Final = "jabber:iq:register"  # 0077
 REGISTER_FEATURE: Final = "http://jabber.org/features/iq-register"
 CHAT_STATES: Final = "http://jabber.org/protocol/chatstates"  # 0085
 VERSION: Final = "jabber:iq:version"  # 0092
+GATEWAY: Final = "jabber:iq:gateway"  # 0100
 COMPONENT: Final = "jabber:component:accept"  # 0114
 CAPS: Final = "http://jabber.org/protocol/caps"  # 0115
 VALIDATE: Final = "http://jabber.org/protocol/xdata-validate"  # 0122

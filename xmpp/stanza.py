@@ -7,13 +7,14 @@ makes this form; the bus carries it as a plain array (`cluster/wire.py`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from lxml import etree
 
 from xmpp import ns
 from xmpp.errors import StanzaError
-from xmpp.xml import escape_attribute, parse_children
+from xmpp.xml import ATTRIBUTE_SPECIAL, escape_attribute, parse_children
 
 MESSAGE: Final = 1
 PRESENCE: Final = 2
@@ -64,6 +65,10 @@ class Stanza(NamedTuple):
     payload: str | None
     extra: tuple[tuple[str, str], ...] | None
     inner: bytes
+
+    def with_inner(self, inner: bytes) -> Stanza:
+        """The same with other content: `_replace` in a tenth of the time."""
+        return tuple.__new__(Stanza, (*self[:9], inner))
 
     def children(self) -> list[etree._Element]:
         """Parse the inner bytes into elements (for features that need them; costs 3 to 5 microseconds)."""
@@ -119,21 +124,23 @@ def encode(stanza: Stanza, to: str | None = None, xmlns: str | None = None) -> b
     """The bytes of a stanza for a stream. `to` replaces a missing `to`; `xmlns` declares the content namespace
     explicitly (WebSocket framing, forwarding)."""
     kind, type_, own_to, from_, id_, lang, _, _, extra, inner = stanza
+    if own_to is not None:
+        to = own_to
+    if ATTRIBUTE_SPECIAL.search(f"{to}{from_}{type_}{id_}{lang}") is not None:  # asked once for all of them
+        to, from_, type_, id_, lang = (value and escape_attribute(value) for value in (to, from_, type_, id_, lang))
     head = f"<{NAMES[kind]}"
     if xmlns is not None:
         head += f' xmlns="{xmlns}"'
-    if own_to is not None:
-        to = own_to
     if to is not None:
-        head += f' to="{escape_attribute(to)}"'
+        head += f' to="{to}"'
     if from_ is not None:
-        head += f' from="{escape_attribute(from_)}"'
+        head += f' from="{from_}"'
     if type_ is not None:
-        head += f' type="{escape_attribute(type_)}"'
+        head += f' type="{type_}"'
     if id_ is not None:
-        head += f' id="{escape_attribute(id_)}"'
+        head += f' id="{id_}"'
     if lang is not None:
-        head += f' xml:lang="{escape_attribute(lang)}"'
+        head += f' xml:lang="{lang}"'
     if extra:
         head += _extra_attributes(extra)
     if not inner:
@@ -155,6 +162,5 @@ def _extra_attributes(extra: tuple[tuple[str, str], ...]) -> str:
     return out
 
 
-def from_wire(fields: tuple[Any, ...]) -> Stanza:
-    """A stanza from the array that the bus carries; the sender is another process of ours."""
-    return Stanza._make(fields)
+# A stanza from the array that the bus carries; the sender is another process of ours.
+from_wire: Final[Callable[[tuple[Any, ...]], Stanza]] = Stanza._make

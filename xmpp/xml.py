@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from lxml import etree
 
-_ATTRIBUTE_SPECIAL = re.compile(r'[&<>"\t\n\r]')
+ATTRIBUTE_SPECIAL = re.compile(r'[&<>"\t\n\r]')
 _ATTRIBUTE_ESCAPES = {
     "&": "&amp;",
     "<": "&lt;",
@@ -38,9 +38,9 @@ _PARSER = etree.XMLParser(
 
 def escape_attribute(value: str) -> str:
     """Escape a value for a double-quoted attribute; tab, newline and carriage return would otherwise be normalised."""
-    if _ATTRIBUTE_SPECIAL.search(value) is None:
+    if ATTRIBUTE_SPECIAL.search(value) is None:
         return value
-    return _ATTRIBUTE_SPECIAL.sub(lambda match: _ATTRIBUTE_ESCAPES[match[0]], value)
+    return ATTRIBUTE_SPECIAL.sub(lambda match: _ATTRIBUTE_ESCAPES[match[0]], value)
 
 
 def escape_text(value: str) -> str:

@@ -94,7 +94,7 @@ def is_wanted(turn: Turn, jid: str) -> bool:
     """XEP-0441, 2.3: whether the account wants messages to and from this address archived. An entry with a resource
     goes before one without, "never" before "always"."""
     entity = turn.entity
-    preferences = preferences_of(entity)
+    preferences: Preferences = entity.data.get(feature.name, _NOTHING_CHOSEN)
     if preferences.always or preferences.never:
         for address in dict.fromkeys((jid, bare_of(jid))):
             if address in preferences.never:

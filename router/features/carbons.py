@@ -52,7 +52,7 @@ def copy_sent(turn: Turn, message: Stanza) -> bool:
         if turn.log_id is not None and turn.rows[-1].class_ == ARCHIVE:
             copied = with_stanza_id(message, entity.bare, turn.log_id)
         for other, copy in copies_of_sent(entity, copied, turn.key[0]):
-            turn.deliveries.append((other, copy, turn.log_id))
+            turn.deliver(other, copy, turn.log_id)
         if message.id is not None and len(turn.deliveries) > before:
             _remember(entity, message.to or entity.bare, message.id)
     return False
@@ -71,7 +71,7 @@ def copy_received(turn: Turn, message: Stanza) -> bool:
         if session.presence is not None and session.priority >= 0:
             return False  # it gets everything as it is
     for other, copy in copies_of_received(entity, message, _is_answer(entity, message)):
-        turn.deliveries.append((other, copy, turn.log_id))
+        turn.deliver(other, copy, turn.log_id)
     return False
 
 

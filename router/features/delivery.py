@@ -20,7 +20,7 @@ def deliver(turn: Turn, message: Stanza) -> bool:
         return False
     id_ = turn.log_id
     for session in sessions:
-        turn.deliveries.append((session, message, id_))
+        turn.deliveries += ((session, message, id_),)
     return True
 
 

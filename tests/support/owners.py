@@ -274,8 +274,8 @@ class OneRouter:
 
     def refused(self, at: int) -> None:
         """The database will not have one write of the transaction in flight (or behind these, one row)."""
-        batch = self.batches.popleft()
-        self.around(lambda: self.owner.queue.refused(batch.owners[at]))
+        self.batches.popleft()
+        self.around(lambda: self.owner.queue.refused(at))
 
     def fenced(self, *lost: str) -> None:
         """The transaction in flight is refused: others own the shards of these accounts."""

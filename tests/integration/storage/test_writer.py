@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from struct import Struct
 
 import psycopg
 import pytest
@@ -12,6 +13,7 @@ from psycopg import errors
 from cluster.shards import shard_of
 from cluster.wire import Epoch, Shard
 from storage import accounts, blocks, rosters, sessions, shards, writer
+from storage.arrays import Array, Bytes, Int4, Int8, Int8Records, Text, record_format
 from storage.pool import clock_ms, is_away
 from storage.rosters import Item
 from storage.rows import Connection, fetch_value, fetch_values
@@ -337,3 +339,27 @@ async def test_a_read_only_database_is_away(database: str) -> None:
             with pytest.raises(errors.ReadOnlySqlTransaction) as caught:
                 await writer.commit(conn, ME, fence, writes)
             assert is_away(caught.value)
+
+
+# --- arrays (storage/arrays.py)
+
+TWO = Struct(record_format(2))
+
+
+@pytest.mark.parametrize(
+    ("array", "read"),
+    [
+        (Int4([]), []),
+        (Int4([-(2**31), 0, 2**31 - 1]), [-(2**31), 0, 2**31 - 1]),
+        (Int8([-(2**63), 2**63 - 1]), [-(2**63), 2**63 - 1]),
+        (Int8Records([], 2), []),
+        (Int8Records([TWO.pack(8, 1, 8, -2), TWO.pack(8, 2**63 - 1, 8, 4)], 2), [1, -2, 2**63 - 1, 4]),
+        (Text(["", "Juliët"]), ["", "Juliët"]),
+        (Bytes([b"", b"\0\xff", b"x" * 70_000]), [b"", b"\0\xff", b"x" * 70_000]),
+    ],
+)
+@asynchronous
+async def test_the_server_reads_an_array_as_it_was_meant(database: str, array: Array, read: list[object]) -> None:
+    async with connected(database) as conn:
+        assert await fetch_value(conn, "select %b", array) == read
+        assert await fetch_value(conn, "select coalesce(array_length(%b, 1), 0)", array) == len(read)

@@ -27,7 +27,7 @@ from tests.support.peers.process import (
 from tests.support.peers.server import publish, trusted_file
 
 MODULES: Final = (
-    "blocklist", "carbons", "dialback", "disco", "mam", "offline", "pep", "ping", "presence", "roster", "s2s_auth_certs",
+    "blocklist", "carbons", "dialback", "disco", "mam", "offline", "pep", "ping", "presence", "roster", "s2s_auth_certs", "vcard",
     "s2s_bidi", "saslauth", "smacks", "time", "tls", "version",
 )  # fmt: skip
 

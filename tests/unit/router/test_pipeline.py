@@ -183,7 +183,7 @@ def test_stages_come_in_order_and_inside_a_stage_the_features(caplog: pytest.Log
     message = parse('<message to="romeo@example.com"/>')._replace(from_=session.jid)
     pipeline.outgoing(out := _turn(session, message), message)
     assert seen == ["one OUT_SCREEN", "two OUT_SCREEN", "one OUT_COPY", "two OUT_COPY"]
-    assert out.sends == [], "the last step has dealt with it"
+    assert out.sends == (), "the last step has dealt with it"
     seen.clear()
     pipeline.incoming(_turn(session, message), message)
     assert seen == ["two IN_SCREEN", "one IN_DELIVER"]
@@ -223,7 +223,7 @@ def test_a_refusal_takes_back_what_was_decided() -> None:
         '<message to="juliet@example.com/home" from="romeo@example.com" type="error" id="m">'
         f'<error type="auth"><forbidden xmlns="{ns.STANZAS}"/></error></message>'
     )
-    assert (turn.sends, turn.writes, turn.requests, turn.closing, turn.events) == ([], [], [], [], [])
+    assert (turn.sends, turn.writes, turn.requests, turn.closing, turn.events) == ((), (), (), (), ())
     assert not turn.reloads
 
 

@@ -33,6 +33,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
         ["dev", "--set", "no.thing=1"],
         ["db", "status"],
         ["c2s", "--config", "/nonexistent/stentor.toml"],
+        ["sms"],
+        ["sms", "--config", "/nonexistent/sms.toml"],
     ],
 )
 def test_wrong_usage_and_configuration_exit_with_2(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:

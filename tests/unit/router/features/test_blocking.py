@@ -103,8 +103,8 @@ def test_all_that_are_blocked(scene: Scene) -> None:
 
 
 def test_asking_makes_a_session_interested_once(scene: Scene) -> None:
-    assert scene.world.say(scene.silent, GET).touched == [scene.silent], "its c2s keeps that for the next owner"
-    assert scene.world.say(scene.silent, GET).touched == []
+    assert scene.world.say(scene.silent, GET).touched == (scene.silent,), "its c2s keeps that for the next owner"
+    assert scene.world.say(scene.silent, GET).touched == ()
 
 
 @pytest.mark.parametrize("xml", [GET, command("block", items(IAGO)), command("unblock", "")])
@@ -483,7 +483,7 @@ def test_whoever_got_directed_presence_sees_it_end(scene: Scene) -> None:
     scene.world.say(scene.chamber, f'<presence to="{ROMEO}"/>')
     scene.heard(scene.romeo)
     turn = scene.world.say(scene.balcony, command("block", items(ROMEO)))
-    assert turn.touched == [scene.balcony, scene.chamber]
+    assert turn.touched == (scene.balcony, scene.chamber)
     assert scene.seen(scene.romeo) == [f"{scene.balcony.jid} unavailable", f"{scene.chamber.jid} unavailable"]
     scene.unblock()
     scene.world.end(scene.balcony)

@@ -104,10 +104,10 @@ def test_a_client_turns_copies_on_and_off_as_often_as_it_likes(scene: Scene, nam
 
 
 def test_the_next_owner_learns_of_it(scene: Scene) -> None:
-    assert scene.world.say(scene.garden, iq("enable")).touched == [scene.garden]
-    assert scene.world.say(scene.garden, iq("enable")).touched == []
-    assert scene.world.say(scene.garden, iq("disable")).touched == [scene.garden]
-    assert scene.world.say(scene.garden, iq("disable")).touched == []
+    assert scene.world.say(scene.garden, iq("enable")).touched == (scene.garden,)
+    assert scene.world.say(scene.garden, iq("enable")).touched == ()
+    assert scene.world.say(scene.garden, iq("disable")).touched == (scene.garden,)
+    assert scene.world.say(scene.garden, iq("disable")).touched == ()
 
 
 def test_copies_begin_with_what_comes_after(scene: Scene) -> None:

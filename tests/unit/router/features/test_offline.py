@@ -641,7 +641,7 @@ def test_a_session_says_from_where_on_it_is_reachable(scene: Scene) -> None:
     assert REACHABLE not in balcony.marks
     turn = scene.world.say(balcony, "<presence/>")
     assert balcony.marks[REACHABLE] == last
-    assert turn.touched == [balcony]
+    assert turn.touched == (balcony,)
     scene.write_many(2)
     scene.world.say(balcony, "<presence><show>away</show></presence>")
     assert balcony.marks[REACHABLE] == last

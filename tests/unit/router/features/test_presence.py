@@ -121,8 +121,8 @@ def test_the_full_stanza_is_broadcast(scene: Scene) -> None:
 
 
 def test_the_state_is_handed_to_the_edge(scene: Scene) -> None:
-    assert scene.world.say(scene.romeo, INITIAL).touched == [scene.romeo]
-    assert scene.world.say(scene.romeo, GONE).touched == [scene.romeo]
+    assert scene.world.say(scene.romeo, INITIAL).touched == (scene.romeo,)
+    assert scene.world.say(scene.romeo, GONE).touched == (scene.romeo,)
 
 
 # --- probes of the server (4.3, 4.3.1)
@@ -325,7 +325,7 @@ def test_a_session_that_ends_is_unavailable(scene: Scene) -> None:
     gone = pres(scene.romeo.jid, JULIET, "unavailable")
     assert scene.world.heard(scene.juliet) == [gone]
     assert scene.world.heard(street) == [pres(scene.romeo.jid, ROMEO, "unavailable")]
-    assert turn.touched == [], "nothing of it is left to keep"
+    assert turn.touched == (), "nothing of it is left to keep"
 
 
 def test_a_session_that_ends_after_unavailable_presence_says_nothing_more(scene: Scene) -> None:
@@ -421,7 +421,7 @@ def test_who_leaves_need_not_be_told(scene: Scene) -> None:
     unavailable = f'<presence from="{ROOM}" to="{scene.romeo.jid}" type="unavailable"/>'
     turn = scene.world.arrive(scene.romeo.entity, unavailable)
     assert scene.world.heard(scene.romeo) == [pres(ROOM, scene.romeo.jid, "unavailable")]
-    assert turn.touched == [scene.romeo]
+    assert turn.touched == (scene.romeo,)
     scene.world.end(scene.romeo)
     assert scene.world.away == [pres(scene.romeo.jid, other, "unavailable")]
 
@@ -484,8 +484,8 @@ def test_a_subscriber_who_got_it_while_we_were_unavailable_is_told_of_the_end(sc
 
 def test_directed_presence_is_remembered_once_and_kept_by_the_edge(scene: Scene) -> None:
     turn = scene.world.say(scene.romeo, f'<presence to="{ROOM}"/>')
-    assert turn.touched == [scene.romeo]
-    assert scene.world.say(scene.romeo, f'<presence to="{ROOM}"/>').touched == []
+    assert turn.touched == (scene.romeo,)
+    assert scene.world.say(scene.romeo, f'<presence to="{ROOM}"/>').touched == ()
     assert scene.romeo.marks[DIRECTED] == [ROOM]
 
 

@@ -109,8 +109,8 @@ def test_a_get_has_no_items(scene: Scene) -> None:
 
 def test_asking_makes_a_session_interested_once(scene: Scene) -> None:
     turn = scene.world.say(scene.silent, GET)
-    assert turn.touched == [scene.silent], "its c2s keeps that for the next owner"
-    assert scene.world.say(scene.silent, GET).touched == []
+    assert turn.touched == (scene.silent,), "its c2s keeps that for the next owner"
+    assert scene.world.say(scene.silent, GET).touched == ()
 
 
 # --- set

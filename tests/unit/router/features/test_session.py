@@ -15,7 +15,7 @@ def ask(type: str, to: str | None) -> str:
     juliet = world.bind(world.account(JULIET), "balcony")
     address = f' to="{to}"' if to else ""
     turn = world.say(juliet, f'<iq{address} type="{type}" id="sess_1"><session xmlns="{ns.SESSION}"/></iq>')
-    assert (turn.touched, turn.writes, turn.sends, juliet.presence) == ([], [], [], None)
+    assert (turn.touched, turn.writes, turn.sends, juliet.presence) == ((), (), (), None)
     (answer,) = world.heard(juliet)
     return answer
 

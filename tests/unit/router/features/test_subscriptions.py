@@ -210,7 +210,7 @@ def test_a_request_to_nobody_is_denied_at_once(scene: Scene) -> None:
 def test_nobody_says_nothing_to_all_else(scene: Scene, type: str) -> None:
     nobody = scene.world.nobody("mercutio@example.com")
     turn = scene.world.arrive(nobody, sub("mercutio@example.com", ROMEO, type))
-    assert turn.sends == []
+    assert turn.sends == ()
 
 
 def test_a_request_waits_until_it_is_answered_and_is_shown_to_each_new_session(scene: Scene) -> None:
