@@ -34,14 +34,15 @@ _SSL_CTRL_GET_EXTMS_SUPPORT: Final = 122
 TlsObject = ssl.SSLObject | ssl.SSLSocket
 
 
-def bindings(ssl_object: TlsObject, certificate_der: bytes) -> dict[str, bytes]:
+def bindings(ssl_object: TlsObject, certificate_der: bytes | None) -> dict[str, bytes]:
     """The data of each type that this connection has, the better type first.
 
-    `ssl_object` has finished its handshake; `certificate_der` is the certificate that the server showed in it.
+    `ssl_object` has finished its handshake; `certificate_der` is the certificate that the server showed in it, None
+    where that is not known.
     """
     found = {
         EXPORTER: tls_exporter(ssl_object),
-        END_POINT: tls_server_end_point(certificate_der),
+        END_POINT: tls_server_end_point(certificate_der) if certificate_der is not None else None,
         UNIQUE: tls_unique(ssl_object),
     }
     return {binding_type: data for binding_type, data in found.items() if data is not None}

@@ -8,7 +8,6 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from c2s import features
@@ -21,7 +20,7 @@ from c2s.tls import ServerTls
 from cluster import logs, metrics
 from cluster.admin import Check
 from cluster.bus import Bus
-from cluster.certificates import CertificateError, expiry_timestamp
+from cluster.certificates import CertificateError
 from cluster.config import Config
 from cluster.edge import Answer, Edge
 from cluster.membership import PeerDown, PeerEvent, PeerUp
@@ -90,6 +89,8 @@ class C2SApplication:
         for seed in bus.seeds(config):
             bus.greet(seed)
         process.essential("c2s_tick", self._tick())
+        process.essential("certificates", self._tls.certificates.follow())
+        process.on_hangup(self._tls.certificates.renew)
         await self._listen()
         self._export()
 
@@ -207,13 +208,7 @@ class C2SApplication:
 
     def _export(self) -> None:
         connections = self._connections.all
-        expiries = {name: expiry_timestamp(pair[0]) for name, pair in _certificates(self._config).items()}
-        metrics.sampled_gauge(
-            "stentor_certificate_expiry_timestamp_seconds",
-            "When the certificate of a served domain expires, Unix seconds",
-            ("name",),
-            {(name,): (lambda at=at: at) for name, at in expiries.items()},  # type: ignore[misc]
-        )
+        self._tls.certificates.export_expiry()
         metrics.counted_gauge(
             "stentor_c2s_connections",
             "Client connections by what they are doing",
@@ -272,17 +267,12 @@ def _stream_settings(config: Config) -> StreamSettings:
     )
 
 
-def _certificates(config: Config) -> dict[str, tuple[Path, Path]]:
-    """Certificate and key of each served domain."""
+def _server_tls(config: Config) -> ServerTls:
     pairs = config.tls.pairs(config.server.domains)
     if not pairs:
         raise CannotStart("no certificate is configured. Set tls.certificate and tls.key, or tls.certificates")
-    return pairs
-
-
-def _server_tls(config: Config) -> ServerTls:
     try:
-        tls = ServerTls(_certificates(config), alpn=("xmpp-client",))
+        tls = ServerTls(pairs)
     except CertificateError as problem:
         raise CannotStart(str(problem)) from problem
     if not exporter_works():

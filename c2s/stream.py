@@ -578,6 +578,9 @@ class ClientStream:
         if not self._settings.may_register:
             self._reply_error(stanza, errors.ServiceUnavailable())  # 3.1: "does not support In-Band Registration"
             return
+        if not self._is_ours(stanza.to):
+            self._reply_error(stanza, errors.ItemNotFound("This stream is with another domain."))
+            return
         query, *others = stanza.children()
         if stanza.type not in ("get", "set") or not stanza.id or others:
             self._reply_error(stanza, errors.BadRequest())  # RFC 6120, 8.2.3
@@ -597,6 +600,13 @@ class ClientStream:
 
         arguments = (self._domain, stanza.type, given, self._transport.address)
         self._request = self._edge.call(self._account_to_be(given), "register", arguments, done)
+
+    def _is_ours(self, to: str | None) -> bool:
+        """Whether this names the domain of the stream; nothing does so, too."""
+        try:
+            return to is None or prepare(to) == self._domain
+        except JidError:
+            return False
 
     def _account_to_be(self, given: Mapping[str, str]) -> str:
         """Whose owner decides: the new account's; of a name that is none, any router says so."""

@@ -1,6 +1,6 @@
 """Certificates in files: making a self-signed one for development, reading one, and when it expires.
 
-Which certificate a client is shown is decided in `c2s/tls.py`. The library behind this is heavy: import this module
+Which certificate is shown to whom is decided in `cluster/tls.py`. The library behind this is heavy: import this module
 where it is needed, not at the start of a command.
 """
 

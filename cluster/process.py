@@ -138,6 +138,7 @@ class Process:
         self._clock = clock
         self._registry = registry
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._on_hangup: list[Callable[[], None]] = []
         self._ending = asyncio.Event()
         self._drain: Drain | None = None
         self._failure = ""
@@ -175,6 +176,7 @@ class Process:
         loop.set_exception_handler(_log_loop_error)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.terminate)
+        loop.add_signal_handler(signal.SIGHUP, self.hang_up)
         self._declare_metrics()
         admin = self.config.admin
         server = AdminServer(admin.host, admin.port, self.health_checks, self.ready_checks, self._registry)
@@ -196,6 +198,16 @@ class Process:
             self._ending.set()
         else:
             self._drain.halve()
+
+    def on_hangup(self, work: Callable[[], None]) -> None:
+        """Do this at SIGHUP, by which operators say that files have changed."""
+        self._on_hangup.append(work)
+
+    def hang_up(self) -> None:
+        """SIGHUP: read again what can be read again while the process runs."""
+        log.info("hangup", count=len(self._on_hangup))
+        for work in self._on_hangup:
+            work()
 
     def health_checks(self) -> Checks:
         """What /healthz asks: never about the database, the bus or peers."""

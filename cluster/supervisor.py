@@ -237,6 +237,11 @@ class Supervisor:
             if keeper.stopping.is_set():
                 keeper.signal(signal.SIGTERM)
 
+    def hang_up(self) -> None:
+        """Let every process read its files again."""
+        for keeper in self._keepers:
+            keeper.signal(signal.SIGHUP)
+
     def _admin_url(self, member: Member) -> str:
         return f"http://{self._host}:{member.admin_port}"
 

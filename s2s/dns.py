@@ -165,6 +165,17 @@ class Resolver:
         await self.addresses(fallback)
         return [fallback]
 
+    async def services(self, service: str, domain: str) -> list[Srv]:
+        """The SRV records of one service, such as "_xmpp-server", as they stand. Raises NotFound, Unresolved."""
+        try:
+            name = to_ascii(domain)
+        except ValueError as problem:
+            raise NotFound(str(problem)) from problem
+        found = await self._ask(f"{service}._tcp.{name}", dns.rdatatype.SRV)
+        if found.failure:
+            raise Unresolved(f"the name servers did not give the {service} records of {domain}: {found.failure}")
+        return _services(found)
+
     async def addresses(self, target: Target) -> list[Address]:
         """The IP addresses of a target, IPv6 and IPv4 in turns (RFC 8305, 4). Raises NotFound, Unresolved."""
         if (address := ip_literal(target.host)) is not None:
@@ -261,7 +272,7 @@ def _reason(problem: Exception) -> str:
     if isinstance(problem, dns.exception.Timeout):
         return "no answer in time"
     if isinstance(problem, dns.resolver.NoNameservers):
-        said = {str(error[4] or error[3]) for error in problem.kwargs.get("errors", ())}
+        said = {str(error[3]) for error in problem.kwargs.get("errors", ())}  # an error, or the name of the RCODE
         return ", ".join(sorted(said)) or "none of them answers"
     return str(problem) or type(problem).__name__
 

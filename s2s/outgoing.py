@@ -421,7 +421,7 @@ class OutgoingStream(Stream):
 
     def fail(self, fault: StreamError) -> None:
         """Close the stream with an error."""
-        self._explain(f"The server breaks the rules: {fault}.")
+        self._explain(f"We have ended the stream: {str(fault).rstrip('.')}.")
         super().fail(fault)
 
     def _explain(self, text: str) -> None:

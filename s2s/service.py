@@ -14,7 +14,7 @@ from typing import Final, cast
 from cluster import logs, metrics
 from cluster.admin import Check
 from cluster.bus import Bus
-from cluster.certificates import CertificateError, expiry_timestamp
+from cluster.certificates import CertificateError
 from cluster.clock import SYSTEM
 from cluster.config import Config
 from cluster.edge import Answer, Edge
@@ -40,7 +40,6 @@ from xmpp.stream import Limits
 log = logs.get_logger()
 
 TICK_S: Final = 1.0
-RELOAD_S: Final = 60.0  # between looks at the files of certificates
 MAP_YOUNG_S: Final = 30.0
 BEFORE_LOGIN_BYTES: Final = 65_536  # of one stream, until a domain is authenticated
 STANZA_ELEMENTS: Final = 5_000
@@ -69,8 +68,6 @@ class S2SApplication:
         self._routers: set[Incarnation] = set()
         self._is_serving = False
         self._heard_at = 0.0
-        self._reload_at = time.monotonic() + RELOAD_S
-        self._expiries = _expiries(config)
 
     def ready_checks(self) -> Mapping[str, Check]:
         """A router linked, every shard's owner known, the secret of dialback known, which is when we listen."""
@@ -104,6 +101,8 @@ class S2SApplication:
             bus.greet(seed)
         await self._components.start()
         process.essential("s2s_tick", self._tick())
+        process.essential("certificates", self._tls.certificates.follow())
+        process.on_hangup(self._tls.certificates.renew)
         self._export()
         self._components.export()
 
@@ -235,7 +234,6 @@ class S2SApplication:
             self._federation.tick()
             self._connections.check()
             self._components.check()
-            self._reload()
 
     def _ask_facts(self) -> None:
         """Ask a router for what all s2s processes must have alike."""
@@ -246,29 +244,11 @@ class S2SApplication:
 
         self._edge.call(self._config.server.domains[0], "federation.facts", (), done, timeout_s=TICK_S)
 
-    def _reload(self) -> None:
-        """Certificates that were renewed are shown from now on."""
-        if (now := time.monotonic()) < self._reload_at:
-            return
-        self._reload_at = now + RELOAD_S
-        try:
-            if self._tls.reload():
-                self._expiries.update(_expiries(self._config))
-                log.info("certificates_reloaded")
-        except CertificateError as problem:
-            log.warning("certificates_unusable", problem=str(problem))
-
     # --- metrics
 
     def _export(self) -> None:
         streams, sessions, connections = self._federation.streams, self._edge.sessions, self._connections.all
-        expiries = self._expiries
-        metrics.sampled_gauge(
-            "stentor_certificate_expiry_timestamp_seconds",
-            "When the certificate of a served domain expires, Unix seconds",
-            ("name",),
-            {(name,): (lambda name=name: expiries[name]) for name in expiries},  # type: ignore[misc]
-        )
+        self._tls.certificates.export_expiry()
         metrics.counted_gauge(
             "stentor_s2s_streams",
             "Streams with other servers by what they are doing",
@@ -348,10 +328,6 @@ def _server_tls(config: Config) -> ServerTls:
             "peer_certificates_missing", remedy="other servers are let in by dialback alone; use CPython 3.11-3.13"
         )
     return tls
-
-
-def _expiries(config: Config) -> dict[str, float]:
-    return {name: expiry_timestamp(pair[0]) for name, pair in config.tls.pairs(_domains(config)).items()}
 
 
 def _authorities(config: Config) -> Authorities:

@@ -8,6 +8,7 @@ Whoever wants to end a stream lets what was written be acknowledged first, and w
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Final, NamedTuple, Protocol
 
@@ -124,8 +125,8 @@ class Stream:
     __slots__ = (
         "_answering", "_attaching", "_before_login", "_edge", "_farewell", "_host", "_is_bidi", "_is_closed",
         "_is_closed_by_us", "_is_held", "_is_open", "_lang", "_last_in", "_last_out", "_last_stanza", "_leaving_since",
-        "_log", "_management", "_max_bytes", "_now", "_opened_at", "_parser", "_proofs", "_reason", "_settings",
-        "_state", "_transport", "id", "pairs", "peer_error",
+        "_log", "_management", "_max_bytes", "_now", "_opened_at", "_parser", "_postponed", "_proofs", "_reason",
+        "_settings", "_state", "_transport", "id", "pairs", "peer_error",
     )  # fmt: skip
 
     direction: ClassVar[str]
@@ -146,6 +147,7 @@ class Stream:
         self.pairs: dict[tuple[str, str], Pair] = {}  # by (remote, local)
         self.peer_error = ""  # the condition of the stream error that the peer has sent
         self._attaching: dict[tuple[str, str], _Attaching] = {}
+        self._postponed: deque[Event] = deque()
         self._answering = Answering(self, settings)
         self._management = Management(self, edge)
         self._proofs: dict[str, Proof] = {}
@@ -206,12 +208,13 @@ class Stream:
             return
         self._parser.push(data)
         self._before_login += len(data)
-        if self._before_login > self._settings.before_login_bytes:
-            self.fail(errors.StreamPolicyViolation("Too much data before authentication."))
-        elif self._is_held:
+        if self._is_held:
             self.transport.pause_reading()  # until the answer is there
         else:
             self._negotiate()
+        is_stranger = not (self.pairs or self._attaching or self._is_closed)
+        if is_stranger and self._before_login > self._settings.before_login_bytes:
+            self.fail(errors.StreamPolicyViolation("Too much data before authentication."))
 
     def receive_eof(self) -> None:
         """The peer has half-closed its connection: as if it had closed the stream, and the connection with it."""
@@ -283,13 +286,35 @@ class Stream:
     # --- events
 
     def _handle_all(self, events: list[Event]) -> None:
-        for event in events:
+        if self._postponed:
+            self._postponed.extend(events)
+            return
+        for index, event in enumerate(events, 1):
             if event.__class__ is Stanza:
                 self._submit(event)
             else:
                 self._handle(event)
             if self._state not in READING:
                 return
+            if self._postponed:
+                self._postponed.extend(events[index:])
+                return
+
+    def _postpone(self, stanza: Stanza) -> None:
+        """A pair is authenticated and its owner has not answered yet: on a stream of two directions the peer may send
+        at once. Everything waits."""
+        self._postponed.append(stanza)
+        self.transport.pause_reading()
+        if self._state not in READING:
+            self._hold()
+
+    def _go_on(self) -> None:
+        """Handle what was postponed."""
+        if self._postponed and not self._is_closed:
+            events = list(self._postponed)
+            self._postponed.clear()
+            self.resume_reading()
+            self._handle_all(events)
 
     def _negotiate(self) -> None:
         """One event at a time: each may change what the next one means."""
@@ -453,6 +478,7 @@ class Stream:
                 stats.authenticated(self.direction, how, "failed")
                 for done in waiting:
                     done(answer)
+                self._go_on()
                 return
             stats.authenticated(self.direction, how, "ok")
             pair.session = answer.session
@@ -465,18 +491,22 @@ class Stream:
             self._host.attached(self, pair)
             for done in waiting:
                 done(None)
-            if self._state not in READING and not self._is_closed:
+            if self._state in READING:
+                self._go_on()
+            elif not self._is_closed:
                 self._flow()
 
+        self._parser.limits = self._settings.after_login
         self._attaching[key] = _Attaching(self._edge.attach(remote, None, facts, pair, answered), [done])
 
     def _flow(self) -> None:
         """The first pair is there: stanzas may come."""
         self._state = State.OPEN
         self._is_held = False
-        self._parser.limits = self._settings.after_login
+        events = [*self._postponed, *self._parser.flow()]
+        self._postponed.clear()
         self.transport.resume_reading()
-        self._handle_all(self._parser.flow())
+        self._handle_all(events)
 
     # --- stanzas
 
@@ -493,6 +523,9 @@ class Stream:
             return
         pair = self.pairs.get((domain_of(from_), domain_of(to)))
         if pair is None or pair.session is None or not self.takes_stanzas:
+            if self.takes_stanzas and (domain_of(from_), domain_of(to)) in self._attaching:
+                self._postpone(stanza)
+                return
             self.fail(self._stranger(domain_of(from_), domain_of(to)))
             return
         if lang is None:
@@ -548,7 +581,7 @@ class Stream:
 
     def resume_reading(self) -> None:
         """Go on, unless another pair of the stream still has too much."""
-        if not self._is_closed and not self._is_paused():
+        if not self._is_closed and not self._is_paused() and not self._postponed:
             self.transport.resume_reading()
 
     def _is_paused(self) -> bool:
@@ -658,7 +691,7 @@ class Stream:
                 self._farewell = fault.to_bytes()
             self._write_end()
         if fault is not None:
-            self._log.info("stream_failed_by_peer", condition=fault.condition, problem=str(fault))
+            self._log.info("stream_refused", condition=fault.condition, problem=str(fault))
         self._end(reason)
         if self._transport is not None:
             self._transport.close()

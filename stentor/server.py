@@ -22,10 +22,14 @@ from stentor.failure import Failed
 
 
 class Stopper:
-    """SIGINT and SIGTERM: the first ends the body given to `run`, which cleans up; later ones hurry that."""
+    """SIGINT and SIGTERM: the first ends the body given to `run`, which cleans up; later ones hurry that.
+
+    `hang_up` is called at SIGHUP; without it that means that the terminal is gone, which is the end.
+    """
 
     def __init__(self) -> None:
         self.hurry: Callable[[], None] = lambda: None
+        self.hang_up: Callable[[], None] | None = None
         self._body: asyncio.Task[None] | None = None
         self._is_stopping = False
 
@@ -34,6 +38,8 @@ class Stopper:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._signalled)
+        if self.hang_up is not None:
+            loop.add_signal_handler(signal.SIGHUP, self.hang_up)
         self._body = asyncio.ensure_future(body)
         try:
             await self._body
@@ -148,5 +154,6 @@ async def serve(config: Config, config_file: Path) -> int:
         )
 
     stopper = Stopper()
+    stopper.hang_up = supervisor.hang_up
     await stopper.run(supervise(supervisor, stopper, config.drain.grace_s, None, announce))
     return 0

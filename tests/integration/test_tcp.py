@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from c2s.stream import ClientStream, Facts
 from c2s.tcp import Connection, Connections
 from c2s.tls import ServerTls
 from cluster.edge import Edge
+from cluster.tls import Pair
 from tests.support.cluster import FACTOR, deadline
 from tests.support.streams import (
     BIND,
@@ -139,12 +141,12 @@ class Client:
     async def rest(self) -> str:
         return (await asyncio.wait_for(self.reader.read(), WAIT_S * FACTOR)).decode()
 
-    async def start_tls(self) -> None:
-        self.send(HEADER)
+    async def start_tls(self, domain: str = DOMAIN) -> None:
+        self.send(HEADER.replace(DOMAIN, domain))
         await self.read_until("</stream:features>")
         self.send(STARTTLS)
         await self.read_until('<proceed xmlns="urn:ietf:params:xml:ns:xmpp-tls"/>')
-        await self.writer.start_tls(client_context(CA), server_hostname=DOMAIN)
+        await self.writer.start_tls(client_context(CA), server_hostname=domain)
 
     async def bind(self) -> None:
         self.send(HEADER + auth("PLAIN", plain()) + HEADER + BIND)
@@ -158,8 +160,8 @@ class Client:
 
 
 @asynccontextmanager
-async def connect(port: int, ssl: ssl.SSLContext | None = None) -> AsyncIterator[Client]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=ssl, server_hostname=DOMAIN if ssl else None)
+async def connect(port: int, ssl: ssl.SSLContext | None = None, domain: str = DOMAIN) -> AsyncIterator[Client]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=ssl, server_hostname=domain if ssl else None)
     try:
         yield Client(reader, writer)
     finally:
@@ -262,6 +264,59 @@ def test_the_login_timeout_ends_a_handshake_too(tls: ServerTls) -> None:
             await server.connections.check()
             assert await client.rest() == ""
             await until(lambda: not server.connections.all, "the connection is forgotten")
+
+    run(test())
+
+
+# --- certificates
+
+
+OTHER = "capulet.example"
+
+
+def new_pairs(directory: Path) -> dict[str, Pair]:
+    """Files of certificates for two domains, made anew."""
+    return {domain: write_pair(directory, domain, CA.issue_cert(domain)) for domain in (DOMAIN, OTHER)}
+
+
+def shown_in(pair: Pair) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(pair[0].read_text().partition("-----END")[0] + "-----END CERTIFICATE-----")
+
+
+@pytest.mark.parametrize("is_direct", [False, True])
+def test_two_domains_are_told_by_sni_and_renewed_under_open_streams(tmp_path: Path, is_direct: bool) -> None:
+    async def shown(server: Server, domain: str) -> bytes:
+        port = server.tls_port if is_direct else server.port
+        async with connect(port, client_context(CA) if is_direct else None, domain) as client:
+            if not is_direct:
+                await client.start_tls(domain)
+            found: bytes = client.writer.get_extra_info("ssl_object").getpeercert(True)
+            return found
+
+    async def test() -> None:
+        pairs = new_pairs(tmp_path)
+        tls = ServerTls(pairs)
+        domains = frozenset(pairs)
+        async with (
+            serve(tls, is_tls_required=True, domains=domains) as server,
+            connect(server.tls_port if is_direct else server.port, client_context(CA) if is_direct else None) as old,
+        ):
+            if not is_direct:
+                await old.start_tls()
+            await old.bind()
+            connection = server.only
+            before = connection.channel_bindings()
+            assert [await shown(server, domain) for domain in pairs] == [shown_in(pair) for pair in pairs.values()]
+            first = [shown_in(pair) for pair in pairs.values()]
+            assert [shown_in(pair) for pair in new_pairs(tmp_path).values()] != first
+            assert [await shown(server, domain) for domain in pairs] == first
+            tls.certificates.renew(force=False)
+            second = [shown_in(pair) for pair in pairs.values()]
+            assert [await shown(server, domain) for domain in pairs] == second
+            assert connection.channel_bindings() == before
+            old.send(f"<message to='{ROMEO}' id='1'/>" + CLOSE)
+            assert (await old.rest()).endswith(CLOSE)
+            assert [stanza.id for stanza in server.router.submitted()] == ["1"]
 
     run(test())
 

@@ -37,14 +37,15 @@ class StreamEnded(Exception):
 class Client:
     """One connection. Use it as a context manager."""
 
-    def __init__(self, cluster: RunningCluster, *, direct_tls: bool = False) -> None:
+    def __init__(self, cluster: RunningCluster, *, direct_tls: bool = False, domain: str | None = None) -> None:
         self.cluster = cluster
+        self.domain = domain or cluster.domain
         port = cluster.tls_port if direct_tls else cluster.port
         self.socket: socket.socket = socket.create_connection((cluster.host, port), WAIT_S * FACTOR)
         if direct_tls:
             context = cluster.tls()
             context.set_alpn_protocols(["xmpp-client"])
-            self.socket = context.wrap_socket(self.socket, server_hostname=cluster.domain)
+            self.socket = context.wrap_socket(self.socket, server_hostname=self.domain)
         self.jid = ""
         self.bare = ""
         self._waiting: list[Element] = []
@@ -125,7 +126,7 @@ class Client:
         self._restart()
         self.send(
             f"<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' "
-            f"to='{to or self.cluster.domain}' version='1.0'>"
+            f"to='{to or self.domain}' version='1.0'>"
         )
         return self.expect(lambda element: element.tag == f"{STREAMS}features")
 
@@ -133,7 +134,7 @@ class Client:
         """STARTTLS; returns the features behind it."""
         self.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
         self.expect(lambda element: element.tag.endswith("proceed"))
-        self.socket = self.cluster.tls().wrap_socket(self.socket, server_hostname=self.cluster.domain)
+        self.socket = self.cluster.tls().wrap_socket(self.socket, server_hostname=self.domain)
         return self.open()
 
     def plain(self, account: Account, password: str | None = None) -> Element:
@@ -164,7 +165,7 @@ class Client:
 
     def ping(self) -> None:
         """Everything sent before has been handled by the owner."""
-        assert self.iq("get", "<ping xmlns='urn:xmpp:ping'/>", self.cluster.domain).get("type") == "result"
+        assert self.iq("get", "<ping xmlns='urn:xmpp:ping'/>", self.domain).get("type") == "result"
 
     def message(self, to: str, body: str, type: str = "chat") -> str:
         """Send a message; returns its id."""
@@ -202,7 +203,7 @@ def condition(element: Element) -> str:
 
 def sign_in(cluster: RunningCluster, account: Account, resource: str | None = None, *, tls: bool = False) -> Client:
     """A client with a bound resource and initial presence."""
-    client = Client(cluster)
+    client = Client(cluster, domain=account.jid.partition("@")[2])
     client.open()
     if tls:
         client.start_tls()

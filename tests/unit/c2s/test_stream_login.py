@@ -311,6 +311,15 @@ def test_what_is_no_request_registers_nobody(wrong: str) -> None:
     assert "<success" in talk.say(auth("PLAIN", plain()))
 
 
+@pytest.mark.parametrize("to", ["capulet.example", f"romeo2@{DOMAIN}", "@"])
+def test_nobody_registers_elsewhere_than_at_the_domain_of_the_stream(to: str) -> None:
+    talk = Talk(may_register=True, domains=frozenset({DOMAIN, "capulet.example"}))
+    talk.open()
+    assert "<item-not-found" in talk.say(REGISTER.replace("<iq", f"<iq to='{to}'"))
+    assert talk.router.registered == []
+    assert "result" in talk.say(REGISTER.replace("<iq", f"<iq to='{DOMAIN.upper()}'"))
+
+
 @pytest.mark.parametrize("may_register", [False, True])
 @pytest.mark.parametrize("type", ["result", "error"])
 def test_what_is_an_answer_is_not_answered(type: str, may_register: bool) -> None:

@@ -10,8 +10,10 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from c2s.tls import Pair, ServerTls
+from c2s.channel_binding import bindings
+from c2s.tls import ServerTls
 from cluster.certificates import CertificateError
+from cluster.tls import Pair
 from tests.support.tls import client_context, handshake, write_pair
 
 CA = trustme.CA()
@@ -81,7 +83,8 @@ def test_what_the_operator_says_goes_before_what_a_certificate_says(pairs: dict[
 def test_domains_that_share_a_certificate_share_its_context(pairs: dict[str, Pair]) -> None:
     tls = ServerTls({"first.example": pairs["first"], "other.example": pairs["first"]})
     server, _ = handshake(tls.context, client_context(), "other.example")
-    assert server.context is tls.context
+    other, _ = handshake(tls.context, client_context(), "first.example")
+    assert server.context is other.context
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
@@ -156,3 +159,60 @@ def test_bad_files_are_told_with_a_remedy(pairs: dict[str, Pair], tmp_path: Path
 def test_no_certificate_at_all_is_an_error() -> None:
     with pytest.raises(ValueError, match="needs a certificate"):
         ServerTls({})
+
+
+# --- renewal
+
+
+def resume(
+    context: ssl.SSLContext, client: ssl.SSLContext, before: ssl.SSLSession | None = None
+) -> tuple[ssl.SSLObject, ssl.SSLSession]:
+    """A handshake that continues this session, or begins one: the server's end, and the session of the client."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = context.wrap_bio(to_server, to_client, server_side=True)
+    end = client.wrap_bio(to_client, to_server, server_hostname="first.example", session=before)
+    for _ in range(4):
+        for side in (end, server):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+    server.write(b"x")
+    assert end.read(1) == b"x"  # and with TLS 1.3 the ticket before it
+    assert end.session is not None
+    return server, end.session
+
+
+@pytest.mark.parametrize("version", [V1_2, V1_3])
+def test_a_renewed_certificate_is_for_new_connections(tmp_path: Path, version: ssl.TLSVersion) -> None:
+    pair = write_pair(tmp_path, "pair", CA.issue_cert("first.example"))
+    tls = ServerTls({"first.example": pair})
+    old, old_der = tls.context, der_of(pair)
+    client = client_context(CA, version)
+    first, session = resume(tls.context, client)
+    again, _ = resume(tls.context, client, session)
+    assert again.session_reused
+    assert tls.certificate_of(again) == old_der
+    write_pair(tmp_path, "pair", CA.issue_cert("first.example"))
+    assert tls.certificates.reload(force=True)
+    assert tls.context is old, "listeners need not know"
+    assert tls.certificate_of(first) == old_der
+    fresh, _ = resume(tls.context, client)
+    assert tls.certificate_of(fresh) == der_of(pair) != old_der
+
+
+@pytest.mark.parametrize("version", [V1_2, V1_3])
+def test_a_session_resumed_after_a_renewal_is_bound_to_no_certificate(tmp_path: Path, version: ssl.TLSVersion) -> None:
+    """Its client has seen the one of before; which that was, the server cannot know."""
+    pair = write_pair(tmp_path, "pair", CA.issue_cert("first.example"))
+    tls = ServerTls({"first.example": pair})
+    client = client_context(CA, version)
+    _, session = resume(tls.context, client)
+    write_pair(tmp_path, "pair", CA.issue_cert("first.example"))
+    tls.certificates.reload(force=True)
+    server, _ = resume(tls.context, client, session)
+    assert server.session_reused
+    assert tls.certificate_of(server) is None
+    found = bindings(server, tls.certificate_of(server))
+    assert "tls-server-end-point" not in found
+    assert "tls-exporter" in found

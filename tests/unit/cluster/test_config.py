@@ -225,3 +225,13 @@ def test_the_file_written_is_read_back_to_the_same_values(tmp_path: Path) -> Non
     again = load(written(tmp_path, to_toml(config)), (), {})
     assert again.model_dump() == config.model_dump()
     assert isinstance(again, Config)
+
+
+def test_a_domain_has_its_own_certificate_or_the_common_one() -> None:
+    own = 'tls.certificates={"b.example": {"certificate": "b.crt", "key": "b.key"}}'
+    b = (Path("b.crt"), Path("b.key"))
+    assert load(None, [], {}).tls.pairs(["a.example"]) == {}
+    assert load(None, [own], {}).tls.pairs(["a.example", "b.example"]) == {"b.example": b}
+    common = ["tls.certificate=all.crt", "tls.key=all.key"]
+    pairs = load(None, [own, *common], {}).tls.pairs(["a.example", "b.example"])
+    assert pairs == {"a.example": (Path("all.crt"), Path("all.key")), "b.example": b}

@@ -95,6 +95,20 @@ def test_sigterm_drains_then_stops_and_exits_with_0() -> None:
     assert app.calls == ["start", "drain", "stop"]
 
 
+def test_sighup_ends_nothing_and_calls_whoever_wants_to_read_again() -> None:
+    calls: list[str] = []
+
+    async def start(process: Process) -> None:
+        process.hang_up()
+        process.on_hangup(lambda: calls.append("certificates"))
+        process.on_hangup(lambda: calls.append("another"))
+        process.hang_up()
+        terminating(process)
+
+    assert asyncio.run(process_of(App(start)).live()) == 0
+    assert calls == ["certificates", "another"]
+
+
 def test_readiness_follows_the_life() -> None:
     seen: list[dict[str, str]] = []
 

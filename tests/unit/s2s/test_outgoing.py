@@ -236,6 +236,46 @@ def test_after_bidi_the_peer_sends_on_the_stream_too() -> None:
     assert [stanza.id for stanza in talk.server.got()] == ["1"]
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_it_may_send_at_once_while_our_owner_has_not_answered_yet(is_first: bool) -> None:
+    """Everything waits, in order, whatever the size; nothing is lost."""
+    talk = Outgoing()
+    talk.answer(OFFERS_DIALBACK, OFFERS_BIDI)
+    if not is_first:
+        talk.valid()
+        talk.server.federation.dial(REMOTE, OTHER)
+    local = LOCAL if is_first else OTHER
+    talk.server.router.is_answering = False
+    said = f"<db:result from='{REMOTE}' to='{local}' type='valid'/>"
+    said += "".join(
+        f"<message from='juliet@{REMOTE}' to='romeo@{to}' id='{n}'><body>{'x' * 20_000}</body></message>"
+        for n, to in enumerate([local, LOCAL, local, LOCAL, local])
+    )
+    talk.heard()
+    assert talk.say(said + CLOSE) == ""
+    assert talk.server.got() == []
+    assert not talk.is_read()
+    talk.server.router.is_answering = True
+    talk.server.router.pump()
+    assert [stanza.id for stanza in talk.server.got()] == ["0", "1", "2", "3", "4"]
+    assert talk.heard().endswith(CLOSE)
+
+
+def test_nor_if_the_owner_refuses() -> None:
+    talk = Outgoing()
+    talk.answer(OFFERS_DIALBACK, OFFERS_BIDI)
+    talk.valid()
+    talk.server.federation.dial(REMOTE, OTHER)
+    talk.server.router.is_answering = False
+    talk.valid(local=OTHER)
+    talk.say(f"<message from='juliet@{REMOTE}' to='romeo@{OTHER}' id='1'/>")
+    talk.server.router.refusal = ("resource-constraint", "Too many.")
+    talk.server.router.is_answering = True
+    talk.server.router.pump()
+    assert stream_error(talk.heard()) == "not-authorized"
+    assert talk.server.got() == []
+
+
 def test_without_bidi_it_does_not() -> None:
     talk = Outgoing()
     talk.answer(OFFERS_DIALBACK)

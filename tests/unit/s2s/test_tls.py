@@ -12,8 +12,9 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from cluster.certificates import CertificateError
+from cluster.tls import Pair
 from s2s import any_certificate
-from s2s.tls import ALPN, Pair, ServerTls, chain_of, server_name
+from s2s.tls import ALPN, ServerTls, chain_of, server_name
 from tests.support.pki import DAY, NOW, Issued, dns, issue
 from tests.support.tls import client_context, handshake
 
@@ -225,12 +226,12 @@ def age(pair: Pair) -> None:
 
 def test_renewed_certificates_are_shown_to_new_peers(tls: ServerTls, pairs: dict[str, Pair], tmp_path: Path) -> None:
     listening = tls.incoming
-    assert not tls.reload()
+    assert not tls.certificates.reload()
     renewed = issue("first", ROOT, names=dns("first.example", "new.example"), end=NOW + timedelta(days=90))
     age(renewed.write(tmp_path, "first"))
     assert shown(tls, "first.example") == FIRST.der
-    assert tls.reload()
-    assert not tls.reload()
+    assert tls.certificates.reload()
+    assert not tls.certificates.reload()
     assert tls.incoming is listening
     for name in ("first.example", "new.example", None):
         assert shown(tls, name) == renewed.der
@@ -241,7 +242,7 @@ def test_renewed_certificates_are_shown_to_new_peers(tls: ServerTls, pairs: dict
 
 def test_a_reload_can_be_forced(tls: ServerTls) -> None:
     before = tls.outgoing("first.example", is_direct_tls=True)
-    assert tls.reload(force=True)
+    assert tls.certificates.reload(force=True)
     assert tls.outgoing("first.example", is_direct_tls=True) is not before
 
 
@@ -255,13 +256,13 @@ def test_a_renewal_that_is_half_done_changes_nothing(tls: ServerTls, pairs: dict
     age((chain, key))
     for _ in range(2):  # it is tried again, and told again
         with pytest.raises(CertificateError, match="this is not the key of"):
-            tls.reload()
+            tls.certificates.reload()
     assert shown(tls, "first.example") == FIRST.der
     key.unlink()
     with pytest.raises(CertificateError, match="cannot read the key"):
-        tls.reload()
+        tls.certificates.reload()
     key.write_bytes(new_key)
-    assert tls.reload()
+    assert tls.certificates.reload()
     assert shown(tls, "first.example") == renewed.der
 
 
