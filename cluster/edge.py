@@ -51,7 +51,7 @@ HELD_STANZAS: Final = 64  # per session; then its socket is not read
 HELD_BYTES: Final = 262_144
 OVERHEAD_BYTES: Final = 200  # what a stanza weighs beside its inner bytes
 ACKNOWLEDGE_EVERY: Final = 50  # stanzas, or one tick
-READ_IDS: Final = 200  # of what was acknowledged last, remembered
+READ_IDS: Final = 200  # of what was acknowledged last, remembered: more than an owner leaves unsaved (SAVE_EVERY)
 OFFER_AGAIN_S: Final = 3.0  # the safety net of rule 5
 ASK_AGAIN_S: Final = 1.0
 GAP_AGAIN_S: Final = 0.5  # a gap is told once, not again for each delivery that is on its way behind it
@@ -313,8 +313,8 @@ class Edge:
                 session.read.append(id_)
                 if id_ > session.read_id:
                     session.read_id = id_
-        if len(session.read) > READ_IDS:
-            del session.read[:-ACKNOWLEDGE_EVERY]
+        if len(session.read) >= 2 * READ_IDS:
+            del session.read[:-READ_IDS]
         if q > session.acknowledged:
             session.acknowledged = q
             if q - session.told >= ACKNOWLEDGE_EVERY:

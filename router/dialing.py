@@ -74,9 +74,8 @@ class Dialing:
 
     def wake(self, entity: Entity) -> None:
         """Something waits for this peer."""
-        if entity not in self._waiting:
-            self._waiting[entity] = None
-            self._owner.soon(partial(self._look, entity))
+        self._waiting[entity] = None
+        self._owner.soon(partial(self._look, entity))
 
     def tick(self) -> None:
         """About once a second: streams that are still missing, stanzas that have waited too long."""
@@ -92,12 +91,15 @@ class Dialing:
         component = owner.settings.components.get(entity.bare)
         patience_s = owner.settings.peer_queue_s if component is None else component.queue_s
         for line in lines:
-            if line.waiting[0].since < owner.now - patience_s:
+            streams = _streams(entity, line)
+            if any(len(session.unacknowledged) < WINDOW for session in streams):
+                self._act(entity, self._peers.flush)  # it waited before it was read from the database
+            elif line.waiting[0].since < owner.now - patience_s:
                 fault: StanzaError = RemoteServerTimeout(line.problem or "That server cannot be reached.")
                 if component is not None:
                     fault = ServiceUnavailable("The service is not connected.")
                 self._act(entity, partial(self._give_back, line, fault, owner.now - patience_s))
-            elif component is None and not _streams(entity, line):
+            elif component is None and not streams:
                 self._dial(entity, line)
 
     def _dial(self, entity: Entity, line: Line) -> None:

@@ -33,7 +33,7 @@ from router.contacts import Roster
 from router.entity import UNFINISHED, Entity, Session
 from router.events import Event, LeftUnread, Recovered, SessionClosed
 from router.outbox import Outbox
-from router.peers import PeerPipeline, carrier
+from router.peers import PeerPipeline
 from router.pipeline import Pipeline
 from router.recipients import content, shown
 from router.settings import Settings
@@ -218,8 +218,8 @@ class Owner:
         wanted = []
         for entity in self._replays.values():
             sessions = list(entity.sessions.values())
-            if entity.key is None or not sessions:
-                self._open(entity)
+            if entity.key is None or not sessions or entity.is_peer:
+                self._open(entity)  # what a peer has not got is read with it: its streams are not views of one log
                 continue
             after = min(min((id_ - 1 for _, id_, s in e.unacknowledged if id_ is not None and s is None),
                             default=e.last_id) for e in sessions)  # fmt: skip
@@ -252,7 +252,7 @@ class Owner:
         for sid, place in to_offer:
             self.outbox.offer_again(sid, place)
         for row in rows:
-            seen_by = self._shown(entity, row)
+            seen_by = shown(entity, row)
             for session, stanza in seen_by:
                 if row.id > session.last_id:
                     self.outbox.deliver(((session, row.id),), stanza)
@@ -261,12 +261,6 @@ class Owner:
                     # Also what was passed on to it later than it would have seen it by itself.
                     _fill(session, row.id, dict(seen_by).get(session, content(entity, row)))
         self._open(entity)
-
-    def _shown(self, entity: Entity, row: Row) -> list[tuple[Session, Stanza]]:
-        if not entity.is_peer:
-            return shown(entity, row)
-        session = carrier(entity, row.stanza, self.settings)
-        return [(session, row.stanza)] if session is not None and row.id not in entity.read else []
 
     def _open(self, entity: Entity) -> None:
         entity.is_settling = False
@@ -517,7 +511,11 @@ class Owner:
         self._now_decided(item)
         self._let_go(item)
         for turn in item.turns():
-            if turn.writes and self.tenures[turn.entity.shard] == turn.entity.epoch:
+            if self.tenures[turn.entity.shard] != turn.entity.epoch:
+                continue
+            if turn.entity.is_peer:
+                self.peers.forgotten(turn)
+            if turn.writes:
                 self.reload(turn.entity)  # memory has what the database will never have
         for key in item.marks():
             self._marks.pop(key, None)
@@ -731,6 +729,8 @@ class Owner:
             self._deliver_many(deliveries)
         elif turn.rows and turn.session is None:
             self.stored[stanzas.MESSAGE] += 1
+        if turn.waits:
+            self.peers.released(turn)
         for session in turn.touched:
             self.outbox.tell_state(session)
         for request in turn.requests:
@@ -797,6 +797,8 @@ class Owner:
             return
         if entity.sessions.get(session.resource) is session:
             del entity.sessions[session.resource]
+        if entity.is_peer:
+            self.peers.ends(session)
         self.when_loaded(entity, partial(self._ended, session, condition, reason or condition))
 
     def _ended(self, session: Session, condition: str, reason: str) -> None:
@@ -837,6 +839,9 @@ class Owner:
         self._now_decided(item)
         self._let_go(item)
         for turn in item.turns():
+            if turn.entity.is_peer:
+                self.peers.forgotten(turn)
+                turn.waits = ()
             self.reload(turn.entity)
         main = item.main
         if self.tenures[main.entity.shard] != main.entity.epoch:

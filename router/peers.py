@@ -69,11 +69,13 @@ class Waiting(NamedTuple):
 class Line:
     """What waits for a peer, from one of our domains (or for a component, from anybody)."""
 
-    __slots__ = ("dial_at", "local", "problem", "tries", "waiting")
+    __slots__ = ("coming", "dial_at", "ending", "local", "problem", "tries", "waiting")
 
     def __init__(self, local: str) -> None:
         self.local = local
         self.waiting: deque[Waiting] = deque()
+        self.coming = 0  # stanzas that will wait once their turns are committed
+        self.ending = 0  # streams that have ended and whose unacknowledged stanzas are not back yet: nothing overtakes
         self.dial_at = 0.0  # monotonic seconds; not before
         self.tries = 0  # that have failed since the last stream
         self.problem = ""  # of the last one, in words
@@ -187,11 +189,15 @@ class PeerPipeline:
             raise NotAllowed("This server does not speak to that domain.")
         session = carrier(entity, stanza, settings)
         line = self.line_of(entity, stanza)
-        is_free = session is not None and not line.waiting and len(session.unacknowledged) < WINDOW
+        is_free = (
+            session is not None
+            and not (line.waiting or line.coming or line.ending)
+            and len(session.unacknowledged) < WINDOW
+        )
         if not is_free:
             if session is None and component is not None and not component.queue_s:
                 raise ServiceUnavailable("The service is not connected.")
-            if sum(len(line.waiting) for line in entity.lines.values()) >= settings.peer_queue:
+            if sum(len(line.waiting) + line.coming for line in entity.lines.values()) >= settings.peer_queue:
                 raise ResourceConstraint("Too many stanzas wait for that domain.")
         id_: int | None = None
         if stanza.kind == MESSAGE and is_kept(stanza):
@@ -201,23 +207,38 @@ class PeerPipeline:
             assert session is not None
             turn.deliver(session, stanza, id_)
         else:
-            line.waiting.append(Waiting(stanza, id_, turn.now))
-            self.wake(entity)
+            line.coming += 1
+            turn.waits += ((line, Waiting(stanza, id_, turn.now)),)
+
+    def released(self, turn: Turn) -> None:
+        """A turn is committed: what it had for the lines waits there."""
+        for line, waiting in turn.waits:
+            line.coming -= 1
+            line.waiting.append(waiting)
+        self.wake(turn.entity)
+
+    def forgotten(self, turn: Turn) -> None:
+        """A turn will never be committed: its rows are not there, and nobody waits."""
+        for line, _ in turn.waits:
+            line.coming -= 1
+        turn.entity.strays.difference_update(row.id for row in turn.rows)
 
     def line_of(self, entity: Entity, stanza: Stanza) -> Line:
         """Where a stanza waits."""
-        local = "" if entity.bare in self._settings.components else domain_of(stanza.from_ or "")
-        line: Line | None = entity.lines.get(local)
-        if line is None:
-            line = entity.lines[local] = Line(local)
-        return line
+        return _line(entity, "" if entity.bare in self._settings.components else domain_of(stanza.from_ or ""))
+
+    @staticmethod
+    def ends(session: Session) -> None:
+        """A stream has ended: until what it had not got rid of is back (`LeftUnread`), its line stands still."""
+        if session.marks.get(SENDS):
+            _line(session.entity, session.marks[LOCAL]).ending += 1
 
     def flush(self, turn: Turn) -> None:
         """Give the streams that there are what has waited, as much as they may carry."""
         entity = turn.entity
         given: dict[Session, int] = {}
         for line in entity.lines.values():
-            while line.waiting:
+            while line.waiting and not line.ending:
                 stanza, id_, _ = line.waiting[0]
                 session = carrier(entity, stanza, self._settings)
                 if session is None or len(session.unacknowledged) + given.get(session, 0) >= WINDOW:
@@ -256,7 +277,7 @@ class PeerPipeline:
                 self.flush(turn)
             elif isinstance(event, SessionClosed | WereRead):
                 if isinstance(event, WereRead):
-                    turn.entity.strays.difference_update(event.ids)
+                    self._were_read(turn.entity, event.ids)
                 self.save_cursor(turn)
             elif isinstance(event, LeftUnread):
                 self._left(turn, event.session)
@@ -275,6 +296,13 @@ class PeerPipeline:
             self.joined(session.bare)
 
     @staticmethod
+    def _were_read(entity: Entity, ids: Sequence[int]) -> None:
+        entity.delivered = max(entity.delivered, *ids)
+        entity.strays.difference_update(ids)
+        for line in entity.lines.values():
+            line.waiting = deque(waiting for waiting in line.waiting if waiting.id not in ids)
+
+    @staticmethod
     def save_cursor(turn: Turn) -> None:
         """How far the peer has come."""
         entity = turn.entity
@@ -286,17 +314,21 @@ class PeerPipeline:
         """A stream has ended: what it was given and the peer has not acknowledged goes first by the next one. Requests
         do not: whether the peer has carried them out is not known."""
         entity = turn.entity
+        if session.marks.get(SENDS):
+            _line(entity, session.marks[LOCAL]).ending -= 1
+        # Those that wait already were read from the database after the stream had ended.
+        done = entity.read.keys() | _waiting_ids(entity)
         back: list[Waiting] = []
         lost: list[int] = []
         for _, id_, stanza in session.unacknowledged:
             if stanza is None:
-                if id_ is not None and id_ not in entity.read:
+                if id_ is not None and id_ not in done:
                     lost.append(id_)
             elif stanza.kind == IQ:
                 turn.fail(stanza, RemoteServerTimeout("The connection to that server was lost."))
             elif id_ is None and stanza.kind == MESSAGE and stanza.from_ in self._settings.domains:
                 pass  # what it may do is told to the next stream anyway
-            elif id_ is None or id_ not in entity.read:
+            elif id_ is None or id_ not in done:
                 back.append(Waiting(stanza, id_, turn.now))
         for waiting in reversed(back):
             self.line_of(entity, waiting.stanza).waiting.appendleft(waiting)
@@ -321,15 +353,27 @@ class PeerPipeline:
 
     def assign(self, entity: Entity, delivered: int, rows: Sequence[Row], now: float) -> None:
         """The peer has come into memory, maybe from another owner's: rows that are neither handed over nor on their
-        way wait (again)."""
-        in_flight = {id_ for session in entity.sessions.values() for _, id_, _ in session.unacknowledged}
+        way wait (again), before what waits in memory."""
+        known = {id_ for session in entity.sessions.values() for _, id_, _ in session.unacknowledged}
+        known |= _waiting_ids(entity)
         entity.delivered = max(entity.delivered, delivered)
-        for row in rows:
+        for row in reversed(rows):
             if row.id in entity.read:
                 continue
             entity.strays.add(row.id)
-            if row.id not in in_flight:
+            if row.id not in known:
                 since = min(now, rows_log.time_of(row.id))
-                self.line_of(entity, row.stanza).waiting.append(Waiting(row.stanza, row.id, since))
+                self.line_of(entity, row.stanza).waiting.appendleft(Waiting(row.stanza, row.id, since))
         if any(line.waiting for line in entity.lines.values()):
             self.wake(entity)
+
+
+def _line(entity: Entity, local: str) -> Line:
+    line: Line | None = entity.lines.get(local)
+    if line is None:
+        line = entity.lines[local] = Line(local)
+    return line
+
+
+def _waiting_ids(entity: Entity) -> set[int]:
+    return {waiting.id for line in entity.lines.values() for waiting in line.waiting if waiting.id is not None}

@@ -45,13 +45,14 @@ from router.api import Api
 from router.batch import Batch
 from router.calls import Calls, Passwords
 from router.dialing import Dialing
-from router.directory import Directory
+from router.directory import PEER_SESSIONS, Directory
 from router.features import ALL
 from router.features.disco import server_caps
 from router.introductions import METHOD, Introductions
 from router.metrics import append_seconds, batch_messages, export, measured
 from router.owner import Loaded, Owner
 from router.ownership import Ownership
+from router.peers import WINDOW
 from router.pipeline import Pipeline
 from router.registration import Registration
 from router.settings import Settings, from_config
@@ -478,7 +479,9 @@ class RouterApplication:
         self._around(lambda: self._owner.loaded(bare, epoch, loaded))
 
     async def _load_peer(self, domain: str, epoch: Epoch) -> None:
-        store, limit = self._store, 2 * self._settings.peer_queue
+        store = self._store
+        # All that may wait or be on its way: a row that is left out would be passed by the cursor.
+        limit = self._settings.peer_queue + PEER_SESSIONS * WINDOW
         assert store is not None
         found = await self._again_while_away(lambda: store.run(peers.load, domain, shard_of(domain), limit))
         self._around(lambda: self._owner.loaded(domain, epoch, Loaded(found.key, True, (found.delivered, found.rows))))

@@ -70,6 +70,7 @@ class Turn:
         "stanza",
         "timers",
         "touched",
+        "waits",
         "writes",
     )
 
@@ -111,6 +112,8 @@ class Turn:
         self.events: tuple[Any, ...] = ()
         self.says: tuple[Stanza, ...] = ()
         self.timers: tuple[tuple[float, Callable[[Turn], None]], ...] = ()
+        # Of a peer: what goes to which of its lines once this is committed.
+        self.waits: tuple[tuple[Any, Any], ...] = ()
         self.reloads = False  # once it is committed, the entity is read anew from the database
 
     @property

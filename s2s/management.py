@@ -60,6 +60,11 @@ class Management:
         return self._base is not None
 
     @property
+    def awaits_kernel(self) -> bool:
+        """Whether something was written that the peer will not acknowledge."""
+        return self._settled < (self.written if self._base is None else self._base)
+
+    @property
     def is_settled(self) -> bool:
         """Whether all that was written is acknowledged."""
         return not self._written

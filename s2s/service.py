@@ -177,7 +177,7 @@ class S2SApplication:
             server.close()
         while self._federation.streams or self._edge.sessions or self._connections.all:  # the drain's time bounds this
             self._federation.shut_down()
-            self._connections.note_written()
+            self._connections.flush()
             await asyncio.sleep(0.05)  # peers acknowledge what was written, owners confirm what was read
 
     async def stop(self) -> None:

@@ -190,6 +190,11 @@ class Stream:
         return self._management.written
 
     @property
+    def awaits_kernel(self) -> bool:
+        """Whether stanzas were written that count as acknowledged when the kernel has taken them."""
+        return self._management.awaits_kernel
+
+    @property
     def transport(self) -> Transport:
         """The connection; there is one unless the stream is CONNECTING."""
         assert self._transport is not None

@@ -34,6 +34,7 @@ log = structlog.get_logger(__name__)
 RECEIVE_BYTES: Final = 65_536
 WRITE_HIGH_BYTES: Final = 1_048_576  # a peer that lets so much pile up is watched
 OUTPUT_BYTES: Final = 33_554_432  # and one that lets so much pile up is cut off
+LOOK_AGAIN_S: Final = 0.05  # whether the kernel has taken what was written; owners wait for it when a window is full
 CLOSE_WITHIN_S: Final = 10.0  # how long a peer may take to read the end of its stream, and to close TLS
 
 
@@ -51,6 +52,8 @@ class Connections:
         self.all: set[Connection] = set()
         self.dirty: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unsettled: set[Connection] = set()
+        self._timer: asyncio.TimerHandle | None = None
 
     def accept(self, is_direct_tls: bool) -> Connection:
         """A protocol for a connection that is about to be accepted."""
@@ -100,22 +103,33 @@ class Connections:
             for connection in dirty:
                 connection.flush()
 
-    def check(self) -> None:
-        """About once a second: what was written, and the time-outs of every connection."""
-        for connection in list(self.all):
-            connection.check()
+    def watch(self, connection: Connection) -> None:
+        """Stanzas were written that nobody but the kernel acknowledges: look soon whether it has."""
+        self._unsettled.add(connection)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_AGAIN_S, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        unsettled, self._unsettled = self._unsettled, set()
+        for connection in unsettled:
+            connection.note_written()
+            if connection.is_unsettled:
+                self.watch(connection)
         self.flush()
 
-    def note_written(self) -> None:
-        """Look what the kernel has taken."""
+    def check(self) -> None:
+        """About once a second: the time-outs of every connection."""
         for connection in list(self.all):
-            connection.note_written()
+            connection.check()
         self.flush()
 
     def abort(self) -> None:
         """The process ends: nothing is waited for."""
         for task in self._tasks:
             task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         for connection in list(self.all):
             connection.abort()
 
@@ -207,7 +221,6 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """The peer reads again."""
         self._is_slow = False
-        self.note_written()
 
     def _call(self, run: Callable[[], None]) -> None:
         try:
@@ -245,6 +258,13 @@ class Connection(asyncio.BufferedProtocol):
         self._out.clear()
         if self.stream is not None:
             self._flushed = self.stream.written
+            if self.is_unsettled:
+                self._connections.watch(self)
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether stanzas wait to be taken by the kernel."""
+        return self.stream is not None and self._transport is not None and self.stream.awaits_kernel
 
     def note_written(self) -> None:
         """Whether the kernel has taken all that was given to the transport."""
@@ -253,7 +273,7 @@ class Connection(asyncio.BufferedProtocol):
             self._call(lambda: stream.taken(flushed))
 
     def check(self) -> None:
-        """About once a second: whether the kernel has taken what was written, whether the peer is too slow."""
+        """About once a second: time-outs, and whether the peer is too slow."""
         stream = self.stream
         if stream is None:
             return
@@ -261,7 +281,6 @@ class Connection(asyncio.BufferedProtocol):
             if time.monotonic() - self._closed_at > CLOSE_WITHIN_S:
                 self.abort()  # it does not read, or does not answer TLS's close
             return
-        self.note_written()
         if self._is_slow and self.queued_bytes > OUTPUT_BYTES:
             self._call(lambda: stream.fail(errors.StreamResourceConstraint("Too much is waiting to be read.")))
             self.abort()

@@ -135,6 +135,7 @@ class Client:
         self.is_away = False  # logged out, on purpose
         self.received: list[tuple[Key, int, str]] = []  # (key, bind, stanza-id or carbon)
         self.acked: set[Key] = set()
+        self.errors: set[Key] = set()  # what came back to it
         self.resent_anew: set[Key] = set()  # after a session was lost: these may be there twice
         self._unacked: deque[tuple[Key, Stanza]] = deque()
         self._sent = 0  # of this session
@@ -327,7 +328,10 @@ class Client:
         """A stanza has arrived; it is acknowledged a little later."""
         self._h += 1
         if stanza.kind == stanzas.MESSAGE and b"<body>" in stanza.inner:
-            self.received.append((_key(stanza), self.binds, _name(stanza)))
+            self.received.append((key_of(stanza), self.binds, _name(stanza)))
+        elif stanza.kind == stanzas.MESSAGE and stanza.type == "error" and stanza.id:  # and not a carbon of one
+            number, _, sequence = stanza.id.partition("-")
+            self.errors.add((int(number), int(sequence)))
         if self.is_managed:
             h = self._h
             s = self.world.scheduler
@@ -342,7 +346,8 @@ class Client:
             s.at(s.random.uniform(0.01, 0.5), lambda: connection.when_edge_runs(acknowledge))
 
 
-def _key(stanza: Stanza) -> Key:
+def key_of(stanza: Stanza) -> Key:
+    """Which message it is."""
     number, _, sequence = stanza.inner.partition(b"<body>")[2].partition(b"</body>")[0].partition(b":")
     return int(number), int(sequence)
 

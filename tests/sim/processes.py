@@ -10,6 +10,7 @@ from cluster.edge import Edge
 from cluster.shards import ShardMap
 from cluster.wire import (
     ACKNOWLEDGED,
+    ACTIVITY,
     AGAIN,
     ANNOUNCE,
     ATTACH,
@@ -18,19 +19,23 @@ from cluster.wire import (
     ENABLED,
     FORWARD,
     MAP,
+    READ,
     RESUME,
     SUBMIT,
+    UNREACHABLE,
     Envelope,
     Epoch,
     Incarnation,
     Shard,
 )  # fmt: skip
 from router.batch import Batch
+from router.dialing import Dialing
 from router.directory import Directory
 from router.events import BecameAvailable, SessionBound
 from router.feature import Feature, Stage
 from router.features import carbons, delivery, offline
 from router.owner import Loaded, Owner
+from router.peers import PeerPipeline
 from router.pipeline import Pipeline
 from router.placement import Row as Placement
 from router.placement import plan
@@ -43,6 +48,8 @@ from xmpp import stanza as stanzas
 from xmpp.stanza import HAS_BODY, Stanza
 
 DOMAIN = "sim"
+PEER_QUEUE_S = 6.0  # so that stanzas for a server that cannot be reached do come back
+PEER_QUEUE = 80
 
 # In the simulation everybody is available from the moment of the bind: presence is not what is tested here.
 available = Feature("available")
@@ -75,6 +82,9 @@ def _record_received(turn: Turn, message: Stanza) -> None:
 FEATURES = (record, available, carbons.feature, offline.feature, delivery.feature)
 PIPELINE = Pipeline(FEATURES, frozenset({DOMAIN}))
 RESUME_TIMEOUT_S = 8
+SETTINGS = Settings(
+    domains=frozenset({DOMAIN}), resume_timeout_s=RESUME_TIMEOUT_S, peer_queue_s=PEER_QUEUE_S, peer_queue=PEER_QUEUE
+)
 
 
 class RouterNode(Node):
@@ -82,18 +92,22 @@ class RouterNode(Node):
 
     owner_class: type[Owner] = Owner
 
-    def __init__(self, network: Network, name: str, store: SimStore, beliefs: Beliefs) -> None:
+    def __init__(
+        self, network: Network, name: str, store: SimStore, beliefs: Beliefs, new_peers: Callable[[], PeerPipeline]
+    ) -> None:
         super().__init__(network, name, "router")
         self.store = store
         self.beliefs = beliefs
+        self.new_peers = new_peers
 
     def start(self) -> None:
         """An owner of nothing yet."""
         self.map = ShardMap()
-        settings = Settings(domains=frozenset({DOMAIN}), resume_timeout_s=RESUME_TIMEOUT_S)
-        self.owner = type(self).owner_class(self.incarnation, PIPELINE, settings, self, self.map)
-        resources = iter(range(10**9))
-        self.directory = Directory(self.owner, lambda: f"r{next(resources)}")
+        self.owner = type(self).owner_class(self.incarnation, PIPELINE, SETTINGS, self, self.map)
+        self.owner.peers = self.new_peers()
+        self.directory = Directory(self.owner, lambda: f"r{self.bits(32)}")
+        self.dialing = Dialing(self.owner, self.owner.peers)
+        self.directory.on_room = self.dialing.acknowledged
         self._is_acting = False
         self.leaving: set[Shard] = set()
 
@@ -104,8 +118,10 @@ class RouterNode(Node):
             kind, fields = envelope[0], envelope[1:]
             if kind in (SUBMIT, FORWARD, CONFIRM, AGAIN):
                 self.owner.receive(sender, kind, fields)
-            elif kind in (ATTACH, DETACH, ANNOUNCE, ACKNOWLEDGED, ENABLED, RESUME):
+            elif kind in (ATTACH, DETACH, ANNOUNCE, ACKNOWLEDGED, ENABLED, RESUME, ACTIVITY, READ):
                 self.directory.receive(sender, kind, fields)
+            elif kind == UNREACHABLE:
+                self.dialing.unreachable(sender, *fields)
             elif kind == MAP:
                 self._on_map(fields[0])
         self.owner.end()
@@ -132,6 +148,7 @@ class RouterNode(Node):
         def act() -> None:
             self.owner.tick()
             self.directory.tick()
+            self.dialing.tick()
 
         self.around(act)
         if not self._is_acting and not self.store.is_away:
@@ -170,18 +187,25 @@ class RouterNode(Node):
         if taken is UNKNOWN or not taken:
             self._is_acting = False  # rule 15: the rows will tell; a shard that is ours by them is taken anew
             return
-        self.store.execute(lambda: self.store.rows(taken), self._in_run(partial(self._loaded_rows, taken)))
 
-    def _loaded_rows(self, taken: dict[Shard, Epoch], rows: Any) -> None:
+        def read() -> Any:
+            return self.store.rows(taken), self.store.waiting(taken)
+
+        self.store.execute(read, self._in_run(partial(self._loaded_rows, taken)))
+
+    def _loaded_rows(self, taken: dict[Shard, Epoch], found: Any) -> None:
         self._is_acting = False
-        if rows is UNKNOWN:
+        if found is UNKNOWN:
             return
+        rows, waiting = found
 
         def adopt() -> None:
             self.owner.ids.last = max(self.owner.ids.last, id_at(self.wall()))
             for shard, epoch in taken.items():
                 self.directory.taken(shard, epoch, [row for row in rows if row.shard == shard])
                 self.map.update(shard, epoch, self.incarnation)
+            for domain in waiting:
+                self.dialing.recover(domain)
             self.tell(list(self._links))
             self.owner.outbox.owners_changed(list(taken))
 
@@ -221,13 +245,16 @@ class RouterNode(Node):
         def act() -> None:
             if is_up:
                 self.linked(peer)
-                if role == "c2s":
+                if role != "router":
                     self.directory.edge_up(peer)
+                if role == "s2s":
+                    self.dialing.edge_up(peer)
                 self.tell([peer])
                 self.owner.outbox.owners_changed([Shard(s) for s, owner in enumerate(self.map.owners) if owner == peer])
             else:
                 self.unlinked(peer)
-                if role == "c2s":
+                if role != "router":
+                    self.dialing.edge_down(peer)
                     self.directory.edge_down(peer)
 
         self.around(act)
@@ -274,14 +301,17 @@ class RouterNode(Node):
         self.store.execute(read, self._in_run(done))
 
     def load(self, bare: str, shard: Shard, epoch: Epoch) -> None:
-        """An account."""
+        """An account or a domain."""
 
-        def read() -> tuple[int, Any]:
+        def read() -> Loaded:
+            if "@" not in bare:
+                peer = self.store.peer(bare)
+                return Loaded(peer.key, True, (peer.delivered, peer.rows))
             key = self.store.accounts[bare]
-            return key, self.store.offline(key)
+            return Loaded(key, True, (self.store.offline(key),))
 
-        def then(value: tuple[int, Any]) -> None:
-            self.around(lambda: self.owner.loaded(bare, epoch, Loaded(value[0], True, (value[1],))))
+        def then(found: Loaded) -> None:
+            self.around(lambda: self.owner.loaded(bare, epoch, found))
 
         self._ask(read, then)
 
@@ -334,12 +364,12 @@ class RouterNode(Node):
 
 
 class EdgeNode(Node):
-    """A c2s process: the real edge, without streams."""
+    """A c2s (or s2s) process: the real edge, without streams."""
 
     edge_class: type[Edge] = Edge
 
-    def __init__(self, network: Network, name: str) -> None:
-        super().__init__(network, name, "c2s")
+    def __init__(self, network: Network, name: str, role: str = "c2s") -> None:
+        super().__init__(network, name, role)
 
     def start(self) -> None:
         """No sessions yet."""
@@ -388,7 +418,7 @@ class Beliefs:
     def announce(self, who: Node, is_up: bool, incarnation: Incarnation, delay_s: float) -> None:
         """Tell every other process, each at its own time; edges care for routers only."""
         for node in self._network.nodes.values():
-            if node is who or (node.role == "c2s" and who.role == "c2s"):
+            if node is who or (node.role != "router" and who.role != "router"):
                 continue
             assert isinstance(node, RouterNode | EdgeNode)
             delay = delay_s + self._network.scheduler.random.uniform(0, 0.3)

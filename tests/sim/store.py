@@ -12,8 +12,8 @@ from cluster.shards import SHARDS, shard_of
 from cluster.wire import Epoch, Incarnation, Shard
 from router.batch import Batch
 from router.placement import Row as Placement
-from storage import accounts, log, sessions
-from storage.log import FROM_OWNER, TO_OWNER, Row, Wanted
+from storage import accounts, log, peers, sessions
+from storage.log import FROM_OWNER, OUTBOUND, TO_OWNER, Row, Wanted
 from storage.sessions import SessionRow
 from tests.sim.scheduler import Scheduler
 
@@ -23,13 +23,17 @@ UNKNOWN = object()  # the outcome of a statement that nobody knows
 class SimStore:
     """One database for all."""
 
-    def __init__(self, scheduler: Scheduler, bares: Iterable[str], unknown: float = 0.02) -> None:
+    def __init__(
+        self, scheduler: Scheduler, bares: Iterable[str], domains: Iterable[str] = (), unknown: float = 0.02
+    ) -> None:
         self._scheduler = scheduler
         self._unknown = unknown
         self.is_away = False
         self.accounts = {bare: key for key, bare in enumerate(bares, 1)}
-        # Only the shards that the accounts live in: the others would only cost time.
-        self.table = {shard: Placement(None, Epoch(0)) for shard in sorted({shard_of(bare) for bare in self.accounts})}
+        self.domains = {domain: key for key, domain in enumerate(domains, 1_001)}
+        # Only the shards that somebody lives in: the others would only cost time.
+        names = {*self.accounts, *self.domains}
+        self.table = {shard: Placement(None, Epoch(0)) for shard in sorted({shard_of(name) for name in names})}
         self.sessions: dict[int, SessionRow] = {}
         self.log: dict[int, list[Row]] = defaultdict(list)  # by account, in order of ids
         self.cursors: dict[int, tuple[int, tuple[int, ...]]] = {}
@@ -75,7 +79,7 @@ class SimStore:
                 self.sessions[arguments[0].sid] = arguments[0]
             elif statement is sessions.delete:
                 self.sessions.pop(arguments[0], None)
-            elif statement is accounts.set_delivered:
+            elif statement in (accounts.set_delivered, peers.set_delivered):
                 key, delivered, strays = arguments
                 self.cursors[key] = (delivered, tuple(strays))
             else:
@@ -111,6 +115,18 @@ class SimStore:
         delivered, strays = self.cursors.get(key, (0, ()))
         ids = [r.id for r in self.log[key] if r.dir == TO_OWNER and (r.id > delivered or r.id in strays)]
         return accounts.Offline(delivered, tuple(ids))
+
+    def peer(self, domain: str) -> peers.Peer:
+        """As `storage/peers.py` has it, and so the next one."""
+        key = self.domains[domain]
+        delivered, strays = self.cursors.get(key, (0, ()))
+        rows = [r for r in self.log[key] if r.class_ == OUTBOUND and (r.id > delivered or r.id in strays)]
+        return peers.Peer(key, delivered, rows)
+
+    def waiting(self, shards: Iterable[Shard]) -> list[str]:
+        """Domains for which something may wait."""
+        wanted = set(shards)
+        return [domain for domain in self.domains if shard_of(domain) in wanted and self.peer(domain).rows]
 
     def replay(self, wanted: Sequence[Wanted]) -> list[Row]:
         """As `storage/log.py` has it, and so the next ones."""

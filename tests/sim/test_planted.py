@@ -1,11 +1,13 @@
 """Planted defects: a checker that catches none of them would be worth nothing. Each is one method made wrong.
 
 Not caught, because another rule absorbs them: a link that takes frames twice or out of order, an edge that takes any
-outbound number. They are defence in depth (docs/delivery.md, §9).
+outbound number. They are defence in depth (docs/delivery.md, §9). Nor an owner that does not hear UNREACHABLE: it asks
+again, and what has waited too long comes back all the same.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any, Final
@@ -16,14 +18,20 @@ from cluster.edge import Edge, EdgeSession
 from cluster.link import SendLink
 from cluster.shards import ShardMap
 from cluster.wire import Ack, Incarnation
+from router import peers
 from router.batch import Batch
+from router.dialing import Dialing
 from router.directory import Directory
 from router.entity import Entity, Session
 from router.outbox import Outbox
 from router.owner import Owner
+from router.peers import SENDS, Line, PeerPipeline
 from router.resumption import Resumption
+from router.settings import Settings
+from router.turn import Turn
 from tests.sim.store import SimStore
 from tests.sim.world import Mode, World
+from xmpp.stanza import Stanza
 
 SEEDS: Final = int(os.environ.get("STENTOR_SIM_PLANTED_SEEDS", "400"))  # most are caught by the first few
 
@@ -85,11 +93,49 @@ def _ends_them_all(self: Resumption, session: Session) -> None:
     session.unacknowledged.clear()
 
 
-def _caught(mode: Mode) -> bool:
+# --- of other servers
+
+
+def _forgets_what_a_stream_had(self: PeerPipeline, turn: Turn, session: Session) -> None:
+    session.unacknowledged.clear()
+    _true_left(self, turn, session)
+
+
+_true_left = PeerPipeline._left
+
+
+def _dials_once(self: Dialing, entity: Entity, line: Line) -> None:
+    _true_dial(self, entity, line)
+    line.dial_at = math.inf
+
+
+_true_dial = Dialing._dial
+
+
+def _newest_stream(entity: Entity, stanza: Stanza, settings: Settings) -> Session | None:
+    streams = [session for session in entity.sessions.values() if session.marks.get(SENDS)]
+    return max(streams, key=lambda session: session.bound_at, default=None)
+
+
+def _confirms_what_servers_send(self: Owner, session: Session, n: int, stanza: Stanza, is_again: bool) -> None:
+    _true_submitted(self, session, n, stanza, is_again)
+    if session.entity.is_peer:
+        session.conf = session.seen
+        self.outbox.conf_rose(session)
+
+
+_true_submitted = Owner._submitted
+
+
+def _is_never_kept(message: Stanza) -> bool:
+    return False
+
+
+def _caught(mode: Mode, *, federated: bool = False) -> bool:
     """Whether some seed shows the defect; the first that does ends the search."""
     for seed in range(SEEDS):
         try:
-            if World(seed, mode).run():
+            if World(seed, mode, federated=federated).run():
                 return True
         except AssertionError:  # a client that acknowledges what it was never sent
             return True
@@ -103,10 +149,10 @@ def _caught(mode: Mode) -> bool:
         ("separate", Edge, "_announce", _never),  # rule 16
         ("separate", Outbox, "confirmed", _never),  # rule 10
         ("separate", Outbox, "offer_again", _never),  # rule 10
-        ("separate", Owner, "settle", _acknowledges_what_it_accepts),  # rule 6: before the commit
+        ("overlapping", Owner, "settle", _acknowledges_what_it_accepts),  # rule 6: before the commit
         ("separate", Outbox, "forward", _confirms_at_once),  # rule 10: before the recipient has it
         ("separate", Outbox, "hold_row", _never),  # forwards are not derived again
-        ("separate", Owner, "_mark", _knows_all_marks),  # rule 11: no look into the log
+        ("overlapping", Owner, "_mark", _knows_all_marks),  # rule 11: no look into the log
         ("separate", Owner, "settled", _opens_at_once),  # rule 17: nothing is read again
         ("separate", Directory, "_announced", _numbers_start_anew),  # rule 16: numbering begins anew
         ("separate", Resumption, "hibernate", _ends_them_all),  # unread messages are forgotten
@@ -121,6 +167,27 @@ def test_defects_are_caught(
 ) -> None:
     monkeypatch.setattr(where, method, wrong)
     assert _caught(mode)
+
+
+@pytest.mark.parametrize(
+    ("mode", "where", "method", "wrong"),
+    [
+        ("separate", PeerPipeline, "save_cursor", _never),  # all that was handed over is sent again
+        ("separate", PeerPipeline, "_left", _forgets_what_a_stream_had),
+        ("nasty", PeerPipeline, "forgotten", _never),  # ids whose rows were never committed stray for ever
+        ("separate", peers, "is_kept", _is_never_kept),  # confirmed, and no row is committed for it
+        ("separate", peers, "carrier", _newest_stream),  # what comes next overtakes
+        ("separate", Dialing, "recover", _never),  # nobody looks for what waits after a take
+        ("separate", Dialing, "_dial", _dials_once),
+        ("separate", Entity, "remember_read", _never),  # what a stream was rid of goes by the next one, too
+        ("nasty", Owner, "_submitted", _confirms_what_servers_send),  # rule 6, for what comes from outside
+    ],
+)
+def test_defects_of_federation_are_caught(
+    mode: Mode, where: Any, method: str, wrong: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(where, method, wrong)
+    assert _caught(mode, federated=True)
 
 
 def test_epochs_matter(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from cluster.config import Component
+from cluster.edge import Edge, EdgeSession, Sink
 from cluster.shards import rendezvous, shard_of
-from cluster.wire import CONFIRMED, DELIVER, DETACH, DIAL, SUBMIT, UNREACHABLE, Incarnation, node_of
+from cluster.wire import (
+    CONFIRMED,
+    DELIVER,
+    DETACH,
+    DIAL,
+    READ,
+    SUBMIT,
+    UNREACHABLE,
+    Incarnation,
+    SessionId,
+    node_of,
+)
 from router.dialing import DIAL_AGAIN_S
 from router.entity import SAVE_EVERY, Session
 from router.feature import Feature
@@ -360,6 +372,118 @@ def test_a_slow_stream_has_a_window_and_the_rest_waits() -> None:
     world.taken()
     world.acknowledge(stream, WINDOW - 5)
     assert [stanza.id for stanza in world.heard(stream)] == [str(WINDOW + number) for number in range(10)]
+
+
+# --- found by the simulation (tests/sim)
+
+
+def test_an_edge_remembers_more_of_what_was_acknowledged_than_an_owner_leaves_unsaved() -> None:
+    edge = Edge(lambda to, envelope: True, lambda: "request", lambda: 0.0)
+    session = EdgeSession(SessionId(1), 1, PEER, "r1", shard_of(PEER), cast("Sink", None))
+    for q in range(1, 1_000):
+        session.unacknowledged.append((q, q, chat(str(q), FRIAR)))
+        edge.written(session, q)
+        assert len(session.read) >= min(q, 2 * SAVE_EVERY)
+
+
+def test_the_next_owner_does_not_repeat_what_an_earlier_stream_has_carried(world: Federation) -> None:
+    first, second = world.stream(edge=S2S), world.stream(edge=S2S_2)
+    for number in range(3):
+        world.write(chat(str(number), FRIAR))
+    world.acknowledge(first, 3)
+    world.detach(first, "client")
+    heir = world.successor(*ALL)
+    heir.announce(S2S_2, PEER, announcement(second))
+    assert heir.taken(DELIVER, DIAL) == []
+
+
+def test_the_next_owner_gives_what_waits_to_a_stream_that_was_only_just_attached(world: Federation) -> None:
+    for number in range(3):
+        world.write(chat(str(number), FRIAR))
+    stream = world.stream()
+    world.write(chat("3", FRIAR))
+    world.taken()
+    last_id = stream.last_id
+    # The edge has got ATTACHED, and nothing of what was sent behind it.
+    told = list(announcement(stream, missing=4))
+    told[8] = last_id
+    heir = world.successor(*ALL)
+    heir.announce(S2S, PEER, tuple(told))
+    sent = [from_wire(tuple(envelope[2])).id for _, envelope in heir.taken(DELIVER)]
+    assert sent == ["0", "1", "2", "3"]
+
+
+def test_what_waits_is_given_back_only_where_there_is_no_stream() -> None:
+    world = Federation(replace(SETTINGS, peer_queue_s=1.0))
+    world.write(chat("1", FRIAR))
+    stream = world.stream()
+    world.taken()
+    told = list(announcement(stream, missing=1))
+    told[8] = stream.last_id
+    heir = world.successor(*ALL)  # two seconds later
+    heir.announce(S2S, PEER, tuple(told))
+    assert [from_wire(tuple(envelope[2])).id for _, envelope in heir.taken(DELIVER)] == ["1"]
+
+
+def test_what_was_never_committed_does_not_wait(world: Federation) -> None:
+    world.is_prompt = False
+    world.write(chat("1", FRIAR))
+    world.fenced(ROMEO)  # her next owner is offered it again, and sends it
+    assert not world.entity(PEER).strays
+    world.is_prompt = True
+    assert world.heard(world.stream()) == []
+
+
+def test_what_the_database_refuses_takes_nothing_else_with_it(world: Federation) -> None:
+    world.write(chat("1", FRIAR))
+    world.is_prompt = False
+    world.write(chat("2", FRIAR))
+    world.refused(0)
+    world.is_prompt = True
+    world.settle()
+    world.write(chat("3", FRIAR))
+    assert [stanza.id for stanza in world.heard(world.stream())] == ["1", "3"]
+
+
+def test_nothing_overtakes_what_a_stream_that_ends_had_not_got_rid_of(world: Federation) -> None:
+    first, second = world.stream(edge=S2S), world.stream(edge=S2S_2)
+    world.write(chat("1", FRIAR))
+    world.write(chat("2", FRIAR))
+    assert [stanza.id for stanza in world.heard(first)] == ["1", "2"]
+    world.is_prompt = False
+    world.detach(first, "connection-lost")
+    world.write(chat("3", FRIAR))
+    world.is_prompt = True
+    world.settle()
+    assert [stanza.id for stanza in world.heard(second)] == ["1", "2", "3"]
+
+
+def test_a_stream_that_ends_while_its_peer_is_read_gives_everything_back_once(world: Federation) -> None:
+    stream = world.stream()
+    world.write(chat("1", FRIAR))
+    world.write(chat("2", FRIAR))
+    heir = Federation.successor(world, *ALL)
+    heir.is_prompt = False
+    heir.announce(S2S, PEER, announcement(stream))
+    for down in (heir.dialing.edge_down, heir.directory.edge_down):
+        heir.around(partial(down, S2S))
+    heir.is_prompt = True
+    heir.settle()
+    (line,) = heir.entity(PEER).lines.values()
+    assert [waiting.stanza.id for waiting in line.waiting] == ["1", "2"]
+
+
+def test_what_turns_out_to_have_been_handed_over_waits_no_more(world: Federation) -> None:
+    stream = world.stream()
+    world.write(chat("1", FRIAR))
+    world.write(chat("2", FRIAR))
+    world.edges_down(S2S)
+    first, _ = world.outbound()
+    world.receive(S2S, (READ, stream.shard, world.epoch(PEER), PEER, (first,)))
+    assert [stanza.id for stanza in world.heard(world.stream(edge=S2S_2))] == ["2"]
+    delivered, strays = world.database.cursors[world.database.keys[PEER]]
+    assert delivered >= first
+    assert first not in strays
 
 
 # --- from the peer
