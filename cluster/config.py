@@ -190,7 +190,8 @@ class Privileges(Section):
     roster: Literal["none", "get", "set", "both"] = Field(default="none", description="their rosters")
     message: Literal["none", "outgoing"] = Field(default="none", description="outgoing: it sends messages as them")
     presence: Literal["none", "managed_entity", "roster"] = Field(
-        default="none", description="managed_entity: it gets their presence; roster: that of their contacts, too"
+        default="none",
+        description="managed_entity: it gets their presence; roster: the same (that of their contacts is not given)",
     )
     iq: dict[str, Literal["get", "set", "both"]] = Field(
         default={}, description="namespace -> get, set or both: requests that it sends as them"

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from cluster.wire import Epoch, Shard
 from router.entity import Entity
 from router.turn import Turn, Write
-from storage.log import FORWARD, FROM_OWNER, Row
+from storage.log import DONE, FORWARD, FROM_OWNER, Row
 from xmpp.jid import domain_of
 from xmpp.stanza import Stanza
 
@@ -223,7 +223,7 @@ def _flagged(rows: Iterable[Row], forwards: Mapping[str, Sequence[Stanza]]) -> l
     """The sender's rows, with a flag where the recipient's owner is elsewhere: it shall not be forgotten there."""
     return [
         Row(*row[:5], FORWARD, *row[6:])
-        if row.dir == FROM_OWNER and (row.peer in forwards or domain_of(row.peer) in forwards)
+        if row.dir == FROM_OWNER and row.forward == DONE and (row.peer in forwards or domain_of(row.peer) in forwards)
         else row
         for row in rows
     ]

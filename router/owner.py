@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any, Final, NamedTuple, Protocol
 
 from cluster.shards import SHARDS, ShardMap, shard_of
@@ -139,6 +141,8 @@ class Owner:
         self._undecided: dict[Key, tuple[Entity | None, int]] = {}
         self._to_load: dict[Entity, None] = {}
         self._replays: dict[str, Entity] = {}  # accounts whose sessions may have missed something
+        self._timers: list[tuple[float, int, Entity, Callable[[Turn], None]]] = []  # a heap, by when they are due
+        self._timer_ids = count()
 
     # --- shards
 
@@ -731,6 +735,8 @@ class Owner:
             self.outbox.tell_state(session)
         for request in turn.requests:
             self._ask(turn, request)
+        for seconds, then in turn.timers:
+            heappush(self._timers, (self.outbox.now + seconds, next(self._timer_ids), turn.entity, then))
         for session, condition in turn.closing:
             self._inputs.append(partial(self.end_session, session, condition))
         if turn.reloads:
@@ -885,6 +891,10 @@ class Owner:
         """About once a second: safety nets, forgetting."""
         now = self.outbox.now
         self.outbox.tick()
+        while self._timers and self._timers[0][0] <= now:
+            _, _, entity, then = heappop(self._timers)
+            if self.entities.get(entity.bare) is entity:
+                self.when_loaded(entity, partial(self.act, entity, then))
         if now - self._marks_turned_at >= MARK_LIFE_S:
             self._marks_turned_at = now
             self._old_marks, self._marks = self._marks, {}

@@ -17,13 +17,13 @@ from cluster.shards import shard_of
 from router.entity import Entity, Session
 from router.events import BecameReachable, Event, LeftUnread, SessionClosed, WereRead
 from router.feature import At
-from router.pipeline import Pipeline, check_iq, refuse
+from router.pipeline import ASKED_OF_SERVER, Pipeline, check_iq, refuse
+from router.privileges import advertisement, granted, is_wrapper, unwrap
 from router.settings import Settings
 from router.turn import Turn
 from storage import log as rows_log
 from storage import peers as peer_rows
 from storage.log import OUTBOUND, TO_OWNER, Row
-from xmpp import ns
 from xmpp.errors import (
     InternalServerError,
     JidMalformed,
@@ -56,12 +56,6 @@ SENDS: Final = "sends"  # whether it carries what is sent to the peer
 
 WINDOW: Final = 500  # stanzas that one stream may have unacknowledged
 _KEPT: Final = HAS_BODY | HAS_SUBJECT | HAS_RECEIPT | HAS_MARKER | HAS_MUC_USER | HAS_OTHER
-_ASKED_OF_SERVER: Final = frozenset(
-    {
-        f"{ns.DISCO_INFO} query", f"{ns.DISCO_ITEMS} query", f"{ns.PING} ping", f"{ns.VERSION} query",
-        f"{ns.TIME} time", f"{ns.LAST} query",
-    }
-)  # fmt: skip
 
 
 class Waiting(NamedTuple):
@@ -92,6 +86,11 @@ def is_kept(message: Stanza) -> bool:
     return message.type != "error" and bool(message.flags & _KEPT) and not message.flags & HINT_NO_STORE
 
 
+def _is_answered(stanza: Stanza) -> bool:
+    """Whether its sender is told that it does not arrive: of most presence nobody waits for an answer."""
+    return stanza.kind != PRESENCE or stanza.type == "subscribe" or bool(stanza.flags & HAS_MUC)
+
+
 def carrier(entity: Entity, stanza: Stanza, settings: Settings) -> Session | None:
     """The session whose stream carries a stanza to the peer: live and after a takeover the same."""
     component = settings.components.get(entity.bare)
@@ -116,6 +115,7 @@ class PeerPipeline:
         self._accounts = accounts  # answers what is asked of our domains
         self._settings = settings
         self.wake: Callable[[Entity], None] = lambda entity: None  # something waits that no stream can take now
+        self.joined: Callable[[str], None] = lambda domain: None  # a component that may see presence is there
         self.bounced = [0, 0, 0, 0]  # stanzas given back, by kind (xmpp/stanza.py)
         self.rejected = 0  # stanzas that claim to be from somewhere else
 
@@ -154,11 +154,16 @@ class PeerPipeline:
 
     def _for_server(self, turn: Turn, stanza: Stanza) -> None:
         if stanza.kind == MESSAGE:
-            raise ServiceUnavailable  # nobody reads messages to the domain
+            if not is_wrapper(stanza):
+                raise ServiceUnavailable  # nobody reads messages to the domain
+            said = unwrap(self._settings, stanza)
+            # The user's owner unwraps it again, so that it is known by its number here if it is offered twice.
+            turn.send(said if said.from_ == stanza.to else stanza._replace(to=said.from_))
+            return
         if stanza.kind == PRESENCE or stanza.type not in ("get", "set"):
             return
         check_iq(stanza)
-        if stanza.payload not in _ASKED_OF_SERVER:
+        if stanza.payload not in ASKED_OF_SERVER:
             raise ServiceUnavailable  # what accounts alone may ask
         self._accounts.handle_iq(turn, stanza, At.SERVER)
 
@@ -170,7 +175,9 @@ class PeerPipeline:
             self._incoming(turn, stanza)
         except StanzaError as fault:
             self.bounced[stanza.kind] += 1
-            refuse(turn, stanza, fault)
+            turn.drop_effects()
+            if _is_answered(stanza):
+                turn.fail(stanza, fault)
         except Exception as bug:
             self._accounts.record_bug(bug)
             refuse(turn, stanza, InternalServerError())
@@ -252,8 +259,8 @@ class PeerPipeline:
                 had_rows = True
                 entity.strays.discard(id_)
                 entity.delivered = max(entity.delivered, id_)
-            if stanza.kind != PRESENCE or stanza.type == "subscribe" or stanza.flags & HAS_MUC:
-                turn.fail(stanza, fault)  # of other presence nobody waits for an answer
+            if _is_answered(stanza):
+                turn.fail(stanza, fault)
         if had_rows:
             self.save_cursor(turn)
 
@@ -266,6 +273,7 @@ class PeerPipeline:
                 for line in turn.entity.lines.values():
                     if line.local == event.session.marks.get(LOCAL):
                         line.tries = 0
+                self._advertise(turn, event.session)
                 self.flush(turn)
             elif isinstance(event, SessionClosed | WereRead):
                 if isinstance(event, WereRead):
@@ -275,6 +283,17 @@ class PeerPipeline:
                 self._left(turn, event.session)
         except Exception as bug:
             self._accounts.record_bug(bug)
+
+    def _advertise(self, turn: Turn, session: Session) -> None:
+        """XEP-0356: each served domain tells a component what it may do, before it gets anything else."""
+        privileges = granted(self._settings, session.bare)
+        for domain in sorted(self._settings.domains) if privileges is not None else ():
+            assert privileges is not None
+            told = advertisement(privileges, domain, session.bare, f"{turn.origin:x}-{turn.n:x}")
+            if told is not None:
+                turn.deliver(session, told)
+        if privileges is not None and privileges.presence != "none" and len(turn.entity.sessions) == 1:
+            self.joined(session.bare)
 
     @staticmethod
     def _were_read(entity: Entity, ids: Sequence[int]) -> None:
@@ -307,6 +326,8 @@ class PeerPipeline:
                     lost.append(id_)
             elif stanza.kind == IQ:
                 turn.fail(stanza, RemoteServerTimeout("The connection to that server was lost."))
+            elif id_ is None and stanza.kind == MESSAGE and stanza.from_ in self._settings.domains:
+                pass  # what it may do is told to the next stream anyway
             elif id_ is None or id_ not in done:
                 back.append(Waiting(stanza, id_, turn.now))
         for waiting in reversed(back):

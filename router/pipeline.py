@@ -15,6 +15,7 @@ from prometheus_client import Counter
 from router.events import Event
 from router.feature import At, EventHandler, Feature, IqHandler, Stage, Step
 from router.turn import Turn
+from xmpp import ns
 from xmpp.errors import (
     BadRequest,
     FeatureNotImplemented,
@@ -30,6 +31,14 @@ log = logging.getLogger(__name__)
 turn_failures = Counter("stentor_router_turn_failures_total", "Turns that failed by a bug of the server")
 
 _FIRST_INCOMING: Final = Stage.IN_SCREEN
+
+# What others than clients may ask a served domain.
+ASKED_OF_SERVER: Final = frozenset(
+    {
+        f"{ns.DISCO_INFO} query", f"{ns.DISCO_ITEMS} query", f"{ns.PING} ping", f"{ns.VERSION} query",
+        f"{ns.TIME} time", f"{ns.LAST} query",
+    }
+)  # fmt: skip
 
 
 def _ordered(steps: Iterable[tuple[Stage, Step]]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
@@ -92,6 +101,8 @@ class Pipeline:
                 self._incoming_iq(turn, stanza)
             else:
                 _run(self._presence_in, turn, stanza)
+            if turn.says:
+                self._say(turn)
             if turn.events:
                 self.tell(turn)
         except StanzaError as fault:
@@ -101,6 +112,23 @@ class Pipeline:
             self.failed[stanza.kind] += 1
             self.record_bug(bug)
             refuse(turn, stanza, InternalServerError())
+
+    def _say(self, turn: Turn) -> None:
+        """What the account itself sends, on behalf of whoever may speak for it (`Turn.say`)."""
+        said, turn.says = turn.says, ()
+        for stanza in said:
+            if stanza.kind == MESSAGE:
+                self._outgoing_message(turn, stanza)
+                continue
+            turn.stanza = stanza  # what answers it later answers this, and fails this
+            try:
+                self._outgoing_iq(turn, stanza)
+            except StanzaError as fault:
+                refuse(turn, stanza, fault)
+            except Exception as bug:
+                self.failed[IQ] += 1
+                self.record_bug(bug)
+                refuse(turn, stanza, InternalServerError())
 
     def emit(self, turn: Turn, event: Event) -> None:
         """Tell every feature that asked for this kind of event, and of what it leads to."""

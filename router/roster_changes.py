@@ -5,16 +5,51 @@ Shared by the features that do so: roster requests, subscriptions, removal of an
 
 from __future__ import annotations
 
+from typing import Final, NamedTuple
+
+from lxml import etree
+
 from router.contacts import Contact, Roster
 from router.entity import Entity, Session
+from router.privileges import roster_watchers
 from router.turn import Turn
 from storage import rosters
 from xmpp import ns
 from xmpp import stanza as stanzas
-from xmpp.errors import ResourceConstraint
-from xmpp.xml import element
+from xmpp.errors import BadRequest, JidError, NotAcceptable, ResourceConstraint
+from xmpp.jid import prepare
+from xmpp.xml import element, text_of
 
-INTERESTED = "roster"  # mark of a session that has asked for the roster (RFC 6121, 2.2)
+INTERESTED: Final = "roster"  # mark of a session that has asked for the roster (RFC 6121, 2.2)
+NAME_BYTES: Final = 1_023
+GROUPS: Final = 100
+_GROUP: Final = f"{{{ns.ROSTER}}}group"
+
+
+class Asked(NamedTuple):
+    """An `<item/>` of a roster set as it was asked for (RFC 6121, 2.1.2)."""
+
+    jid: str
+    name: str
+    groups: tuple[str, ...]
+    subscription: str | None
+
+
+def read_item(item_: etree._Element) -> Asked:
+    """Raises BadRequest or NotAcceptable (RFC 6121, 2.3.3)."""
+    try:
+        jid = prepare(item_.get("jid") or "")
+    except JidError as problem:
+        raise BadRequest("The item's 'jid' is not a JID.") from problem
+    name = item_.get("name") or ""
+    groups = tuple(text_of(child) for child in item_ if child.tag == _GROUP)
+    if len(set(groups)) != len(groups):
+        raise BadRequest("A group is named twice.")
+    if len(name.encode()) > NAME_BYTES or len(groups) > GROUPS:
+        raise NotAcceptable("The name is too long, or there are too many groups.")
+    if any(not group or len(group.encode()) > NAME_BYTES for group in groups):
+        raise NotAcceptable("A group's name is empty or too long.")
+    return Asked(jid, name, groups, item_.get("subscription"))
 
 
 def contact_of(entity: Entity, jid: str) -> Contact:
@@ -25,11 +60,12 @@ def contact_of(entity: Entity, jid: str) -> Contact:
     return contact
 
 
-def require_room(turn: Turn) -> None:
-    """Raises ResourceConstraint where the roster may not grow. Requests that wait do not count: strangers send them."""
+def require_room(turn: Turn, count: int = 1) -> None:
+    """Raises ResourceConstraint where the roster may not grow so much. Requests that wait do not count: strangers send
+    them."""
     contacts = turn.entity.roster.contacts
-    limit = turn.settings.roster_contacts
-    if len(contacts) >= limit and sum(contact.in_roster for contact in contacts.values()) >= limit:
+    room = turn.settings.roster_contacts - count
+    if len(contacts) > room and sum(contact.in_roster for contact in contacts.values()) > room:
         raise ResourceConstraint("The roster is full.")
 
 
@@ -69,13 +105,14 @@ def remove(turn: Turn, contact: Contact) -> None:
 
 
 def push(turn: Turn, item_: bytes, roster: Roster) -> None:
-    """One roster push for each interested session (RFC 6121, 2.1.6)."""
+    """One roster push for each interested session (RFC 6121, 2.1.6), and each component that may read rosters
+    (XEP-0356, 4.4)."""
     inner = element("query", ns.ROSTER, {"ver": str(roster.version)}, item_)
+    id_ = f"push-{roster.version}"
     for session in interested(turn.entity):
-        turn.deliver(
-            session,
-            stanzas.iq(type="set", id=f"push-{roster.version}", to=session.jid, from_=None, inner=inner),
-        )
+        turn.deliver(session, stanzas.iq(type="set", id=id_, to=session.jid, from_=None, inner=inner))
+    for domain in roster_watchers(turn.settings):
+        turn.send(stanzas.iq(type="set", id=id_, to=domain, from_=turn.entity.bare, inner=inner))
 
 
 def interested(entity: Entity) -> list[Session]:

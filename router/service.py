@@ -48,6 +48,7 @@ from router.dialing import Dialing
 from router.directory import PEER_SESSIONS, Directory
 from router.features import ALL
 from router.features.disco import server_caps
+from router.introductions import METHOD, Introductions
 from router.metrics import append_seconds, batch_messages, export, measured
 from router.owner import Loaded, Owner
 from router.ownership import Ownership
@@ -96,6 +97,7 @@ class RouterApplication:
         self._directory = Directory(self._owner, lambda: secrets.token_urlsafe(9))
         self._dialing = Dialing(self._owner, self._owner.peers)
         self._directory.on_room = self._dialing.acknowledged
+        self._introductions = Introductions(self._owner, self._map, self._around, self._ask, self._start)
         self._passwords = Passwords()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -230,6 +232,7 @@ class RouterApplication:
             "federation.facts": lambda: {"dialback": dialback},
             "peers.list": lambda: [tuple(status) for status in self._dialing.status()],
             "peers.retry": retry,
+            METHOD: self._introductions.introduce,
         }
 
     def _stream_features(self) -> dict[str, bytes]:
@@ -397,6 +400,10 @@ class RouterApplication:
     def run(self, request: Request, token: int) -> None:
         """Run a turn's request."""
         self._start(self._run(request, token))
+
+    async def _ask(self, shard: Shard, method: str, arguments: tuple[Any, ...]) -> Any:
+        assert self._calls is not None
+        return await self._calls.ask("", shard, method, arguments)
 
     def _start(self, work: Any) -> None:
         assert self._loop is not None

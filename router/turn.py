@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 
 from router.entity import Entity, Session
 from router.settings import Settings
-from storage.log import DONE, FROM_OWNER, Ids, Row, pack_head
+from storage.log import BY_OTHER, DONE, FROM_OWNER, Ids, Row, pack_head
 from xmpp import stanza as stanzas
 from xmpp.errors import StanzaError
 from xmpp.stanza import Stanza
@@ -63,10 +63,12 @@ class Turn:
         "reloads",
         "requests",
         "rows",
+        "says",
         "sends",
         "session",
         "settings",
         "stanza",
+        "timers",
         "touched",
         "waits",
         "writes",
@@ -108,6 +110,8 @@ class Turn:
         self.touched: tuple[Session, ...] = ()
         self.closing: tuple[tuple[Session, str], ...] = ()
         self.events: tuple[Any, ...] = ()
+        self.says: tuple[Stanza, ...] = ()
+        self.timers: tuple[tuple[float, Callable[[Turn], None]], ...] = ()
         # Of a peer: what goes to which of its lines once this is committed.
         self.waits: tuple[tuple[Any, Any], ...] = ()
         self.reloads = False  # once it is committed, the entity is read anew from the database
@@ -132,9 +136,10 @@ class Turn:
         id_ = self.log_id = self._ids.next(self.above)
         party = stanza.to if dir == FROM_OWNER else stanza.from_
         peer = (party or entity.bare).partition("/")[0]
+        forward = BY_OTHER if dir == FROM_OWNER and self.key != (self.origin, self.n) else DONE
         sid, n = self.key
         # As Row(...), in half the time.
-        fields = (entity.shard, entity.key, id_, class_, dir, DONE, peer, sid, n, pack_head(stanza), stanza.inner)
+        fields = (entity.shard, entity.key, id_, class_, dir, forward, peer, sid, n, pack_head(stanza), stanza.inner)
         self.rows += (tuple.__new__(Row, fields),)
         return id_
 
@@ -207,24 +212,32 @@ class Turn:
         """Something has happened to the entity (router/events.py): features hear of it when this step is over."""
         self.events += (event,)
 
+    def say(self, stanza: Stanza) -> None:
+        """The account itself sends a message or an IQ request, without a session (XEP-0356): it goes the way of what a
+        client of it sends when this step is over. `from_` is the bare JID. Where that refuses a message, the stanza of
+        this turn is refused; the error for a request is sent to the bare JID."""
+        self.says += (stanza,)
+
+    def later(self, seconds: float, then: Callable[[Turn], None]) -> None:
+        """Run `then` as a turn of this entity after this time, or a second later. Nobody remembers it when this owner
+        is gone."""
+        self.timers += ((seconds, then),)
+
     def keep(self) -> None:
         """What has been decided so far stays, also if what follows is refused: the next stanza of a bundle begins."""
-        effects = (self.rows, self.deliveries, self.sends, self.writes, self.requests, self.closing)
+        effects = (self.rows, self.deliveries, self.sends, self.writes, self.requests, self.closing, self.timers)
         self._kept = tuple(map(len, effects))
         self.log_id = None
 
     def drop_effects(self) -> None:
         """Take back everything decided for the present stanza: it is refused."""
         self.log_id = None
-        self.events = ()
+        self.events = self.says = ()
         self.reloads = False
-        rows, deliveries, sends, writes, requests, closing = self._kept or (0,) * 6
+        rows, deliveries, sends, writes, requests, closing, timers = self._kept or (0,) * 7
         self.rows, self.deliveries, self.sends = self.rows[:rows], self.deliveries[:deliveries], self.sends[:sends]
-        self.writes, self.requests, self.closing = (
-            self.writes[:writes],
-            self.requests[:requests],
-            self.closing[:closing],
-        )
+        self.writes, self.requests = self.writes[:writes], self.requests[:requests]
+        self.closing, self.timers = self.closing[:closing], self.timers[:timers]
 
     def _reply(self, reply: Stanza) -> None:
         session = self.session

@@ -25,6 +25,7 @@ OUTBOUND: Final = 2  # for another server or a component, until it was handed ov
 
 DONE: Final = 0
 FORWARD: Final = 1
+BY_OTHER: Final = 2  # said in the owner's name by a privileged entity (XEP-0356): sid and n are of its stream
 
 ID_BITS: Final = 20  # of an id below the milliseconds
 STEP_BITS: Final = 8  # how far two ids of one millisecond are apart
@@ -201,7 +202,9 @@ async def mark(conn: Connection, owner: int, sid: int, above: int) -> int:
     """The greatest number of one sender among the rows of an account with ids above this; 0 where there is none."""
     found: int | None = await fetch_value(
         conn,
-        f"select max(n) from log where owner = %s and id > %s and dir = {TO_OWNER} and sid = %s",
+        f"""
+        select max(n) from log where owner = %s and id > %s and (dir = {TO_OWNER} or forward = {BY_OTHER}) and sid = %s
+        """,
         owner,
         above,
         sid,

@@ -62,6 +62,7 @@ MAM_GROUPCHAT_FIELD: Final = "urn:xmpp:mam:2#groupchat-field"
 MARKERS: Final = "urn:xmpp:chat-markers:0"  # 0333
 HINTS: Final = "urn:xmpp:hints"  # 0334
 CSI: Final = "urn:xmpp:csi:0"  # 0352
+PRIVILEGE: Final = "urn:xmpp:privilege:2"  # 0356
 SID: Final = "urn:xmpp:sid:0"  # 0359
 RETRACT: Final = "urn:xmpp:message-retract:1"  # 0424
 FULL_TEXT: Final = "urn:xmpp:fulltext:0"  # 0431

@@ -17,6 +17,7 @@ from router.features import (
     ping,
     presence,
     private,
+    privileges,
     roster,
     session,
     subscriptions,
@@ -27,6 +28,7 @@ from router.features import (
 
 ALL: Final[tuple[Feature, ...]] = (
     blocking.feature,
+    privileges.feature,  # what is not its user's own business is dealt with here
     archive.feature,
     roster.feature,
     subscriptions.feature,  # takes subscription stanzas before presence sees them

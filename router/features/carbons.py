@@ -43,16 +43,15 @@ def disable(turn: Turn, iq: Stanza) -> None:
 
 @feature.on_message(Stage.OUT_COPY)
 def copy_sent(turn: Turn, message: Stanza) -> bool:
-    """8: what this session sends, for the others. `log_id` is that of the sender's own row."""
-    session = turn.session
-    assert session is not None
-    entity = turn.entity
-    if len(entity.sessions) > 1:
+    """8: what this session sends, for the others; without one (XEP-0356) for all. `log_id` is that of the sender's own
+    row."""
+    entity, session = turn.entity, turn.session
+    if len(entity.sessions) > 1 or session is None:
         before = len(turn.deliveries)
         copied = message
         if turn.log_id is not None and turn.rows[-1].class_ == ARCHIVE:
             copied = with_stanza_id(message, entity.bare, turn.log_id)
-        for other, copy in copies_of_sent(entity, copied, session.sid):
+        for other, copy in copies_of_sent(entity, copied, turn.key[0]):
             turn.deliver(other, copy, turn.log_id)
         if message.id is not None and len(turn.deliveries) > before:
             _remember(entity, message.to or entity.bare, message.id)

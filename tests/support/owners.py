@@ -42,7 +42,7 @@ from router.settings import Settings
 from router.turn import Request, Turn
 from storage import accounts, log, peers, sessions, vcards
 from storage.accounts import Offline
-from storage.log import ARCHIVE, FROM_OWNER, TO_OWNER, Row, Wanted
+from storage.log import ARCHIVE, BY_OTHER, FROM_OWNER, TO_OWNER, Row, Wanted
 from storage.sessions import SessionRow
 from tests.support.turns import DOMAIN, NOW
 from xmpp import stanza as stanzas
@@ -120,7 +120,8 @@ class Database:
 
     def look(self, key: int, origin: int, above: int) -> int:
         """As `log.mark`."""
-        return max((r.n for r in self._of(key) if r.dir == TO_OWNER and r.sid == origin and r.id > above), default=0)
+        rows = [r for r in self._of(key) if r.sid == origin and r.id > above]
+        return max((r.n for r in rows if r.dir == TO_OWNER or r.forward == BY_OTHER), default=0)
 
     def replay(self, want: Wanted) -> tuple[list[Row], list[Row]]:
         """As `log.replay` and `log.sent`."""
@@ -198,7 +199,8 @@ class OneRouter:
 
     def successor(self, *bares: str, epoch: int = 3) -> OneRouter:
         """The next owner, on the same database, when this one is dead."""
-        other = OneRouter(owns=(), database=self.database, settings=self.owner.settings)
+        features = self.owner.pipeline.features
+        other = OneRouter(owns=(), database=self.database, settings=self.owner.settings, features=features)
         for edge in self.dialing.edges:
             other.dialing.edge_up(edge)
         other.now, other._ids = self.now + 2, count(10_001)

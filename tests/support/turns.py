@@ -29,6 +29,7 @@ from xmpp.stream import Limits, StreamParser, open_stream
 
 DOMAIN: Final = "example.com"
 NOW: Final = 1_800_000_000.0
+ELSEWHERE: Final = 9_999  # the number space of whoever is not here
 _HEADER: Final = open_stream(namespace=ns.CLIENT, from_=DOMAIN, id="s")
 
 # Nothing is archived, so that messages are heard as they were said.
@@ -81,6 +82,7 @@ class World:
         self.log: list[log.Row] = []  # what was kept, in order
         self.archive = Model(lambda: self.log)
         self.database |= self.archive.functions()
+        self.timers: list[tuple[float, Entity, Callable[[Turn], None]]] = []
         self._heard: dict[str, list[str]] = {}
         self._ids = 0
         self._work: deque[Callable[[], None]] = deque()
@@ -145,6 +147,7 @@ class World:
         """A stanza from elsewhere arrives for the entity."""
         stanza = parse(arrived) if isinstance(arrived, str) else arrived
         turn = self._turn(entity, None, stanza)
+        turn.key = (ELSEWHERE, turn.n)
         self.pipeline.incoming(turn, stanza)
         self._over(turn)
         return turn
@@ -157,6 +160,16 @@ class World:
         self.pipeline.emit(turn, SessionClosed(session, "lost"))
         self._over(turn)
         return turn
+
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self.now += seconds
+        due = [timer for timer in self.timers if timer[0] <= self.now]
+        self.timers = [timer for timer in self.timers if timer not in due]
+        for _, entity, then in due:
+            turn = self._turn(entity, None, None)
+            then(turn)
+            self._over(turn)
 
     def heard(self, session: Session) -> list[str]:
         """What the session got since it was asked last."""
@@ -192,6 +205,7 @@ class World:
         if turn.reloads:
             self.reloads.append(turn.entity.bare)
         assert not turn.events, "somebody has forgotten to tell"
+        self.timers += [(self.now + seconds, turn.entity, then) for seconds, then in turn.timers]
         for request in turn.requests:
             self._answer(turn, request)
         for stanza, recipients in turn.sends:

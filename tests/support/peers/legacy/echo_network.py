@@ -7,6 +7,7 @@ from slidge import BaseGateway, BaseSession
 from slidge.contact import LegacyContact
 
 FRIEND = "friend"
+ELSEWHERE = "elsewhere: "  # what follows, the user has written by another app of the network
 
 # COMPAT: slidge 0.4.2 makes SIGTERM an Exception, which is caught with the others, and lost, if it comes while a stanza is
 # handled. This one is not caught, and ends slidge in the same way.
@@ -23,8 +24,9 @@ class Gateway(BaseGateway):
 
 class Contact(LegacyContact):
     async def on_message(self, message: Any) -> None:
-        """Repeat it."""
-        self.send_text(message.body)
+        """Repeat it, or let the user hear what they have written elsewhere (XEP-0356, 5)."""
+        text = message.body.removeprefix(ELSEWHERE)
+        self.send_text(text, carbon=text != message.body)
 
 
 class Session(BaseSession):
