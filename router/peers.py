@@ -54,6 +54,7 @@ from xmpp.stanza import (
 LOCAL: Final = "local"  # our domain that its stream is for; "" for a component's, which is for all
 SENDS: Final = "sends"  # whether it carries what is sent to the peer
 
+TRIED_S: Final = 10.0  # what was found at a take is not given back before a stream could be tried for
 WINDOW: Final = 500  # stanzas that one stream may have unacknowledged
 _KEPT: Final = HAS_BODY | HAS_SUBJECT | HAS_RECEIPT | HAS_MARKER | HAS_MUC_USER | HAS_OTHER
 
@@ -223,6 +224,11 @@ class PeerPipeline:
             line.coming -= 1
         turn.entity.strays.difference_update(row.id for row in turn.rows)
 
+    def _patience_s(self, entity: Entity) -> float:
+        """How long stanzas wait for a peer."""
+        component = self._settings.components.get(entity.bare)
+        return self._settings.peer_queue_s if component is None else component.queue_s
+
     def line_of(self, entity: Entity, stanza: Stanza) -> Line:
         """Where a stanza waits."""
         return _line(entity, "" if entity.bare in self._settings.components else domain_of(stanza.from_ or ""))
@@ -362,7 +368,7 @@ class PeerPipeline:
                 continue
             entity.strays.add(row.id)
             if row.id not in known:
-                since = min(now, rows_log.time_of(row.id))
+                since = min(now, max(rows_log.time_of(row.id), now - self._patience_s(entity) + TRIED_S))
                 self.line_of(entity, row.stanza).waiting.appendleft(Waiting(row.stanza, row.id, since))
         if any(line.waiting for line in entity.lines.values()):
             self.wake(entity)

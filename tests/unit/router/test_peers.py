@@ -28,7 +28,7 @@ from router.dialing import DIAL_AGAIN_S
 from router.entity import SAVE_EVERY, Session
 from router.feature import Feature
 from router.features import disco
-from router.peers import WINDOW
+from router.peers import TRIED_S, WINDOW
 from router.settings import Settings
 from storage.log import ARCHIVE, OUTBOUND
 from tests.support.owners import FEATURES as FEW
@@ -315,6 +315,19 @@ def test_the_next_owner_has_what_waits(world: Federation) -> None:
     assert [envelope[3:] for _, envelope in heir.taken(DIAL)] == [(PEER, DOMAIN)]
     line = heir.entity(PEER).lines[DOMAIN]
     assert [waiting.stanza.id for waiting in line.waiting] == ["1"], "what is of the moment died with its owner"
+
+
+def test_what_is_found_after_a_long_outage_is_tried_for_before_it_is_given_back(world: Federation) -> None:
+    world.write(chat("1", FRIAR))
+    world.now += 3_600
+    heir = world.successor(*ALL)
+    assert len(heir.taken(DIAL)) == 1
+    for _ in range(int(TRIED_S) - 2):
+        heir.tick(1)
+    assert len(heir.entity(PEER).lines[DOMAIN].waiting) == 1
+    for _ in range(4):
+        heir.tick(1)
+    assert len(heir.entity(PEER).lines[DOMAIN].waiting) == 0
 
 
 def test_the_next_owner_goes_on_with_a_stream_and_sends_nothing_twice(world: Federation) -> None:
