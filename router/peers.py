@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Final, NamedTuple
 
 from cluster.shards import shard_of
@@ -325,12 +324,10 @@ class PeerPipeline:
         # Those that wait already were read from the database after the stream had ended.
         done = entity.read.keys() | _waiting_ids(entity)
         back: list[Waiting] = []
-        lost: list[int] = []
         for _, id_, stanza in session.unacknowledged:
             if stanza is None:
-                if id_ is not None and id_ not in done:
-                    lost.append(id_)
-            elif stanza.kind == IQ:
+                continue  # known by its row alone: it is among those that are read with the peer
+            if stanza.kind == IQ:
                 turn.fail(stanza, RemoteServerTimeout("The connection to that server was lost."))
             elif id_ is None and stanza.kind == MESSAGE and stanza.from_ in self._settings.domains:
                 pass  # what it may do is told to the next stream anyway
@@ -338,19 +335,6 @@ class PeerPipeline:
                 back.append(Waiting(stanza, id_, turn.now))
         for waiting in reversed(back):
             self.line_of(entity, waiting.stanza).waiting.appendleft(waiting)
-        if lost:
-            assert entity.key is not None
-            turn.fetch_first(rows_log.by_ids, partial(self._found, turn.now), entity.key, tuple(lost))
-            return
-        self._go_on(turn)
-
-    def _found(self, since: float, turn: Turn, rows: list[Row]) -> None:
-        """What the owner before had given to a stream that is lost, too."""
-        for row in reversed(rows):
-            self.line_of(turn.entity, row.stanza).waiting.appendleft(Waiting(row.stanza, row.id, since))
-        self._go_on(turn)
-
-    def _go_on(self, turn: Turn) -> None:
         self.flush(turn)
         if any(line.waiting for line in turn.entity.lines.values()):
             self.wake(turn.entity)
