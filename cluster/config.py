@@ -177,7 +177,7 @@ class S2S(Section):
     stanza_bytes: int = Field(
         default=524_288, ge=10_000, le=16_777_216, description="greatest stanza (RFC 6120, 13.12)"
     )
-    queue: int = Field(default=1_000, ge=1, le=100_000, description="stanzas that wait for one domain")
+    queue: int = Field(default=5_000, ge=1, le=100_000, description="stanzas that wait for one domain")
     queue_s: Seconds = Field(
         default=120.0, description="how long they wait for a domain that cannot be reached, then they are bounced"
     )

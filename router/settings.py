@@ -34,7 +34,7 @@ class Settings:
     reaches_others: bool = True  # whether there is federation
     peer_policy: Policy = "allow"
     peer_policies: Mapping[str, Policy] = field(default_factory=dict)  # by domain
-    peer_queue: int = 1_000  # stanzas that wait for one domain
+    peer_queue: int = 5_000  # stanzas that wait for one domain
     peer_queue_s: float = 120.0
     components: Mapping[str, Component] = field(default_factory=dict)  # by domain
 
