@@ -47,7 +47,7 @@ def _load(found: Target, peer: Target | None, duration_s: float) -> Iterator[Non
         generator.command(found, "chat", 2 * PAIRS, *times, peer=peer, max_time_s=600), stdout=subprocess.DEVNULL
     )
     try:
-        target.wait_busy(found)
+        target.wait_busy(found, *([peer] if peer is not None else []))
         yield
     finally:
         process.terminate()

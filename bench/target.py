@@ -139,13 +139,13 @@ def wait_quiet(target: Target, at_most_s: float = 20.0) -> None:
             return
 
 
-def wait_busy(target: Target, at_most_s: float = 60.0) -> None:
-    """Wait until the cluster works hard (over half a core for a second); raises TargetError if it never does."""
+def wait_busy(*targets: Target, at_most_s: float = 60.0) -> None:
+    """Wait until the clusters work hard (over a third of a core for a second); raises TargetError if they never do."""
     give_up_at = time.monotonic() + at_most_s
     while time.monotonic() < give_up_at:
-        before = target.cpu_s()
+        before = sum(target.cpu_s() for target in targets)
         time.sleep(1.0)
-        if target.cpu_s() - before > 0.5:
+        if sum(target.cpu_s() for target in targets) - before > 0.33:
             return
     raise TargetError("the load does not reach the cluster")
 
