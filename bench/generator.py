@@ -24,17 +24,23 @@ def build() -> None:
         raise GeneratorError(f"{done.stderr.strip()}\ncannot build {FOLDER} (apt-get install gcc make libssl-dev)")
 
 
-def command(target: Target, mode: str, sessions: int, *options: str, max_time_s: float = 300.0) -> list[str]:
-    """The command line of a run."""
-    where = ["--port", str(target.port), "--domain", target.domain]
+def command(
+    target: Target, mode: str, sessions: int, *options: str, peer: Target | None = None, max_time_s: float = 300.0
+) -> list[str]:
+    """The command line of a run. With a peer, every second session signs in there."""
+    where = ["--host", target.host, "--port", str(target.port), "--domain", target.domain]
+    if peer is not None:
+        where += ["--peer", f"{peer.host}:{peer.port}", "--peer-domain", peer.domain, *peer.pid_options()]
     limits = ["--max-time", f"{max_time_s:.0f}", "--login-timeout", f"{max_time_s:.0f}"]
     head = [str(FOLDER / "xload"), mode, "-n", str(sessions), *where, *limits, "--json", "--quiet"]
     return [*head, *target.pid_options(), *options]
 
 
-def run(target: Target, mode: str, sessions: int, *options: str, max_time_s: float = 300.0) -> dict[str, Any]:
+def run(
+    target: Target, mode: str, sessions: int, *options: str, peer: Target | None = None, max_time_s: float = 300.0
+) -> dict[str, Any]:
     """Run the generator and return its JSON; raises GeneratorError unless every session logged in and stayed."""
-    line = command(target, mode, sessions, *options, max_time_s=max_time_s)
+    line = command(target, mode, sessions, *options, peer=peer, max_time_s=max_time_s)
     done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=max_time_s + GRACE_S)
     if done.returncode == 2 or not done.stdout:
         raise GeneratorError(f"xload {mode}: {done.stderr.strip() or 'no output'}")
@@ -45,6 +51,6 @@ def run(target: Target, mode: str, sessions: int, *options: str, max_time_s: flo
     return result
 
 
-def register(target: Target, users: int) -> None:
-    """Make the accounts u0 to u(users-1) by XEP-0077; those that exist already are fine."""
-    run(target, "register", users, max_time_s=60 + users * 0.1)
+def register(target: Target, users: int, peer: Target | None = None) -> None:
+    """Make the accounts u0 to u(users-1) by XEP-0077, each where it signs in; those that exist already are fine."""
+    run(target, "register", users, peer=peer, max_time_s=60 + users * 0.1)

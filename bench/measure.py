@@ -8,25 +8,19 @@ Each measurement starts a cluster of its own unless --run-json names a running o
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from bench import generator, target
+from bench import generator, result, target
 from bench.generator import GeneratorError
 from bench.target import Target, TargetError
 
-RESULTS: Final = Path(__file__).parent / "results"
 FILES_SPARE: Final = 500  # open files a process needs besides its sessions
 PAIRS: Final = 100
 WINDOW: Final = 10
@@ -94,7 +88,7 @@ def _chat(
         for _ in range(plan.repeat):
             runs.append(generator.run(found, "chat", 2 * PAIRS, "--window", str(WINDOW), *times, *options))
         by_role = _cpu_by_role(found, runs)
-        rows_per_commit = _rows_per_commit(found)
+        rows_per_commit = target.rows_per_commit(found)
     for run in runs:
         if run["lost"] or run["dup"] or run["out_of_order"]:
             wrong = f"{run['lost']} lost, {run['dup']} doubled, {run['out_of_order']} out of order"
@@ -199,8 +193,8 @@ MEASUREMENTS: Final[dict[str, Callable[[Plan], tuple[dict[str, Any], list[Row]]]
 }
 
 
-def _at(result: dict[str, Any], *path: str) -> float:
-    value: Any = result
+def _at(run: dict[str, Any], *path: str) -> float:
+    value: Any = run
     for key in path:
         value = value[key]
     return float(value)
@@ -220,34 +214,6 @@ def _cpu_by_role(found: Target, runs: Sequence[dict[str, Any]]) -> dict[str, flo
             role = roles.get(process["pid"], "other")
             total[role] = total.get(role, 0.0) + process["cpu_s"]
     return {role: round(seconds * 1e6 / delivered, 2) for role, seconds in sorted(total.items())}
-
-
-def _rows_per_commit(found: Target) -> float:
-    """Rows of the log in one transaction, over all routers; 0 where nothing was logged."""
-    rows = commits = 0.0
-    for process in found.processes:
-        if process.role == "router":
-            for line in target.metrics_of(process).splitlines():
-                name, _, value = line.rpartition(" ")
-                rows += float(value) if name == "stentor_log_batch_messages_sum" else 0
-                commits += float(value) if name == "stentor_log_batch_messages_count" else 0
-    return round(rows / commits, 1) if commits else 0.0
-
-
-def _commit() -> str | None:
-    """The commit measured, with a + where the tree differs from it."""
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*"]
-    done = subprocess.run(git, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
-
-
-def _machine() -> dict[str, Any]:
-    model = None
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    return {"cpu": model, "cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
 
 
 def _print_table(rows: Sequence[Row]) -> None:
@@ -276,13 +242,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     """Measure, write the result, print the table. 0 = measured, whatever the figures; 1 = could not be measured."""
     asked = _arguments()
-    file = asked.json or RESULTS / f"{asked.what}.json"
-    result: dict[str, Any] = {
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "commit": _commit(),
-        "machine": _machine(),
-        "settings": list(target.SETTINGS),
-    }
+    told: dict[str, Any] = {**result.facts(), "settings": list(target.SETTINGS)}
     rows: list[Row] = []
     try:
         generator.build()
@@ -290,15 +250,13 @@ def main() -> int:
             plan = Plan(asked.run_json, Path(folder), asked.port_offset, asked.repeat, asked.duration, asked.sessions)
             for name, measurement in MEASUREMENTS.items():
                 if asked.what in (name, "all"):
-                    result[name], more = measurement(plan)
+                    told[name], more = measurement(plan)
                     rows += more
     except (GeneratorError, TargetError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(result, indent=2) + "\n")
     _print_table(rows)
-    print(f"written to {file}")
+    result.write(asked.json or result.FOLDER / f"{asked.what}.json", told)
     return 0
 
 

@@ -37,13 +37,14 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A running cluster, as its run.json tells."""
+    """A running server: a cluster, as its run.json tells, or another program, which is its own supervisor."""
 
     domain: str
     port: int
     supervisor: int
     processes: tuple[Process, ...]
     postmaster: int | None  # None: PostgreSQL is not ours, its cost is not counted
+    host: str = "127.0.0.1"
 
     def pid_options(self) -> list[str]:
         """Options for the generator: all processes of the cluster, PostgreSQL apart from them."""
@@ -82,13 +83,33 @@ def metrics_of(process: Process) -> str:
         return str(answer.read().decode())
 
 
+def rows_per_commit(found: Target) -> float:
+    """Rows of the log in one transaction, over all routers; 0 where nothing was logged."""
+    rows = commits = 0.0
+    for process in found.processes:
+        if process.role == "router":
+            for line in metrics_of(process).splitlines():
+                name, _, value = line.rpartition(" ")
+                rows += float(value) if name == "stentor_log_batch_messages_sum" else 0
+                commits += float(value) if name == "stentor_log_batch_messages_count" else 0
+    return round(rows / commits, 1) if commits else 0.0
+
+
 @contextmanager
-def started(data: Path, *, c2s: int, router: int, port_offset: int, settings: Sequence[str] = ()) -> Iterator[Target]:
+def started(
+    data: Path,
+    *,
+    c2s: int,
+    router: int,
+    port_offset: int,
+    settings: Sequence[str] = (),
+    domain: str = "localhost",
+) -> Iterator[Target]:
     """Run `stentor dev` in `data` until the block ends. The folder is kept: a second start finds the accounts."""
     raise_file_limit()
     data.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "stentor", "dev", "--data", str(data), "--port-offset", str(port_offset)]
-    command += ["--tls", "optional", "--c2s", str(c2s), "--router", str(router)]
+    command += ["--domain", domain, "--tls", "optional", "--c2s", str(c2s), "--router", str(router)]
     for setting in (*SETTINGS, *settings):
         command += ["--set", setting]
     log = data / "dev.log"
@@ -118,13 +139,13 @@ def wait_quiet(target: Target, at_most_s: float = 20.0) -> None:
             return
 
 
-def wait_busy(target: Target, at_most_s: float = 60.0) -> None:
-    """Wait until the cluster works hard (over half a core for a second); raises TargetError if it never does."""
+def wait_busy(*targets: Target, at_most_s: float = 60.0) -> None:
+    """Wait until the clusters work hard (over a third of a core for a second); raises TargetError if they never do."""
     give_up_at = time.monotonic() + at_most_s
     while time.monotonic() < give_up_at:
-        before = target.cpu_s()
+        before = sum(target.cpu_s() for target in targets)
         time.sleep(1.0)
-        if target.cpu_s() - before > 0.5:
+        if sum(target.cpu_s() for target in targets) - before > 0.33:
             return
     raise TargetError("the load does not reach the cluster")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any, Final
 
 from cluster.wire import Epoch, Incarnation, SessionId, Shard
@@ -16,7 +17,8 @@ from xmpp.stanza import Stanza, from_wire
 
 STATE_VERSION: Final = 1
 UNFINISHED: Final = "unfinished"  # mark of a session: what is under way for it, the next owner has to begin again
-READ_MOST: Final = 2_000
+READ_MOST: Final = 2_000  # ids of rows that clients have acknowledged, remembered
+READ_SPARE: Final = 256  # and so many more until the oldest are forgotten, all at once
 SAVE_EVERY: Final = 64  # well below what an edge remembers (cluster/edge.py, READ_IDS)
 
 
@@ -204,9 +206,12 @@ class Entity:
 
     def remember_read(self, ids: Iterable[int]) -> None:
         """Clients have these; should another session end without having read them, they are not delivered again."""
-        self.read.update(dict.fromkeys(ids))
-        while len(self.read) > READ_MOST:
-            del self.read[next(iter(self.read))]
+        read = self.read
+        for id_ in ids:
+            read[id_] = None
+        if len(read) > READ_MOST + READ_SPARE:  # one at a time, each would pass over the places of all before it
+            for id_ in list(islice(read, len(read) - READ_MOST)):
+                del read[id_]
 
     def not_delivered(self) -> list[int]:
         """What the offline cursor has passed and nobody has got for sure, in order."""

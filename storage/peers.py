@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from storage import entities
+from storage.arrays import Int8
 from storage.log import OUTBOUND, Row, above
 from storage.rows import Connection, fetch_values
 
@@ -41,7 +42,7 @@ async def load(conn: Connection, domain: str, shard: int, limit: int) -> Peer:
 
 async def set_delivered(conn: Connection, key: int, delivered: int, strays: Sequence[int]) -> None:
     """Everything up to `delivered` was handed over or given back, but for the ids in `strays`."""
-    await conn.execute("update peers set delivered = %s, strays = %s where key = %s", (delivered, list(strays), key))
+    await conn.execute("update peers set delivered = %s, strays = %b where key = %s", (delivered, Int8(strays), key))
 
 
 async def waiting(conn: Connection, shards: Iterable[int]) -> list[str]:

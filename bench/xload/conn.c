@@ -224,7 +224,7 @@ static void tls_step(sess *s) {
 void tls_start(sess *s) {
   s->ssl = SSL_new(ctx);
   SSL_set_fd(s->ssl, s->fd);
-  SSL_set_tlsext_host_name(s->ssl, opt.domain);
+  SSL_set_tlsext_host_name(s->ssl, domain_of(s));
   SSL_set_connect_state(s->ssl);
   s->st = S_TLS;
   tls_step(s);
@@ -252,7 +252,7 @@ void start_sess(sess *s) {
       return;
     }
   }
-  struct sockaddr_in *a = &opt.target[s->target];
+  struct sockaddr_in *a = at_peer(s) ? &opt.peer : &opt.target[s->target];
   struct epoll_event e = {.events = EPOLLIN | EPOLLOUT, .data.u32 = (uint32_t)(s - S)};
   s->want_out = 1;
   epoll_ctl(ep, EPOLL_CTL_ADD, s->fd, &e);

@@ -14,7 +14,7 @@ void new_stream(sess *s) {
   putf(s,
        "%s<stream:stream to='%s' version='1.0' xml:lang='en' xmlns='jabber:client' "
        "xmlns:stream='http://etherx.jabber.org/streams'>",
-       opt.nodecl ? "" : "<?xml version='1.0'?>", opt.domain);
+       opt.nodecl ? "" : "<?xml version='1.0'?>", domain_of(s));
 }
 
 /* ------------------------------------------------------------------ SASL */
@@ -89,7 +89,7 @@ static void after_bind(sess *s) {
   s->avail_ns = now_ns();
   if (!opt.noping) {
     char b[400];
-    int n = snprintf(b, sizeof b, "<iq type='get' id='rdy' to='%s'><ping xmlns='urn:xmpp:ping'/></iq>", opt.domain);
+    int n = snprintf(b, sizeof b, "<iq type='get' id='rdy' to='%s'><ping xmlns='urn:xmpp:ping'/></iq>", domain_of(s));
     put_stanza(s, b, (size_t)n);
     s->st = S_WAIT;
   } else

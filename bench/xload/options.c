@@ -37,6 +37,7 @@ static void usage(void) {
       " target   --host IP(127.0.0.1) --port P[,P](5222) | --targets IP:P,IP:P   --domain D(localhost)\n"
       "          --prefix u --pass secret --resource xl  -n N sessions (100)  --offset K (users uK..)\n"
       "          --src-ips K (spread over 127.0.0.2..)  --starttls | --direct-tls\n"
+      " peer     --peer IP:P --peer-domain D: u1, u3, ... sign in there (chat, idle, register)\n"
       " login    --sasl plain|scram-sha-1|scram-sha-256|scram-sha-512  --scram-cache FILE\n"
       "          --conc C logins in flight (32)  --register (XEP-0077 first)  --login-timeout s(120)\n"
       "          --sm [--sm-r K: <r/> each K stanzas]  --roster (fetch it)  --no-xmldecl\n"
@@ -56,18 +57,29 @@ static void usage(void) {
   exit(2);
 }
 
-static void add_target(const char *host, const char *port) {
-  struct sockaddr_in *a = &opt.target[opt.ntargets];
+static void set_address(struct sockaddr_in *a, const char *host, const char *port) {
   int p = atoi(port);
-  if (opt.ntargets == MAX_TARGETS)
-    die("at most %d targets", MAX_TARGETS);
   a->sin_family = AF_INET;
   a->sin_port = htons((uint16_t)p);
   if (inet_pton(AF_INET, host, &a->sin_addr) != 1)
     die("'%s' is not an IPv4 address", host);
   if (p < 1 || p > 65535)
     die("'%s' is not a port", port);
-  opt.ntargets++;
+}
+
+static void add_target(const char *host, const char *port) {
+  if (opt.ntargets == MAX_TARGETS)
+    die("at most %d targets", MAX_TARGETS);
+  set_address(&opt.target[opt.ntargets++], host, port);
+}
+
+static void set_peer(const char *peer) {
+  char *copy = strdup(peer), *colon = strrchr(copy, ':');
+  if (!colon)
+    die("--peer wants IP:PORT");
+  *colon = 0;
+  set_address(&opt.peer, copy, colon + 1);
+  free(copy);
 }
 
 static void set_targets(const char *host, const char *ports, const char *targets) {
@@ -93,7 +105,7 @@ static int choice(const char *name, const char *value, const char *const *names,
 }
 
 static void read_options(int argc, char **argv, watch *w_srv, watch *w_aux) {
-  static const char *hows[] = {"fin", "rst", "hang"}, *host = "127.0.0.1", *ports = "5222", *targets, *sasl = "plain",
+  static const char *hows[] = {"fin", "rst", "hang"}, *host = "127.0.0.1", *ports = "5222", *targets, *peer, *sasl = "plain",
                     *how = "fin";
 
   const struct {
@@ -104,6 +116,8 @@ static void read_options(int argc, char **argv, watch *w_srv, watch *w_aux) {
            {"port", 's', &ports},
            {"targets", 's', &targets},
            {"domain", 's', &opt.domain},
+           {"peer", 's', &peer},
+           {"peer-domain", 's', &opt.peer_domain},
            {"prefix", 's', &opt.prefix},
            {"pass", 's', &opt.pass},
            {"resource", 's', &opt.res},
@@ -185,6 +199,10 @@ static void read_options(int argc, char **argv, watch *w_srv, watch *w_aux) {
   if (optind < argc)
     die("what is '%s'?", argv[optind]);
   set_targets(host, ports, targets);
+  if (!peer != !opt.peer_domain)
+    die("--peer and --peer-domain go together");
+  if (peer)
+    set_peer(peer);
   opt.sasl = choice("sasl", sasl, sasl_names, 4);
   opt.drop_how = choice("drop-how", how, hows, 3);
 }
@@ -217,6 +235,8 @@ static void check_options(void) {
     die("--drop-rate wants --sm-resume");
   if (opt.smresume && opt.mode != M_CHAT && opt.mode != M_MUC && opt.mode != M_IDLE)
     die("--sm-resume: chat, muc or idle");
+  if (opt.peer_domain && opt.mode != M_CHAT && opt.mode != M_IDLE && opt.mode != M_REG)
+    die("--peer: chat, idle or register");
   if (opt.smresume) {
     opt.sm = 1;
     if (opt.smr <= 0)

@@ -34,7 +34,7 @@ int flow_send(flow *f, uint64_t intended, uint64_t now) {
     n = sprintf(b, "<message type='chat' to='%s' id='%x.%llx'><body>", S[f->dst].jid, fi, (unsigned long long)f->sent);
   else
     n = sprintf(b, "<message type='chat' to='%s%d@%s' id='%x.%llx'><body>", opt.prefix, (int)f->dst + opt.offset,
-                opt.domain, fi, (unsigned long long)f->sent);
+                domain_of(&S[f->dst]), fi, (unsigned long long)f->sent);
   n += mk_payload(b + n, fi, f->sent + 1, intended, opt.body);
   memcpy(b + n, "</body></message>", 17);
   n += 17;

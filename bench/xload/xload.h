@@ -37,7 +37,8 @@ typedef struct {
   double rate, dur, warm, drain, hold, settle, max, logto;
   double drop_rate, resume_delay, resume_timeout; /* per second, seconds, seconds */
   const char *domain, *pass, *prefix, *mucdom, *room, *label, *res, *scram_cache;
-  struct sockaddr_in target[MAX_TARGETS];
+  const char *peer_domain; /* of the second server, where odd sessions sign in; NULL = there is none */
+  struct sockaddr_in target[MAX_TARGETS], peer;
   int ntargets;
 } options;
 
@@ -137,6 +138,14 @@ extern uint64_t t_begin, t_send0, t_meas, t_send_end;
 extern int phase_send, timed_out, leaving; /* leaving: streams are being closed, nothing is resumed */
 extern double iv_ns;
 extern volatile sig_atomic_t sig_stop;
+
+static inline int at_peer(sess *s) {
+  return opt.peer_domain && (s - S) % 2;
+}
+
+static inline const char *domain_of(sess *s) {
+  return at_peer(s) ? opt.peer_domain : opt.domain;
+}
 
 /* main.c */
 uint64_t now_ns(void); /* monotonic */
