@@ -51,7 +51,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def _site(tmp_path_factory: pytest.TempPathFactory, routers: int, *options: str) -> Iterator[Site]:
     directory, offset = tmp_path_factory.mktemp("faults"), free_offset()
-    nodes = [*(f"c2s-{number}" for number in range(2)), *(f"router-{number}" for number in range(routers))]
+    nodes = [*(f"c2s-{number}" for number in range(2)), *(f"router-{number}" for number in range(routers)), "s2s-0"]
     links = Links(directory, {node: BUS_PORT + offset + number for number, node in enumerate(nodes)})
     bus = ("--set", "bus.transport=tcp", "--set", f"bus.port={BUS_PORT}", "--set", f"node.advertise={HERE}")
     counts = ("--router", str(routers), "--port-offset", str(offset))
