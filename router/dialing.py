@@ -99,6 +99,8 @@ class Dialing:
                 self._act(entity, partial(self._give_back, line, fault, owner.now - patience_s))
             elif component is None and not _streams(entity, line):
                 self._dial(entity, line)
+            elif any(len(session.unacknowledged) < WINDOW for session in entity.sessions.values()):
+                self._act(entity, self._peers.flush)  # taken over with a stream that owes no acknowledgement
 
     def _dial(self, entity: Entity, line: Line) -> None:
         owner = self._owner
