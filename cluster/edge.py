@@ -51,7 +51,7 @@ HELD_STANZAS: Final = 64  # per session; then its socket is not read
 HELD_BYTES: Final = 262_144
 OVERHEAD_BYTES: Final = 200  # what a stanza weighs beside its inner bytes
 ACKNOWLEDGE_EVERY: Final = 50  # stanzas, or one tick
-READ_IDS: Final = 200  # of what was acknowledged last, remembered: more than an owner leaves unsaved (SAVE_EVERY)
+READ_IDS: Final = 150  # of what a session's client has acknowledged last, remembered; and at most 50 more
 OFFER_AGAIN_S: Final = 3.0  # the safety net of rule 5
 ASK_AGAIN_S: Final = 1.0
 GAP_AGAIN_S: Final = 0.5  # a gap is told once, not again for each delivery that is on its way behind it
@@ -204,9 +204,11 @@ class Edge:
         new_request: Callable[[], str],
         now: Callable[[], float],
         failed: Callable[[], None] = lambda: None,
+        read_ids: int = READ_IDS,
     ) -> None:
         self._send_to = send
         self._failed = failed  # a bug of a stream has shown itself here
+        self._read_ids = read_ids
         self._new_request = new_request
         self._now = now  # monotonic seconds
         self.map = ShardMap()
@@ -313,8 +315,8 @@ class Edge:
                 session.read.append(id_)
                 if id_ > session.read_id:
                     session.read_id = id_
-        if len(session.read) >= 2 * READ_IDS:
-            del session.read[:-READ_IDS]
+        if len(session.read) > self._read_ids + ACKNOWLEDGE_EVERY:
+            del session.read[: -self._read_ids]
         if q > session.acknowledged:
             session.acknowledged = q
             if q - session.told >= ACKNOWLEDGE_EVERY:

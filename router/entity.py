@@ -19,7 +19,7 @@ STATE_VERSION: Final = 1
 UNFINISHED: Final = "unfinished"  # mark of a session: what is under way for it, the next owner has to begin again
 READ_MOST: Final = 2_000  # ids of rows that clients have acknowledged, remembered
 READ_SPARE: Final = 256  # and so many more until the oldest are forgotten, all at once
-SAVE_EVERY: Final = 64  # well below what an edge remembers (cluster/edge.py, READ_IDS)
+SAVE_EVERY: Final = 64  # well below what an s2s remembers (s2s/service.py, READ_IDS)
 
 
 class Session:

@@ -43,6 +43,8 @@ TICK_S: Final = 1.0
 MAP_YOUNG_S: Final = 30.0
 BEFORE_LOGIN_BYTES: Final = 65_536  # of one stream, until a domain is authenticated
 STANZA_ELEMENTS: Final = 5_000
+# Of what a domain has acknowledged last, remembered for its next owner: as much as may be under way to the database.
+READ_IDS: Final = 2_000
 PHASES: Final = ("connecting", "negotiating", "open", "ending")
 
 
@@ -54,7 +56,7 @@ class S2SApplication:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._incarnation = new_incarnation(config.node.name, secrets.randbits(64))
-        self._edge = Edge(self._send, lambda: secrets.token_urlsafe(9), time.monotonic, stats.failed)
+        self._edge = Edge(self._send, lambda: secrets.token_urlsafe(9), time.monotonic, stats.failed, READ_IDS)
         self._components = ComponentListener(config, self._edge)
         self._tls = _server_tls(config)
         self._authorities = _authorities(config)

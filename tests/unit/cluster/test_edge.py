@@ -15,6 +15,7 @@ from cluster.edge import (
     HELD_STANZAS,
     OFFER_AGAIN_S,
     OVERHEAD_BYTES,
+    READ_IDS,
     Answer,
     Attached,
     Edge,
@@ -691,6 +692,16 @@ def test_who_ends_a_session_is_told_what_its_client_had_read() -> None:
     world.taken()
     world.hear(REVOKED, SHARD, 1, SID, 2, "reset")
     assert world.taken() == [(ROUTER, (READ, SHARD, 1, ROMEO, (41,)))]
+
+
+def test_what_was_acknowledged_last_is_remembered_however_much_at_once() -> None:
+    world = World()
+    session = world.session()
+    count = READ_IDS + ACKNOWLEDGE_EVERY + 1
+    for q in range(1, count + 1):
+        world.deliver(q, id=q)
+    world.edge.written(session, count)
+    assert session.read == [*range(count - READ_IDS + 1, count + 1)]
 
 
 def test_nothing_is_kept_of_a_session_that_has_ended() -> None:

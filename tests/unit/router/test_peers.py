@@ -355,6 +355,18 @@ def test_the_next_owner_sends_what_the_one_before_had_committed_only(world: Fede
     assert from_wire(tuple(envelope[2])).id == "1"
 
 
+def test_what_waits_at_the_next_owner_goes_by_the_stream_that_is_there(world: Federation) -> None:
+    """No acknowledgement is under way that would say that the stream has room."""
+    stream = world.stream()
+    world.write(chat("1", FRIAR))
+    world.acknowledge(stream, 1)
+    heir = world.successor(*ALL)
+    heir.announce(S2S, PEER, announcement(stream, read_id=world.outbound()[0]))  # it does not remember the id itself
+    ((to, envelope),) = heir.taken(DELIVER)
+    assert (to, from_wire(tuple(envelope[2])).id) == (S2S, "1")
+    assert not heir.entity(PEER).lines[DOMAIN].waiting
+
+
 def test_the_cursor_is_saved_well_before_an_edge_forgets_what_was_acknowledged(world: Federation) -> None:
     stream = world.stream()
     for number in range(SAVE_EVERY):
