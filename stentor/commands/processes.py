@@ -24,9 +24,8 @@ def c2s(config_file: str | None) -> int:
 def run_s2s(config_file: str | None) -> int:
     """Run one process that faces other servers and components, as a pod does."""
     config = load_config(config_file)
-    from s2s.service import application
-
     from cluster import process
+    from s2s.service import application
 
     return process.main(application, config)
 
