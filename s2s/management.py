@@ -140,9 +140,15 @@ class Management:
             self._host.write(REQUEST)
 
     def _settle(self, reached: int) -> None:
-        while self._settled < reached:
-            session, q = self._written.popleft()
-            self._settled += 1
+        if self._settled >= reached:
+            return
+        furthest: dict[EdgeSession, int] = {}
+        take = self._written.popleft
+        for _ in range(reached - self._settled):
+            session, q = take()
+            furthest[session] = q
+        self._settled = reached
+        for session, q in furthest.items():
             self._edge.written(session, q)
 
     # --- what we read
