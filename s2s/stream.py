@@ -8,6 +8,7 @@ Whoever wants to end a stream lets what was written be acknowledged first, and w
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Final, NamedTuple, Protocol
@@ -119,7 +120,7 @@ class _Attaching(NamedTuple):
     waiting: list[Callable[[Refused | None], None]]
 
 
-class Stream:
+class Stream(ABC):
     """One stream. What differs by direction is in the subclasses."""
 
     __slots__ = (
@@ -355,9 +356,9 @@ class Stream:
         except StreamError as fault:
             self.fail(fault)
 
+    @abstractmethod
     def _on_open(self, event: StreamOpen) -> None:
         """The peer's header (RFC 6120, 4.7)."""
-        raise NotImplementedError
 
     def _on_element(self, event: Element) -> None:
         if event.name == STREAM_ERROR:
@@ -371,9 +372,9 @@ class Stream:
         else:
             self._on_step(event)
 
+    @abstractmethod
     def _on_step(self, event: Element) -> None:
         """A step of the negotiation."""
-        raise NotImplementedError
 
     def _on_dialback(self, event: Dialback) -> None:
         """A question is answered where the peer may ask; an answer that nobody has asked for is dropped, whatever it
@@ -387,7 +388,7 @@ class Stream:
         elif self._state not in ENDING:
             self._answering.on_result(event)
 
-    def _on_answer(self, event: Dialback) -> None:
+    def _on_answer(self, event: Dialback) -> None:  # noqa: B027  # who was connected to has asked nothing
         """The answer to something that may have been asked on this stream."""
 
     def _on_management(self, event: Element) -> None:
@@ -603,13 +604,13 @@ class Stream:
         if not self._is_closed and not self._is_closed_by_us:
             self.transport.write(data)
 
+    @abstractmethod
     def _write_header(self) -> None:
         """Open our stream."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _restart(self) -> None:
         """A new stream begins, by TLS or SASL."""
-        raise NotImplementedError
 
     def _write_end(self) -> None:
         """Close our stream, with the error that there may be; only once."""
