@@ -99,6 +99,10 @@ class Ids:
         """It is `now`, Unix seconds."""
         self.floor = int(now * 1000) << ID_BITS
 
+    def random(self, k: int) -> int:
+        """k random bits."""
+        return self._bits(k)
+
     def next(self, above: int) -> int:
         """A new id, greater than `above` and than all before."""
         last = self.last

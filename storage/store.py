@@ -22,8 +22,8 @@ T = TypeVar("T")
 
 CLOSE_S: Final = 2.0
 OPERATIONS: Final = (
-    "commit", "load", "accounts", "archive", "log", "nodes", "peers", "private", "sessions", "shards", "vcards",
-    "other",
+    "commit", "load", "accounts", "archive", "log", "nodes", "peers", "private", "rooms", "sessions", "shards",
+    "vcards", "other",
 )  # fmt: skip
 
 _DOWN: Final = frozenset({"connection", "resources", "read_only"})
