@@ -1,0 +1,1 @@
+"""Rooms (XEP-0045): entities of the router that many users speak in."""

@@ -1,0 +1,193 @@
+"""How a room is: its configuration, and the forms in which it is told and set (XEP-0045, 6.4, 10.2, 15.5). Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Final, NamedTuple
+
+from xmpp import forms, ns
+from xmpp.disco import Form
+from xmpp.errors import NotAcceptable
+from xmpp.forms import Field
+from xmpp.xml import element
+
+ROLES: Final = ("moderator", "participant", "visitor")
+FORM: Final = f"{ns.MUC}#roomconfig"
+_FIELD: Final = "muc#roomconfig_"
+_LOCKED: Final = "is_locked"
+_LONGEST: Final = 4_096  # characters of a text
+
+
+@dataclass(frozen=True, slots=True)
+class RoomConfig:
+    """The names are those of `muc#roomconfig_…`."""
+
+    roomname: str = ""
+    roomdesc: str = ""
+    lang: str = ""
+    publicroom: bool = True
+    persistentroom: bool = False
+    moderatedroom: bool = False
+    membersonly: bool = False
+    passwordprotectedroom: bool = False
+    roomsecret: str = ""
+    whois: str = "moderators"  # or "anyone"
+    changesubject: bool = False  # whether participants may
+    allowinvites: bool = True
+    allowpm: str = "anyone"  # or "participants", "moderators", "none"
+    getmemberlist: tuple[str, ...] = ROLES
+    presencebroadcast: tuple[str, ...] = ROLES
+    maxusers: int = 0  # 0: as many as the service allows
+    enablelogging: bool = True
+
+
+class _Kind(NamedTuple):
+    """How one field is written and read."""
+
+    type: str
+    label: str
+    read: Callable[[tuple[str, ...]], Any]
+    options: tuple[str, ...] = ()
+
+
+def _boolean(values: tuple[str, ...]) -> bool:
+    if len(values) != 1 or values[0] not in ("0", "1", "true", "false"):
+        raise NotAcceptable("A boolean is 0, 1, true or false.")
+    return values[0] in ("1", "true")
+
+
+def _text(values: tuple[str, ...]) -> str:
+    text = "\n".join(values)
+    if len(text) > _LONGEST:
+        raise NotAcceptable(f"A text may have {_LONGEST} characters.")
+    return text
+
+
+def _one_of(*options: str) -> Callable[[tuple[str, ...]], str]:
+    def read(values: tuple[str, ...]) -> str:
+        if len(values) != 1 or values[0] not in options:
+            raise NotAcceptable(f"The value is one of {', '.join(options)}.")
+        return values[0]
+
+    return read
+
+
+def _roles(values: tuple[str, ...]) -> tuple[str, ...]:
+    if not set(values) <= set(ROLES):
+        raise NotAcceptable(f"Roles are {', '.join(ROLES)}.")
+    return tuple(role for role in ROLES if role in values)
+
+
+def _number(values: tuple[str, ...]) -> int:
+    text = values[0] if values else ""
+    if text in ("", "none"):
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) < 8):
+        raise NotAcceptable("A number of users is a number, or none.")
+    return int(text)
+
+
+_MOST: Final = ("10", "20", "50", "100", "1000", "none")
+_PM: Final = ("anyone", "participants", "moderators", "none")
+_KINDS: Final = {
+    "roomname": _Kind("text-single", "Name", _text),
+    "roomdesc": _Kind("text-single", "Description", _text),
+    "lang": _Kind("text-single", "Language of what is said", _text),
+    "publicroom": _Kind("boolean", "Listed among the rooms", _boolean),
+    "persistentroom": _Kind("boolean", "Stays when nobody is there", _boolean),
+    "moderatedroom": _Kind("boolean", "Who comes in must be given voice", _boolean),
+    "membersonly": _Kind("boolean", "For members alone", _boolean),
+    "passwordprotectedroom": _Kind("boolean", "Wants a password", _boolean),
+    "roomsecret": _Kind("text-private", "Password", _text),
+    "whois": _Kind("list-single", "Who sees addresses", _one_of("moderators", "anyone"), ("moderators", "anyone")),
+    "changesubject": _Kind("boolean", "Participants may change the subject", _boolean),
+    "allowinvites": _Kind("boolean", "Occupants may invite others", _boolean),
+    "allowpm": _Kind("list-single", "Who may send private messages", _one_of(*_PM), _PM),
+    "getmemberlist": _Kind("list-multi", "Who may see the lists of members", _roles, ROLES),
+    "presencebroadcast": _Kind("list-multi", "Whose presence is shown", _roles, ROLES),
+    "maxusers": _Kind("list-single", "Most occupants", _number, _MOST),
+    "enablelogging": _Kind("boolean", "Messages are archived", _boolean),
+}
+
+
+def to_form(config: RoomConfig) -> bytes:
+    """10.2: the form, filled in as the room is."""
+    return forms.to_fill_in(FORM, [_field(name, kind, getattr(config, name)) for name, kind in _KINDS.items()])
+
+
+def _field(name: str, kind: _Kind, value: Any) -> Field:
+    if isinstance(value, bool):
+        values: tuple[str, ...] = ("1" if value else "0",)
+    elif isinstance(value, tuple):
+        values = value
+    elif name == "maxusers":
+        values = (str(value or "none"),)
+    else:
+        values = (value,) if value else ()
+    options = tuple(dict.fromkeys((*kind.options, *(values if kind.type == "list-single" else ()))))
+    extra = b"".join(element("option", None, None, element("value", None, None, option)) for option in options)
+    return Field(f"{_FIELD}{name}", kind.type, values, kind.label, extra if kind.options else b"")
+
+
+def from_form(config: RoomConfig, form: Form) -> RoomConfig:
+    """What is left out stays as it is, what is not known is not looked at. Raises NotAcceptable."""
+    given = {var.removeprefix(_FIELD): values for var, values in form.fields if var.startswith(_FIELD)}
+    changed = replace(config, **{name: _KINDS[name].read(values) for name, values in given.items() if name in _KINDS})
+    if changed.passwordprotectedroom and not changed.roomsecret:
+        raise NotAcceptable("A room that wants a password needs one.")
+    return changed
+
+
+def to_json(config: RoomConfig, *, is_locked: bool = False) -> str:
+    """As the database keeps it."""
+    return json.dumps({**asdict(config), _LOCKED: is_locked})
+
+
+def is_locked(known: Mapping[str, Any]) -> bool:
+    """Whether the room of this JSON waits for its owner to say how it shall be (10.1.1)."""
+    return bool(known.get(_LOCKED))
+
+
+def from_json(known: Mapping[str, Any]) -> RoomConfig:
+    """What other versions know, and this one does not, is left out."""
+    names = {field.name for field in fields(RoomConfig)}
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
+    return RoomConfig(**{name: value for name, value in values.items() if name in names})
+
+
+def features(config: RoomConfig) -> tuple[str, ...]:
+    """6.4: what disco#info says of it."""
+    return (
+        "muc_public" if config.publicroom else "muc_hidden",
+        "muc_membersonly" if config.membersonly else "muc_open",
+        "muc_moderated" if config.moderatedroom else "muc_unmoderated",
+        "muc_nonanonymous" if config.whois == "anyone" else "muc_semianonymous",
+        "muc_passwordprotected" if config.passwordprotectedroom else "muc_unsecured",
+        "muc_persistent" if config.persistentroom else "muc_temporary",
+    )
+
+
+def info_fields(config: RoomConfig, *, occupants: int, subject: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The fields of `muc#roominfo` (15.5.4)."""
+    told = {
+        "description": config.roomdesc,
+        "lang": config.lang,
+        "occupants": str(occupants),
+        "subject": subject,
+        "subjectmod": "true" if config.changesubject else "false",
+    }
+    return tuple((f"muc#roominfo_{name}", (value,)) for name, value in told.items() if value)
+
+
+def status_codes(before: RoomConfig, after: RoomConfig) -> tuple[int, ...]:
+    """10.2.1: what a change has to tell occupants."""
+    codes: list[int] = []
+    if before.enablelogging != after.enablelogging:
+        codes.append(170 if after.enablelogging else 171)
+    if before.whois != after.whois:
+        codes.append(172 if after.whois == "anyone" else 173)
+    if replace(before, enablelogging=after.enablelogging, whois=after.whois) != after:
+        codes.append(104)
+    return tuple(codes)
