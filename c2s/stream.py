@@ -37,7 +37,7 @@ from xmpp import errors, ns
 from xmpp.errors import JidError, StanzaError, StreamError
 from xmpp.jid import JID, prepare
 from xmpp.sm import parse_h
-from xmpp.stanza import BAD_TO, IQ, Stanza, encode, error, is_answerable, result
+from xmpp.stanza import BAD_TO, IQ, TO_FULL, Stanza, encode, error, is_answerable, result
 from xmpp.stream import (
     CLOSE_STREAM,
     Element,
@@ -680,7 +680,8 @@ class ClientStream:
     def _write_stanza(self, stanza: Stanza) -> None:
         self._last_out = self._now()
         stats.stanzas_out[stanza.kind] += 1
-        self._transport.write(encode(stanza, self._bare))
+        to = self.session.jid if stanza.flags & TO_FULL and self.session is not None else self._bare
+        self._transport.write(encode(stanza, to))
         if self._management is not None:
             self._management.delivered(self._last_out)
 

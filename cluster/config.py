@@ -345,6 +345,23 @@ RESERVED_NAMES: Final = (
 )  # fmt: skip
 
 
+class Rooms(Section):
+    """Group chat (XEP-0045)."""
+
+    domains: tuple[str, ...] = Field(
+        default=("conference.{domain}",), description="where rooms are; {domain} stands for each of server.domains"
+    )
+    create: Literal["anyone", "local", "admins"] = Field(
+        default="local", description="who may make a room: anyone, accounts of this server, server.admins"
+    )
+    history: int = Field(default=20, ge=0, le=100, description="messages that somebody who joins is shown")
+    occupants: int = Field(default=20_000, ge=1, le=1_000_000, description="most occupants of one room")
+    presence_most: int = Field(
+        default=500, ge=0, le=1_000_000,
+        description="with more occupants, the presence of moderators alone is shown to others",
+    )  # fmt: skip
+
+
 class Registration(Section):
     """Accounts made by clients (XEP-0077)."""
 
@@ -430,10 +447,16 @@ class Config(Settings):
     admin: Admin = Field(default_factory=Admin)
     limits: Limits = Field(default_factory=Limits)
     registration: Registration = Field(default_factory=Registration)
+    rooms: Rooms = Field(default_factory=Rooms)
     archive: Archive = Field(default_factory=Archive)
     drain: Drain = Field(default_factory=Drain)
     run: Run = Field(default_factory=Run)
     log: Log = Field(default_factory=Log)
+
+    def room_domains(self) -> tuple[str, ...]:
+        """The domains that have rooms."""
+        names = (name.replace("{domain}", domain) for name in self.rooms.domains for domain in self.server.domains)
+        return tuple(dict.fromkeys(names))
 
 
 S = TypeVar("S", bound=Settings)

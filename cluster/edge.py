@@ -61,7 +61,7 @@ class Sink(Protocol):
     """What a session's stream does when the owner speaks."""
 
     def deliver(self, stanza: Stanza) -> None:
-        """Write a stanza to the client (a missing `to` is the session's bare JID)."""
+        """Write a stanza to the client. A missing `to` is the session's bare JID, with TO_FULL its full one."""
 
     def revoked(self, condition: str) -> None:
         """The session is over; close the stream with this stream error condition ("" = without an error)."""
@@ -103,6 +103,7 @@ class EdgeSession:
         "read_id",
         "reason",
         "resource",
+        "rooms",
         "shard",
         "sid",
         "sink",
@@ -123,6 +124,7 @@ class EdgeSession:
         self.last_id = 0  # the greatest id of the account's log that was delivered
         self.read_id = 0  # the greatest that the client has acknowledged
         self.read: list[int] = []  # the last ones: its owner may not have heard of them
+        self.rooms: dict[str, int] = {}  # the last event of each room that it was given
         self.is_managed = False  # XEP-0198: its client acknowledges what it gets
         self.owed = 0  # an <r/> is to be answered once more when conf has come so far
         self.is_resumable = False  # XEP-0198: outlives its stream; the client counts from n0 and q0 on
@@ -156,6 +158,7 @@ class EdgeSession:
             self.is_resumable,
             self.read_id,
             tuple(self.read),
+            tuple(self.rooms.items()),
         )
 
 
@@ -311,7 +314,7 @@ class Edge:
         unacknowledged = session.unacknowledged
         while unacknowledged and unacknowledged[0][0] <= q:
             _, id_, _ = unacknowledged.popleft()
-            if id_ is not None:
+            if id_ is not None and id_ > 0:
                 session.read.append(id_)
                 if id_ > session.read_id:
                     session.read_id = id_
@@ -383,8 +386,11 @@ class Edge:
             if q == session.q + 1:  # rule 18
                 session.q = q
                 session.unacknowledged.append((q, id_, stanza))
-                if id_ is not None and id_ > session.last_id:
-                    session.last_id = id_
+                if id_ is not None:
+                    if id_ > session.last_id:
+                        session.last_id = id_
+                    elif id_ < 0:
+                        session.rooms[stanza.from_.partition("/")[0]] = -id_  # type: ignore[union-attr]  # a room's
                 session.sink.deliver(stanza)
             elif q > session.q:
                 self._on_gap(shard)
@@ -434,7 +440,7 @@ class Edge:
     def _on_attached(
         self, sender: Incarnation, shard: Shard, epoch: Epoch, request: str, sid: SessionId, gen: int,
         resource: str, conf: int, q: int, state: Any, last_id: int = 0, n0: int = 0, q0: int = 0,
-        is_resumable: bool = False,
+        is_resumable: bool = False, rooms: tuple[tuple[str, int], ...] = (),
     ) -> None:  # fmt: skip
         if not self.map.is_current(shard, epoch):
             return
@@ -451,6 +457,7 @@ class Edge:
         session.q = session.acknowledged = session.told = q
         session.state = state
         session.last_id = last_id
+        session.rooms = dict(rooms)
         session.n0, session.q0, session.is_resumable = n0, q0, is_resumable
         self.sessions[sid] = session
         self._by_shard.setdefault(shard, {})[sid] = session

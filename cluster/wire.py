@@ -50,10 +50,12 @@ CALL: Final = 15  # shard, epoch, request, method, arguments: see router/calls.p
 UNREACHABLE: Final = 20  # shard, epoch, remote, local, condition, text, is permanent: the answer to DIAL that failed
 
 # --- router -> c2s (and s2s)
-DELIVER: Final = 30  # [(shard, epoch, sid, gen, q, id), ...], stanza: one copy for all of a process
+DELIVER: Final = (
+    30  # [(shard, epoch, sid, gen, q, id), ...], stanza: one copy for all of a process; id below 0: a room's
+)
 CONFIRMED: Final = 31  # shard, epoch, sid, gen, conf: everything up to conf is safe
 REVOKED: Final = 32  # shard, epoch, sid, gen, reason: attachments below gen are over
-ATTACHED: Final = 33  # shard, epoch, request, sid, gen, resource, conf, q, state, last id, n0, q0, resumable
+ATTACHED: Final = 33  # shard, epoch, request, sid, gen, resource, conf, q, state, last id, n0, q0, resumable, rooms
 REFUSED: Final = 34  # shard, epoch, request, condition, text, h: answer to ATTACH and RESUME; h: None if not known
 STATE: Final = 35  # shard, epoch, sid, gen, state: opaque, to be kept for the next owner
 WANT: Final = 36  # shard, epoch: announce this shard's sessions
@@ -68,21 +70,27 @@ DIAL: Final = 40  # shard, epoch, remote, local: stanzas of this local domain wa
 FORWARD: Final = 50  # shard, epoch, origin, n, retry, [(to, prev, epoch of to), ...], [stanza, ...], origin id
 CONFIRM: Final = 51  # origin, to, n: everything of this origin to this recipient up to n is accepted
 AGAIN: Final = 52  # origin, to: there is a gap; offer the queue again from its front
+# Rooms: between the owner of a room and the routers of its occupants (router/rooms/fanout.py, mirror.py). `parts`:
+# [(audience, [sid, ...], [stanza, ...]), ...]; `members`: [(sid, role), ...].
+CAST: Final = 53  # shard, epoch, room, id before it, id or None, parts, members
+CHECK: Final = 54  # shard, epoch, room, [(sid, full JID), ...]: are these sessions there, how far have they come?
+MARKS: Final = 55  # shard, epoch, room, [(sid, id), ...]: the answer; -1: no such session, 0: it knows of nothing
+REPLAY: Final = 56  # shard, epoch, room, id of the last event, [(id, parts), ...], members (all of them)
 
 ARITY: Final = {
     HELLO: 5, WELCOME: 5, NODES: 2, GOODBYE: 2,
     SUBMIT: 8, ACKNOWLEDGED: 6, ATTACH: 7, DETACH: 6, ANNOUNCE: 4, CALL: 6, ENABLED: 7, RESUME: 7, ACTIVITY: 6,
     READ: 5, UNREACHABLE: 8,
-    DELIVER: 3, CONFIRMED: 6, REVOKED: 6, ATTACHED: 14, REFUSED: 7, STATE: 6, WANT: 3, ANSWER: 4, MAP: 2, DRAIN: 2,
+    DELIVER: 3, CONFIRMED: 6, REVOKED: 6, ATTACHED: 15, REFUSED: 7, STATE: 6, WANT: 3, ANSWER: 4, MAP: 2, DRAIN: 2,
     DIAL: 5,
-    FORWARD: 9, CONFIRM: 4, AGAIN: 3,
+    FORWARD: 9, CONFIRM: 4, AGAIN: 3, CAST: 8, CHECK: 5, MARKS: 5, REPLAY: 7,
 }  # fmt: skip
 
 FROM_EDGE: Final = frozenset({SUBMIT, ACKNOWLEDGED, ATTACH, DETACH, ANNOUNCE, CALL, ENABLED, RESUME, ACTIVITY, READ})
 FROM_S2S: Final = FROM_EDGE | {UNREACHABLE}
 FROM_ROUTER: Final = frozenset(
     {DELIVER, CONFIRMED, REVOKED, ATTACHED, REFUSED, STATE, WANT, ANSWER, MAP, DRAIN, NODES, DIAL}
-    | {FORWARD, CONFIRM, AGAIN, CALL}
+    | {FORWARD, CONFIRM, AGAIN, CALL, CAST, CHECK, MARKS, REPLAY}
 )
 GREETINGS: Final = frozenset({HELLO, WELCOME, GOODBYE})
 # A captured c2s cannot act as a router: each role may send only these kinds.
@@ -94,7 +102,8 @@ MAY_SEND: Final = {
 
 # One session in an ANNOUNCE: sid, gen, bare, resource, conf, q, acknowledged,
 # [(q, id, stanza), ...] unacknowledged, last id, state, n (the last read), n0, q0, resumable,
-# the greatest log id that the client has acknowledged, and the last ones that it has acknowledged
+# the greatest log id that the client has acknowledged, the last ones that it has acknowledged, and
+# [(room, id), ...]: the last event of each room that it was given
 Announcement = tuple[Any, ...]
 
 

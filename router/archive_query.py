@@ -56,7 +56,7 @@ def parse_jid(text: str) -> str:
 
 
 def query_of(owner: int, own: str, form: etree._Element | None) -> tuple[Query, list[int]]:
-    """What the form of a query selects from the archive of the account `own` (a bare JID), and the ids that it names.
+    """What the form of a query selects from the archive of `own` (a bare JID), and the ids that it names.
     Raises what 4.1 says is wrong with it."""
     whole = Query(owner)
     if form is None:
@@ -122,20 +122,21 @@ def _with(selected: Query, jid: str, own: str) -> Query:
 
 
 class Reading:
-    """One query, from its request to its answer. Raises what is wrong with the request."""
+    """One query, from its request to its answer, for a session of the account or (turn.session None) for whoever may
+    read a room's archive. Raises what is wrong with the request."""
 
     def __init__(self, turn: Turn, iq: Stanza) -> None:
-        node, session, key = iq.child(ns.MAM, "query"), turn.session, turn.entity.key
+        node, key = iq.child(ns.MAM, "query"), turn.entity.key
         assert node is not None
-        assert session is not None
         assert key is not None
         if node.get("node") is not None:
-            raise FeatureNotImplemented("An account's archive has no nodes.")  # 6.1.3
+            raise FeatureNotImplemented("This archive has no nodes.")  # 6.1.3
         self._iq = iq
-        self._session: Session = session
+        self._session: Session | None = turn.session
+        self._own = turn.entity.bare
         self._queryid = node.get("queryid")
         self._is_flipped = node.find(f"{{{ns.MAM}}}flip-page") is not None
-        self._query, self._named = query_of(key, session.bare, forms.find(node))
+        self._query, self._named = query_of(key, self._own, forms.find(node))
         page = self._page = rsm.parse(node)
         most = turn.settings.archive_page
         self._limit = most if page.max is None else min(page.max, most)
@@ -201,7 +202,8 @@ class Reading:
             self._rest = (
                 self._rest._replace(before=position) if self._is_backwards else self._rest._replace(after=position)
             )
-            if turn.entity.sessions.get(self._session.resource) is self._session:
+            session = self._session
+            if session is None or turn.entity.sessions.get(session.resource) is session:
                 self._is_under_way(turn, again=True)
                 self._read(turn)
             else:
@@ -229,7 +231,10 @@ class Reading:
         self._is_over(turn)
         rows = self._rows
         for row in reversed(rows) if self._is_flipped else rows:
-            turn.deliver(self._session, self._result(row))
+            if self._session is not None:
+                turn.deliver(self._session, self._result(row))
+            else:
+                turn.send(self._result(row))
         first, last = (str(rows[0].id), str(rows[-1].id)) if rows else (None, None)
         attributes = {"complete": "true" if is_complete else None, "stable": "true"}
         set_ = rsm.build(first=first, last=last, index=index, count=total)
@@ -237,12 +242,12 @@ class Reading:
 
     def _result(self, row: Row) -> Stanza:
         """4.2: a message as it was sent or received, and when."""
-        session = self._session
         delay = element("delay", ns.DELAY, {"stamp": format_moment(time_of(row.id))})
-        message = stanzas.encode(row.stanza, session.bare, ns.CLIENT)
+        message = stanzas.encode(row.stanza, self._own if self._session is not None else None, ns.CLIENT)
         forwarded = element("forwarded", ns.FORWARD, None, delay, message)
         inner = element("result", ns.MAM, {"queryid": self._queryid, "id": str(row.id)}, forwarded)
-        return Stanza(MESSAGE, None, session.jid, session.bare, None, None, HAS_EVENT, None, None, inner)
+        to = self._session.jid if self._session is not None else self._iq.from_
+        return Stanza(MESSAGE, None, to, self._own, None, None, HAS_EVENT, None, None, inner)
 
     # --- one search at a time: without an index, each is work for the database
 

@@ -139,12 +139,6 @@ class Dialing:
         if entity in self._waiting and len(session.unacknowledged) <= WINDOW // 2:
             self._act(entity, self._peers.flush)
 
-    def recover(self, domain: str) -> None:
-        """The shard of a peer was taken, and something may wait for it: bring it into memory."""
-        entity = self._owner.entity(domain)
-        if entity is not None:
-            self._owner.when_loaded(entity, lambda: None)
-
     def retry(self, domain: str) -> bool:
         """An operator does not want to wait; False where nothing waits."""
         entity = self._owner.entities.get(domain)

@@ -331,6 +331,7 @@ class Directory:
             session.n0, session.q0, session.is_resumable = n0, q0, resumable
             session.detached_at = None
             session.restore_state(state)
+            session.rooms = dict(announcement[16]) if len(announcement) > 16 else {}
             session.entity.delivered = max(session.entity.delivered, read_id)
             for read in announcement[15:16]:
                 session.entity.remember_read(read)
@@ -350,7 +351,7 @@ class Directory:
         entity = session.entity
         while unacknowledged and unacknowledged[0][0] <= q:
             _, id_, _ = unacknowledged.popleft()
-            if id_ is not None and entity.acknowledged(id_):
+            if id_ is not None and id_ > 0 and entity.acknowledged(id_):
                 self.resumption.found(entity)
         session.acknowledged = max(session.acknowledged, q)
         if entity.is_peer:

@@ -54,6 +54,7 @@ class Session:
         "reach",
         "request",
         "resource",
+        "rooms",
         "seen",
         "shard",
         "sid",
@@ -98,8 +99,10 @@ class Session:
         self.acknowledged = 0
         self.since = 0  # the id at which it was bound: older rows were not for it
         self.last_id = 0  # the greatest id of this account's log that it was given
-        # (q, id, stanza); the stanza is None where only a snapshot knows of it and its row has not been read yet
+        # (q, id, stanza); an id below 0 is minus that of a room's event. The stanza is None where only a snapshot knows
+        # of it and its row has not been read yet.
         self.unacknowledged: deque[tuple[int, int | None, Stanza | None]] = deque()
+        self.rooms: dict[str, int] = {}  # the last event of each room that it was given (router/rooms/mirror.py)
 
     @property
     def is_available(self) -> bool:
@@ -108,7 +111,7 @@ class Session:
 
     def pack_state(self) -> tuple[Any, ...]:
         """What the session's c2s keeps for the next owner (rule 16): opaque there, versioned here."""
-        return (STATE_VERSION, self.presence, self.priority, self.marks)
+        return (STATE_VERSION, self.presence, self.priority, self.marks, tuple(self.rooms.items()))
 
     def restore_state(self, state: tuple[Any, ...] | None) -> None:
         """Take over what the previous owner had handed to the c2s."""
@@ -117,6 +120,7 @@ class Session:
         _, presence, self.priority, marks = state[:4]
         self.presence = from_wire(presence) if presence is not None else None
         self.marks = dict(marks)
+        self.rooms = dict(state[4]) if len(state) > 4 else {}
         self.held_back = {} if "inactive" in self.marks else None
 
     def __repr__(self) -> str:
@@ -139,6 +143,7 @@ class Entity:
         "is_enabled",
         "is_loaded",
         "is_peer",
+        "is_room",
         "is_settling",
         "key",
         "lines",
@@ -146,6 +151,7 @@ class Entity:
         "offline",
         "origin",
         "read",
+        "room",
         "roster",
         "sessions",
         "shard",
@@ -155,8 +161,10 @@ class Entity:
         "waiting",
     )
 
-    def __init__(self, bare: str, shard: Shard, epoch: Epoch, origin: SessionId) -> None:
+    def __init__(self, bare: str, shard: Shard, epoch: Epoch, origin: SessionId, is_room: bool = False) -> None:
         self.bare = bare
+        self.is_room = is_room  # router/rooms/
+        self.room: Any = None  # of a room: its state, None where there is no such room
         self.local, at, _ = bare.rpartition("@")
         self.is_peer = not at  # the domain of another server or of a component (router/peers.py)
         self.lines: dict[str, Any] = {}  # of a peer: what waits for it, by the domain that it is from

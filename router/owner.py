@@ -8,7 +8,7 @@ kept by `router/directory.py`, what waits for others by `router/outbox.py`, what
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
@@ -17,8 +17,12 @@ from typing import Any, Final, NamedTuple, Protocol
 from cluster.shards import SHARDS, ShardMap, shard_of
 from cluster.wire import (
     AGAIN,
+    CAST,
+    CHECK,
     CONFIRM,
     FORWARD,
+    MARKS,
+    REPLAY,
     REVOKED,
     SUBMIT,
     WANT,
@@ -36,6 +40,9 @@ from router.outbox import Outbox
 from router.peers import PeerPipeline
 from router.pipeline import Pipeline
 from router.recipients import content, shown
+from router.rooms.fanout import Fanout
+from router.rooms.mirror import Mirrors
+from router.rooms.pipeline import RoomPipeline
 from router.settings import Settings
 from router.turn import Request, Turn
 from storage import sessions as session_rows
@@ -120,6 +127,8 @@ class Owner:
         self.entities: dict[str, Entity] = {}
         self.sessions: dict[SessionId, Session] = {}
         self.outbox = Outbox(shard_map, effects.send, self.settle)
+        self.rooms = RoomPipeline(pipeline, Fanout(shard_map, effects.send))
+        self.mirrors = Mirrors(self, effects.send)
         self.queue = Queue(effects.commit, self._epoch_of, self._release, self._refused, self._demoted, self._forget)
         self.ids = Ids(effects.bits)
         self.now = 0.0  # Unix seconds, set before each batch of input
@@ -160,6 +169,7 @@ class Owner:
         gone = [session for session in self.sessions.values() if session.shard == shard]
         for session in gone:
             del self.sessions[session.sid]
+            self.mirrors.gone(session)
         for bare in [entity.bare for entity in self.entities.values() if entity.shard == shard]:
             del self.entities[bare]
         self.outbox.drop_shard(shard)
@@ -189,7 +199,8 @@ class Owner:
             epoch = self.tenures[shard]
             if epoch is None:
                 return None
-            entity = Entity(bare, shard, epoch, SessionId(self.effects.new_id()))
+            is_room = bare.rpartition("@")[2] in self.settings.room_domains
+            entity = Entity(bare, shard, epoch, SessionId(self.effects.new_id()), is_room)
             self.entities[bare] = entity
         return entity
 
@@ -221,7 +232,7 @@ class Owner:
             if entity.key is None or not sessions or entity.is_peer:
                 self._open(entity)  # what a peer has not got is read with it: its streams are not views of one log
                 continue
-            after = min(min((id_ - 1 for _, id_, s in e.unacknowledged if id_ is not None and s is None),
+            after = min(min((id_ - 1 for _, id_, s in e.unacknowledged if id_ is not None and id_ > 0 and s is None),
                             default=e.last_id) for e in sessions)  # fmt: skip
             since = id_at(self.now - LOOK_BACK_S)
             of_sent = [session for session in sessions if session.reach != session.conf or session.known_q is not None]
@@ -264,6 +275,8 @@ class Owner:
 
     def _open(self, entity: Entity) -> None:
         entity.is_settling = False
+        if self.mirrors.waits:
+            self._inputs.append(self.mirrors.settled)
         for session in entity.sessions.values():
             if UNFINISHED in session.marks:
                 entity.inputs.append(partial(self._recover, session))
@@ -284,6 +297,8 @@ class Owner:
         if entity.is_peer:
             delivered, rows = found.values
             self.peers.assign(entity, delivered, rows, self.now)
+        elif entity.is_room:
+            self.rooms.assign(entity, *found.values)
         elif found.key is None:
             entity.roster, entity.blocks, entity.data = Roster(), set(), {}
         else:
@@ -328,7 +343,7 @@ class Owner:
     # --- inputs from other processes
 
     def receive(self, sender: Incarnation, kind: int, fields: tuple[Any, ...]) -> None:
-        """One envelope of kind SUBMIT, FORWARD, CONFIRM or AGAIN, without its kind."""
+        """One envelope of a kind that concerns entities and rooms, without its kind."""
         if kind == SUBMIT:
             self._on_submit(sender, *fields)
         elif kind == FORWARD:
@@ -337,6 +352,32 @@ class Owner:
             self.outbox.confirmed(*fields)
         elif kind == AGAIN:
             self.outbox.offer_again(*fields)
+        elif kind == MARKS:
+            self._on_marks(sender, *fields)
+        elif kind in (CAST, CHECK, REPLAY):
+            self.mirrors.receive(sender, kind, fields)
+
+    def _on_marks(
+        self, sender: Incarnation, shard: Shard, epoch: Epoch, room: str, marks: Sequence[tuple[int, int]]
+    ) -> None:
+        """What a router has seen of a room (router/rooms/fanout.py)."""
+        entity = self.entity(room) if self.tenures[shard] == epoch else None
+        if entity is not None:
+            run = partial(self.rooms.marks, sender, marks)
+            self.when_loaded(entity, partial(self.act, entity, run))
+
+    def owners_changed(self, shards: Iterable[Shard]) -> None:
+        """Shards have a new owner, or their owner a new link: what it may have missed is offered again."""
+        news = frozenset(shards)
+        self.outbox.owners_changed(news)
+        rooms = [entity for entity in self.entities.values() if entity.room is not None]
+        self.rooms.fanout.owners_changed(rooms, news)
+
+    def recover(self, bare: str) -> None:
+        """The shard of a room or a peer was taken, and somebody waits for it: bring it into memory."""
+        entity = self.entity(bare)
+        if entity is not None:
+            self.when_loaded(entity, _nothing)
 
     def _on_submit(
         self, sender: Incarnation, shard: Shard, epoch: Epoch, sid: SessionId, gen: int, n: int,
@@ -450,7 +491,7 @@ class Owner:
         """The recipient's turn: each stanza of a bundle stands for itself, a refused one takes nothing with it."""
         entity.counter += 1
         turn = Turn(entity, None, bundle[0], self.settings, now, entity.origin, entity.counter, self.ids, key, above)
-        pipeline = self.peers if entity.is_peer else self.pipeline
+        pipeline = self.rooms if entity.is_room else self.peers if entity.is_peer else self.pipeline
         if len(bundle) == 1:
             pipeline.incoming(turn, bundle[0])
             return turn
@@ -637,7 +678,7 @@ class Owner:
         there is none."""
         _, at, domain = to.rpartition("@")
         settings = self.settings
-        if domain in settings.domains:
+        if domain in settings.domains or domain in settings.room_domains:
             return to if at else None
         if settings.reaches_others or domain in settings.components:
             return domain
@@ -645,7 +686,7 @@ class Owner:
 
     def _bounce(self, turn: Turn, stanza: Stanza, to: str) -> None:
         fault: StanzaError = RemoteServerNotFound("This server speaks to no others.")
-        if to in self.settings.domains:
+        if to in self.settings.domains or to in self.settings.room_domains:
             fault = ServiceUnavailable()  # the domain itself is no entity
         if stanza.kind == stanzas.PRESENCE or not stanzas.is_answerable(stanza) or turn.session is None:
             return
@@ -731,6 +772,8 @@ class Owner:
             self.stored[stanzas.MESSAGE] += 1
         if turn.waits:
             self.peers.released(turn)
+        if turn.casts:
+            self.rooms.released(turn)
         for session in turn.touched:
             self.outbox.tell_state(session)
         for request in turn.requests:
@@ -795,6 +838,7 @@ class Owner:
             return
         if self.sessions.pop(session.sid, None) is None:
             return
+        self.mirrors.gone(session)
         if entity.sessions.get(session.resource) is session:
             del entity.sessions[session.resource]
         if entity.is_peer:
@@ -891,6 +935,7 @@ class Owner:
         """About once a second: safety nets, forgetting."""
         now = self.outbox.now
         self.outbox.tick()
+        self.rooms.fanout.tick(self.entities)
         while self._timers and self._timers[0][0] <= now:
             _, _, entity, then = heappop(self._timers)
             if self.entities.get(entity.bare) is entity:
@@ -908,6 +953,7 @@ class Owner:
                 and not entity.waiting
                 and not entity.inputs
                 and not (entity.is_peer and entity.strays)
+                and not (entity.room is not None and entity.room.occupants)
                 and now - entity.used_at >= ENTITY_LIFE_S
             ):
                 del self.entities[entity.bare]

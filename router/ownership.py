@@ -19,7 +19,7 @@ from router.dialing import Dialing
 from router.directory import Directory
 from router.owner import Owner
 from router.placement import Plan, Row, plan
-from storage import nodes, peers, sessions, shards
+from storage import nodes, peers, rooms, sessions, shards
 from storage.log import id_at
 from storage.pool import is_away
 from storage.store import Store
@@ -158,6 +158,7 @@ class Ownership:
             return
         rows = await self._store.run(sessions.load_shards, list(taken))
         waiting = await self._store.run(peers.waiting, list(taken))
+        busy = await self._store.run(rooms.with_occupants, list(taken))
         owner = self._owner
         by_shard: dict[Shard, list[sessions.SessionRow]] = {}
         for row in rows:
@@ -170,10 +171,10 @@ class Ownership:
                 self._table[Shard(shard)] = Row(self._incarnation, Epoch(epoch))
                 self._directory.taken(Shard(shard), Epoch(epoch), by_shard.get(Shard(shard), ()))
                 self._owner.map.update(Shard(shard), Epoch(epoch), self._incarnation)
-            for domain in waiting:
-                self._dialing.recover(domain)
             self._tell(list(self._bus.peers), taken)
-            self._owner.outbox.owners_changed(Shard(shard) for shard in taken)
+            self._owner.owners_changed(Shard(shard) for shard in taken)
+            for bare in (*waiting, *busy):
+                self._owner.recover(bare)
 
         self._around(adopt)
         seconds = time.monotonic() - started

@@ -143,7 +143,11 @@ class PeerPipeline:
         to_domain = domain_of(stanza.to)
         if stanza.to in settings.domains:
             self._for_server(turn, stanza)
-        elif to_domain in settings.domains or to_domain in settings.components:
+        elif stanza.to in settings.room_domains:
+            if stanza.kind == IQ and stanza.type in ("get", "set"):
+                check_iq(stanza)
+                self._accounts.handle_iq(turn, stanza, At.ROOMS)
+        elif to_domain in settings.domains or to_domain in settings.room_domains or to_domain in settings.components:
             if stanza.kind == IQ:
                 check_iq(stanza)
             turn.send(stanza)

@@ -162,7 +162,7 @@ class Pipeline:
                 return
             if result.__class__ is Stanza:
                 stanza = result
-        if stanza.to in self._domains:
+        if stanza.to in self._domains or stanza.to in turn.settings.room_domains:
             raise ServiceUnavailable  # nobody reads messages to the domain
         turn.send(stanza)
 
@@ -179,6 +179,9 @@ class Pipeline:
         elif to in self._domains:
             if is_request:
                 self.handle_iq(turn, stanza, At.SERVER)
+        elif to in turn.settings.room_domains:
+            if is_request:
+                self.handle_iq(turn, stanza, At.ROOMS)
         else:
             turn.send(stanza)
 

@@ -208,12 +208,12 @@ class Resumption:
             return  # asked again before it is committed
         session.told = session.conf
         # What follows has not reached the c2s yet: should it not, the next owner begins before the first of it.
-        first = next((id_ for _, id_, _ in session.unacknowledged if id_ is not None), None)
+        first = next((id_ for _, id_, _ in session.unacknowledged if id_ is not None and id_ > 0), None)
         last_id = session.last_id if first is None else first - 1
         answer: Envelope = (
             ATTACHED, session.shard, session.entity.epoch, request, session.sid, session.gen, session.resource,
             session.conf, session.acknowledged, session.pack_state(), last_id, session.n0, session.q0,
-            session.is_resumable,
+            session.is_resumable, _rooms_given(session),
         )  # fmt: skip
         owner.effects.send(session.place, answer)
         for q, id_, stanza in session.unacknowledged:
@@ -294,6 +294,17 @@ class Resumption:
         ]
 
 
+def _rooms_given(session: Session) -> tuple[tuple[str, int], ...]:
+    """How far the client had come in each room before what follows the answer."""
+    given = dict(session.rooms)
+    for _, id_, stanza in reversed(session.unacknowledged):
+        if id_ is not None and id_ < 0 and stanza is not None:
+            room = (stanza.from_ or "").partition("/")[0]
+            if room in given:
+                given[room] = -id_ - 1
+    return tuple(given.items())
+
+
 def _settle_numbers(session: Session, h: int) -> None:
     """What the client has goes; what is left keeps its numbers, or for a session rebuilt from a snapshot, gets them
     from h + 1 on, without holes (docs/delivery.md, §8.1)."""
@@ -302,12 +313,12 @@ def _settle_numbers(session: Session, h: int) -> None:
         session.acknowledged = max(session.acknowledged, reached)
         while session.unacknowledged and session.unacknowledged[0][0] <= session.acknowledged:
             _, id_, _ = session.unacknowledged.popleft()
-            if id_ is not None:
+            if id_ is not None and id_ > 0:
                 session.entity.acknowledged(id_)
         return
     certain = min(reached, session.known_q)
     for q, id_, _ in session.unacknowledged:
-        if q <= certain and id_ is not None:
+        if q <= certain and id_ is not None and id_ > 0:
             session.entity.acknowledged(id_)
     kept = [(id_, stanza) for q, id_, stanza in session.unacknowledged if q > certain and stanza is not None]
     session.acknowledged = reached

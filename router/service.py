@@ -24,13 +24,17 @@ from cluster.wire import (
     ANSWER,
     ATTACH,
     CALL,
+    CAST,
+    CHECK,
     CONFIRM,
     DETACH,
     DRAIN,
     ENABLED,
     FORWARD,
     MAP,
+    MARKS,
     READ,
+    REPLAY,
     RESUME,
     SUBMIT,
     UNREACHABLE,
@@ -55,10 +59,11 @@ from router.ownership import Ownership
 from router.peers import WINDOW
 from router.pipeline import Pipeline
 from router.registration import Registration
+from router.rooms.room import HISTORY
 from router.settings import Settings, from_config
 from router.turn import Request
 from storage import log as rows_log
-from storage import migrate, nodes, peers
+from storage import migrate, nodes, peers, rooms
 from storage import secrets as stored_secrets
 from storage.log import Row, Wanted
 from storage.pool import StorageError, is_away
@@ -77,7 +82,7 @@ REPLAY_GROUP: Final = 200  # accounts in one read after a take
 OUTBOUND_DAYS: Final = 3  # nothing waits for another domain for longer than a day (components.domains.queue_s)
 MAINTAIN_S: Final = 3_600.0  # between looks at the log's partitions
 
-_FOR_OWNER: Final = frozenset({SUBMIT, FORWARD, CONFIRM, AGAIN})
+_FOR_OWNER: Final = frozenset({SUBMIT, FORWARD, CONFIRM, AGAIN, CAST, CHECK, MARKS, REPLAY})
 _FOR_DIRECTORY: Final = frozenset({ATTACH, DETACH, ANNOUNCE, ACKNOWLEDGED, ENABLED, RESUME, ACTIVITY, READ})
 
 
@@ -300,7 +305,7 @@ class RouterApplication:
                 if held is not None and held < epoch:
                     self._directory.dropped(self._owner.drop(shard))
         if changed:
-            self._owner.outbox.owners_changed(changed)
+            self._owner.owners_changed(changed)
 
     def _on_peer(self, event: PeerEvent) -> None:
         def act() -> None:
@@ -314,7 +319,7 @@ class RouterApplication:
                     self._ownership.peer_up(peer)
                 if event.role == "router":
                     theirs = [Shard(s) for s, owner in enumerate(self._map.owners) if owner == peer]
-                    self._owner.outbox.owners_changed(theirs)
+                    self._owner.owners_changed(theirs)
             elif isinstance(event, PeerDown):
                 if event.role != "router":
                     self._dialing.edge_down(peer)
@@ -472,6 +477,9 @@ class RouterApplication:
         if "@" not in bare:
             await self._load_peer(bare, epoch)
             return
+        if bare.rpartition("@")[2] in self._settings.room_domains:
+            await self._load_room(bare, epoch)
+            return
         loaders = [loader for feature in ALL for loader, _ in feature.loaders]
         found = await self._again_while_away(lambda: self._store.load(bare, loaders))  # type: ignore[union-attr]  # asserted
         account, values = found
@@ -485,6 +493,13 @@ class RouterApplication:
         assert store is not None
         found = await self._again_while_away(lambda: store.run(peers.load, domain, shard_of(domain), limit))
         self._around(lambda: self._owner.loaded(domain, epoch, Loaded(found.key, True, (found.delivered, found.rows))))
+
+    async def _load_room(self, bare: str, epoch: Epoch) -> None:
+        store = self._store
+        assert store is not None
+        found = await self._again_while_away(lambda: store.run(rooms.load, bare, HISTORY))
+        key = None if found is None else found.key
+        self._around(lambda: self._owner.loaded(bare, epoch, Loaded(key, True, (found,))))
 
     async def _look(self, bare: str, epoch: Epoch, key: int, origin: int, above: int) -> None:
         store = self._store

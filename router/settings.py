@@ -9,6 +9,7 @@ from typing import Literal
 
 from cluster.config import Component, Config, Policy
 from cluster.metrics import software_version
+from router.rooms.config import RoomConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,13 @@ class Settings:
     """Policy for entities. Sizes are bytes, counts are per account unless named otherwise."""
 
     domains: frozenset[str] = field(default_factory=lambda: frozenset({"localhost"}))
+    admins: frozenset[str] = frozenset()  # bare JIDs
+    room_domains: frozenset[str] = frozenset()
+    rooms_create: Literal["anyone", "local", "admins"] = "local"
+    room_defaults: RoomConfig = field(default_factory=RoomConfig)
+    room_history: int = 20  # messages shown to who comes in
+    room_occupants: int = 20_000
+    room_presence_most: int = 500  # with more occupants, who comes in is shown moderators alone
     registration_mode: Literal["closed", "open", "invite"] = "closed"
     reserved_names: frozenset[str] = frozenset()
     roster_contacts: int = 5_000
@@ -48,6 +56,12 @@ def from_config(config: Config) -> Settings:
     limits = config.limits
     return Settings(
         domains=frozenset(config.server.domains),
+        admins=frozenset(config.server.admins),
+        room_domains=frozenset(config.room_domains()),
+        rooms_create=config.rooms.create,
+        room_history=config.rooms.history,
+        room_occupants=config.rooms.occupants,
+        room_presence_most=config.rooms.presence_most,
         registration_mode=config.registration.mode,
         reserved_names=frozenset(config.registration.reserved_names),
         roster_contacts=limits.roster,

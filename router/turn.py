@@ -50,6 +50,7 @@ class Turn:
         "_ids",
         "_kept",
         "above",
+        "casts",
         "closing",
         "deliveries",
         "entity",
@@ -114,12 +115,21 @@ class Turn:
         self.timers: tuple[tuple[float, Callable[[Turn], None]], ...] = ()
         # Of a peer: what goes to which of its lines once this is committed.
         self.waits: tuple[tuple[Any, Any], ...] = ()
+        self.casts: tuple[Any, ...] = ()  # of a room: what its occupants see once this is committed
         self.reloads = False  # once it is committed, the entity is read anew from the database
 
     @property
     def newest_id(self) -> int:
         """The greatest id that any row of this router has: later rows are above it."""
         return self._ids.last
+
+    def next_id(self) -> int:
+        """An id of its own, above all that this router has given, for an event that has no row."""
+        return self._ids.next(self.above)
+
+    def new_origin(self) -> int:
+        """63 random bits, to name somebody for good."""
+        return self._ids.random(63)
 
     # --- what features call
 
@@ -225,7 +235,9 @@ class Turn:
 
     def keep(self) -> None:
         """What has been decided so far stays, also if what follows is refused: the next stanza of a bundle begins."""
-        effects = (self.rows, self.deliveries, self.sends, self.writes, self.requests, self.closing, self.timers)
+        effects = (
+            self.rows, self.deliveries, self.sends, self.writes, self.requests, self.closing, self.timers, self.casts
+        )  # fmt: skip
         self._kept = tuple(map(len, effects))
         self.log_id = None
 
@@ -234,10 +246,10 @@ class Turn:
         self.log_id = None
         self.events = self.says = ()
         self.reloads = False
-        rows, deliveries, sends, writes, requests, closing, timers = self._kept or (0,) * 7
+        rows, deliveries, sends, writes, requests, closing, timers, casts = self._kept or (0,) * 8
         self.rows, self.deliveries, self.sends = self.rows[:rows], self.deliveries[:deliveries], self.sends[:sends]
         self.writes, self.requests = self.writes[:writes], self.requests[:requests]
-        self.closing, self.timers = self.closing[:closing], self.timers[:timers]
+        self.closing, self.timers, self.casts = self.closing[:closing], self.timers[:timers], self.casts[:casts]
 
     def _reply(self, reply: Stanza) -> None:
         session = self.session

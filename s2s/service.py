@@ -305,8 +305,8 @@ def stream_settings(config: Config) -> StreamSettings:
 
 
 def _domains(config: Config) -> frozenset[str]:
-    """Ours, those of components too: nobody outside speaks for them, and others write to them."""
-    return frozenset({*config.server.domains, *config.components.domains})
+    """Ours, those of rooms and components too: nobody outside speaks for them, and others write to them."""
+    return frozenset({*config.server.domains, *config.room_domains(), *config.components.domains})
 
 
 def _phase(stream: Stream) -> str:

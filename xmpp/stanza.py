@@ -46,6 +46,7 @@ BAD_TO: Final = 262144  # set by the edge: the 'to' was no JID and is left out; 
 HAS_EVENT: Final = 524288  # of the moment only: pubsub events (XEP-0060), results of archives (0313), 0047, 0301
 HAS_STANZA_ID: Final = 1048576  # XEP-0359
 HAS_ORIGIN_ID: Final = 2097152
+TO_FULL: Final = 4194304  # set by routers: a missing 'to' is the recipient's full JID, not its bare one
 
 _NAME_BYTES: Final = {MESSAGE: b"message", PRESENCE: b"presence", IQ: b"iq"}
 

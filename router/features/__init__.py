@@ -18,6 +18,7 @@ from router.features import (
     presence,
     private,
     privileges,
+    rooms,
     roster,
     session,
     subscriptions,
@@ -44,6 +45,7 @@ ALL: Final[tuple[Feature, ...]] = (
     account.feature,
     private.feature,
     vcard.feature,
+    rooms.feature,
     session.feature,
 )
 

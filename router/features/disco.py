@@ -74,7 +74,12 @@ def items_of_server(turn: Turn, iq: Stanza) -> None:
     """The services of the domain: its components."""
     if _node(iq, ns.DISCO_ITEMS) is not None:
         raise ItemNotFound
-    turn.answer(iq, items_payload(tuple((domain, "") for domain in sorted(turn.settings.components))))
+    turn.answer(
+        iq,
+        items_payload(
+            tuple((domain, "") for domain in sorted({*turn.settings.room_domains, *turn.settings.components}))
+        ),
+    )
 
 
 @feature.on_iq("get", ns.DISCO_INFO, "query", at=At.OWN)

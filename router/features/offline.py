@@ -188,6 +188,8 @@ def keep_unread(turn: Turn, event: LeftUnread) -> None:
         return
     before = entity.not_delivered()
     for _, id_, stanza in session.unacknowledged:
+        if id_ is not None and id_ < 0:
+            continue  # a room's: it has it
         if stanza is None:
             if id_ is not None and id_ not in entity.offline and id_ not in entity.read:
                 entity.offline.append(id_)

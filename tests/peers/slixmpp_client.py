@@ -396,6 +396,17 @@ class Slixmpp:
         wait = WAIT_S * FACTOR
         self._run(lambda: self._client.plugin["xep_0045"].join_muc_wait(slixmpp.JID(room), nick, timeout=wait))
 
+    def open_room(self, room: str) -> None:
+        """Take a new room as the service proposes it: the form goes back as it came (10.1.3)."""
+
+        async def configure() -> None:
+            plugin = self._client.plugin["xep_0045"]
+            form = await plugin.get_room_config(slixmpp.JID(room))
+            form["type"] = "submit"
+            await plugin.set_room_config(slixmpp.JID(room), form)
+
+        self._run(configure)
+
     def leave(self, room: str, nick: str) -> None:
         """Leave it."""
         self._do(lambda: self._client.plugin["xep_0045"].leave_muc(slixmpp.JID(room), nick))

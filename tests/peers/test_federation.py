@@ -85,7 +85,8 @@ class World:
 def start_stentor(peers: Peers, directory: Path, *options: str, **certificates: bool) -> RunningCluster:
     """A cluster that the others find in the DNS; `domain=True`: its certificate is self-signed."""
     names = {name.replace("_", "."): is_self_signed for name, is_self_signed in certificates.items()}
-    issued = {d: peers.certificate(d, is_self_signed=is_self_signed) for d, is_self_signed in names.items()}
+    with_rooms = names | {f"conference.{name}": is_self_signed for name, is_self_signed in names.items()}
+    issued = {d: peers.certificate(d, is_self_signed=is_self_signed) for d, is_self_signed in with_rooms.items()}
     pairs = {domain: {"certificate": str(c.chain), "key": str(c.key)} for domain, c in issued.items()}
     directory.mkdir(parents=True)
     trusted_file(directory, peers.authority.file, issued.values())
@@ -99,7 +100,7 @@ def start_stentor(peers: Peers, directory: Path, *options: str, **certificates: 
         *options,
     )
     ports = running.facts["ports"]
-    publish(peers.zone, running.host, names, direct_tls=False, s2s=ports["s2s"], s2s_tls=ports["s2s_tls"])
+    publish(peers.zone, running.host, with_rooms, direct_tls=False, s2s=ports["s2s"], s2s_tls=ports["s2s_tls"])
     return running
 
 
@@ -173,6 +174,22 @@ def test_a_room_of_theirs(pair: tuple[Stentor, Foreign]) -> None:
         assert romeo.body(f"{room}/romeo") == TEXT, "its reflection"
         romeo.leave(room, "romeo")
         juliet.occupant(f"{room}/romeo", "unavailable")
+
+
+def test_a_room_of_ours(pair: tuple[Stentor, Foreign]) -> None:
+    ours, theirs = pair
+    room = f"mantua-{theirs.domain.partition('.')[0]}@conference.{ours.domain}"
+    with Slixmpp(ours, ours.account("romeo")) as romeo, Slixmpp(theirs, theirs.account("juliet")) as juliet:
+        romeo.join(room, "romeo")
+        romeo.open_room(room)
+        juliet.join(room, "juliet")
+        romeo.occupant(f"{room}/juliet")
+        for speaker, nick in ((romeo, "romeo"), (juliet, "juliet"), (romeo, "romeo")):
+            speaker.say(room, f"{TEXT} says {nick}")
+            for listener in (romeo, juliet):
+                assert listener.body(f"{room}/{nick}") == f"{TEXT} says {nick}"
+        juliet.leave(room, "juliet")
+        romeo.occupant(f"{room}/juliet", "unavailable")
 
 
 def test_somebody_who_is_away_reads_it_later(pair: tuple[Stentor, Foreign]) -> None:

@@ -204,10 +204,10 @@ class RouterNode(Node):
             for shard, epoch in taken.items():
                 self.directory.taken(shard, epoch, [row for row in rows if row.shard == shard])
                 self.map.update(shard, epoch, self.incarnation)
-            for domain in waiting:
-                self.dialing.recover(domain)
             self.tell(list(self._links))
-            self.owner.outbox.owners_changed(list(taken))
+            self.owner.owners_changed(list(taken))
+            for domain in waiting:
+                self.owner.recover(domain)
 
         self.around(adopt)
 

@@ -177,7 +177,7 @@ def test_defects_are_caught(
         ("nasty", PeerPipeline, "forgotten", _never),  # ids whose rows were never committed stray for ever
         ("separate", peers, "is_kept", _is_never_kept),  # confirmed, and no row is committed for it
         ("separate", peers, "carrier", _newest_stream),  # what comes next overtakes
-        ("separate", Dialing, "recover", _never),  # nobody looks for what waits after a take
+        ("separate", Owner, "recover", _never),  # nobody looks for what waits after a take
         ("separate", Dialing, "_dial", _dials_once),
         ("separate", Entity, "remember_read", _never),  # what a stream was rid of goes by the next one, too
         ("nasty", Owner, "_submitted", _confirms_what_servers_send),  # rule 6, for what comes from outside

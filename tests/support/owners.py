@@ -182,7 +182,7 @@ class OneRouter:
                 self.directory.taken(shard, Epoch(epoch), rows)
                 self.map.update(shard, Epoch(epoch), ME)
                 if "@" not in bare:
-                    self.dialing.recover(bare)
+                    self.owner.recover(bare)
                 self.owner.outbox.owners_changed([shard])
 
         self.around(act)

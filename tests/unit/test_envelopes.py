@@ -22,6 +22,7 @@ from cluster.wire import (
     FROM_ROUTER,
     FROM_S2S,
     MAP,
+    MARKS,
     NODES,
     SUBMIT,
     UNREACHABLE,
@@ -44,6 +45,8 @@ def handlers() -> dict[tuple[str, int], tuple[Callable[..., Any], int]]:
     found["owner", FORWARD] = (router.owner._on_forward, 1)
     found["owner", CONFIRM] = (router.owner.outbox.confirmed, 0)
     found["dialing", UNREACHABLE] = (router.dialing.unreachable, 1)
+    found["owner", MARKS] = (router.owner._on_marks, 1)
+    found |= {("owner", kind): (handler, 1) for kind, handler in router.owner.mirrors._handlers.items()}
     found["owner", AGAIN] = (router.owner.outbox.offer_again, 0)
     return found
 

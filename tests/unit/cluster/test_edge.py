@@ -338,6 +338,7 @@ def test_an_announcement_tells_everything_a_new_owner_needs() -> None:
         False,
         99,
         (99,),
+        (),
     )
     assert (to, announce) == (OTHER_ROUTER, (ANNOUNCE, SHARD, 2, [expected]))
 

@@ -79,7 +79,7 @@ def test_a_session_is_in_the_database_before_its_client_is_told(router: OneRoute
     attached = only(router, ATTACHED)
     assert attached[:7] == (ATTACHED, SHARD, 2, request, row.sid, 1, "orchard")
     assert attached[7:9] == (0, 0), "nothing is safe yet, nothing was delivered yet"
-    assert attached[11:] == (0, 0, False)
+    assert attached[11:] == (0, 0, False, ())
 
 
 def test_without_a_wish_the_server_chooses_a_resource(router: OneRouter) -> None:

@@ -254,7 +254,7 @@ def test_the_client_comes_back_to_any_edge_and_gets_what_it_lacks(
     assert to == edge
     assert answer[:9] == (ATTACHED, SHARD, 2, request, session.sid, 3, "orchard", 1, 1)
     assert answer[9] == session.pack_state()
-    assert answer[11:] == (0, 0, True)
+    assert answer[11:] == (0, 0, True, ())
     assert router.delivered(session) == [(2, "2"), (3, "3")]
     saved = row(router, session)
     assert (saved.node, saved.gen, saved.detached_at, saved.request) == (edge, 3, None, request)

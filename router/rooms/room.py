@@ -1,0 +1,159 @@
+"""A room and its occupants, as values: what the owner of a room keeps in memory (XEP-0045, 4 and 5)."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgpack
+
+from cluster.shards import shard_of
+from cluster.wire import Incarnation, SessionId, Shard
+from router.rooms.config import RoomConfig
+from router.rooms.policy import Affiliation, Role
+from xmpp.stanza import Stanza, from_wire
+
+HISTORY: Final = 100  # messages kept in memory for who comes in
+TAIL: Final = 256  # events kept in memory for routers that have missed some
+
+History = tuple[int, Stanza]  # the id of a message's row, and the message
+
+
+class Occupant:
+    """A session in a room. A user may be in it with several sessions under one nickname ("multi-session nicks")."""
+
+    __slots__ = ("bare", "changed", "jid", "nick", "presence", "role", "sid")
+
+    def __init__(self, jid: str, nick: str, role: Role, sid: int, presence: Stanza | None, changed: int) -> None:
+        self.jid = jid  # the full JID of the user ("real JID")
+        self.bare = jid.partition("/")[0]
+        self.nick = nick
+        self.role = role
+        self.sid = SessionId(sid)  # of a local user's session; 0: a user of another server
+        self.presence = presence  # what the client has sent last, without what is of the room itself
+        self.changed = changed  # the id of the event that made it what it is
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the session is of this cluster."""
+        return self.sid != 0
+
+    def pack_presence(self) -> bytes | None:
+        """The presence as the database keeps it."""
+        packed: bytes | None = None if self.presence is None else msgpack.packb(self.presence)
+        return packed
+
+
+def unpack_presence(packed: bytes | None) -> Stanza | None:
+    """The reverse of `Occupant.pack_presence`."""
+    return None if packed is None else from_wire(msgpack.unpackb(packed, use_list=False))
+
+
+class Room:
+    """The state of a room. Turns of its entity alone change it."""
+
+    __slots__ = (
+        "affiliations",
+        "bare",
+        "config",
+        "feeds",
+        "floor",
+        "history",
+        "is_locked",
+        "key",
+        "last",
+        "left",
+        "nicks",
+        "occupants",
+        "origin",
+        "reserved",
+        "shards",
+        "subject",
+        "tail",
+        "unchecked",
+    )
+
+    def __init__(self, bare: str, key: int, origin: int, config: RoomConfig) -> None:
+        self.bare = bare
+        self.key = key
+        self.origin = origin
+        self.config = config
+        self.is_locked = False  # XEP-0045, 10.1.1: made, and its owner has not said yet how it shall be
+        self.subject: Stanza | None = None  # the message that set it
+        self.affiliations: dict[str, Affiliation] = {}  # by bare JID; who is not in it has none
+        self.reserved: dict[str, str] = {}  # nickname -> the bare JID that has registered it (7.10)
+        self.occupants: dict[str, Occupant] = {}  # by full JID
+        self.nicks: dict[str, list[Occupant]] = {}
+        self.left: dict[str, Occupant] = {}  # who has gone lately, for routers that may not have heard of it
+        self.history: deque[History] = deque(maxlen=HISTORY)
+        self.last = 0  # the id of the last event that was let out
+        self.tail: deque[Any] = deque(maxlen=TAIL)  # the last events (fanout.Cast)
+        self.floor = 0  # of what the tail has: all events above this id
+        self.shards: Counter[Shard] = Counter()  # of the accounts of local occupants, and how many
+        self.feeds: dict[Incarnation, int] = {}  # routers of local occupants, and the last event each was told of
+        self.unchecked: dict[str, Occupant] = {}  # local occupants whose router may not know of everything
+
+    # --- who is in it
+
+    def add(self, occupant: Occupant) -> None:
+        """Somebody has come in."""
+        self.left.pop(occupant.jid, None)
+        self.occupants[occupant.jid] = occupant
+        self.nicks.setdefault(occupant.nick, []).append(occupant)
+        if occupant.is_local:
+            self.shards[shard_of(occupant.bare)] += 1
+
+    def remove(self, occupant: Occupant) -> None:
+        """Somebody has gone."""
+        del self.occupants[occupant.jid]
+        self._leave_nick(occupant)
+        self.unchecked.pop(occupant.jid, None)
+        self.left[occupant.jid] = occupant
+        if occupant.is_local:
+            shard = shard_of(occupant.bare)
+            self.shards[shard] -= 1
+            if not self.shards[shard]:
+                del self.shards[shard]
+
+    def rename(self, occupant: Occupant, nick: str) -> None:
+        """Somebody has another nickname from now on."""
+        self._leave_nick(occupant)
+        occupant.nick = nick
+        self.nicks.setdefault(nick, []).append(occupant)
+
+    def _leave_nick(self, occupant: Occupant) -> None:
+        sessions = self.nicks[occupant.nick]
+        sessions.remove(occupant)
+        if not sessions:
+            del self.nicks[occupant.nick]
+
+    def remote(self) -> Iterator[Occupant]:
+        """The occupants of other servers."""
+        if len(self.occupants) != self.shards.total():
+            for occupant in self.occupants.values():
+                if not occupant.is_local:
+                    yield occupant
+
+    def sessions_of(self, bare: str) -> list[Occupant]:
+        """A user's sessions in the room."""
+        return [occupant for occupant in self.occupants.values() if occupant.bare == bare]
+
+    # --- what somebody may
+
+    def affiliation(self, bare: str) -> Affiliation:
+        """Of a user (5.2)."""
+        return self.affiliations.get(bare, Affiliation.NONE)
+
+    def owners(self) -> list[str]:
+        """The bare JIDs of its owners."""
+        return [bare for bare, affiliation in self.affiliations.items() if affiliation == Affiliation.OWNER]
+
+    def sees_jids(self, role: Role) -> bool:
+        """Whether an occupant with this role is shown real JIDs."""
+        return self.config.whois == "anyone" or role == Role.MODERATOR
+
+    def occupant_id(self, bare: str) -> str:
+        """XEP-0421: the same for all sessions of a user for the room's life, and nobody can tell the user by it."""
+        return blake2b(bare.encode(), key=self.origin.to_bytes(8), digest_size=16, person=b"occupant").hexdigest()

@@ -1,0 +1,173 @@
+"""What occupants see of each other: presence, to whom with real JIDs and to whom without (XEP-0045, 7.1 and 13)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from router.rooms.fanout import ALL, MODERATORS, ONLY, OTHERS, Answer, Cast, Part, gone, members_of
+from router.rooms.policy import Affiliation, Role
+from router.rooms.room import Occupant, Room
+from router.turn import Turn
+from storage import rooms
+from xmpp import ns
+from xmpp.stanza import HAS_MUC_USER, PRESENCE, TO_FULL, Stanza
+from xmpp.xml import element
+
+# Status codes (XEP-0045, 15.6.2).
+NON_ANONYMOUS: Final = 100
+SELF: Final = 110
+LOGGED: Final = 170
+CREATED: Final = 201
+NICK_ASSIGNED: Final = 210
+BANNED: Final = 301
+RENAMED: Final = 303
+KICKED: Final = 307
+AFFILIATION_LOST: Final = 321
+MEMBERS_ONLY: Final = 322
+SHUT_DOWN: Final = 332
+ERRORED: Final = 333
+
+
+class Frame(NamedTuple):
+    """One presence of an occupant: as it is now, or (`is_gone`) that it is not there any more. `nick` is the new one of
+    a change of nickname. `codes` are for everybody, `own` for the occupant itself besides 110."""
+
+    is_gone: bool = False
+    codes: tuple[int, ...] = ()
+    own: tuple[int, ...] = ()
+    nick: str | None = None
+    actor: str | None = None  # a nickname
+    reason: str | None = None
+    affiliation: Affiliation | None = None  # None: as the room has it
+    destroy: bytes = b""  # <destroy/>, when the room goes
+
+
+def presence_of(
+    room: Room, occupant: Occupant, frame: Frame, sees_jid: bool, is_self: bool, nick: str | None = None
+) -> Stanza:
+    """The presence of an occupant as one kind of recipient sees it."""
+    affiliation = room.affiliation(occupant.bare) if frame.affiliation is None else frame.affiliation
+    role = Role.NONE if frame.is_gone and frame.nick is None else occupant.role
+    inside = []
+    if frame.actor is not None:
+        inside.append(element("actor", None, {"nick": frame.actor}))
+    if frame.reason:
+        inside.append(element("reason", None, None, frame.reason))
+    jid = occupant.jid if sees_jid or is_self else None
+    item = element(
+        "item", None, {"affiliation": affiliation.word, "role": role.word, "jid": jid, "nick": frame.nick}, *inside
+    )
+    codes = (*frame.codes, *((SELF, *frame.own) if is_self else ()))
+    statuses = [element("status", None, {"code": str(code)}) for code in codes]
+    x = element("x", ns.MUC_USER, None, item, *statuses, frame.destroy)
+    known = occupant.presence
+    shown = b"" if known is None or frame.is_gone else known.inner
+    occupant_id = element("occupant-id", ns.OCCUPANT_ID, {"id": room.occupant_id(occupant.bare)})
+    from_ = f"{room.bare}/{nick or occupant.nick}"
+    type_ = "unavailable" if frame.is_gone else None
+    id_, lang = (known.id, known.lang) if known is not None else (None, None)
+    flags = TO_FULL | HAS_MUC_USER
+    return Stanza(PRESENCE, type_, None, from_, id_, lang, flags, None, None, shown + occupant_id + x)
+
+
+def announce(
+    turn: Turn, room: Room, occupant: Occupant, frames: Sequence[Frame], *, old_nick: str | None = None,
+    but: Occupant | None = None, answers: tuple[Answer, ...] = (), members: tuple[tuple[int, int], ...] = (),
+) -> None:  # fmt: skip
+    """Everybody sees these frames of an occupant, in order; `but` is answered apart. `old_nick`: of a change of
+    nickname, whose first frame is still under that one."""
+    parts = parts_of(room, occupant, frames, old_nick, but)
+    cast(turn, room, Cast(occupant.changed, parts, answers, members))
+    own = {other.jid for other in _sessions(room, occupant)}
+    has_gone = not occupant.is_local and occupant.jid not in room.occupants
+    for other in (*room.remote(), *((occupant,) if has_gone else ())):
+        is_self = other.jid in own
+        if other is not but and (is_self or is_shown(room, occupant)):
+            for stanza in _seen(room, occupant, frames, old_nick, room.sees_jids(other.role), is_self):
+                send_to(turn, other.jid, stanza)
+
+
+def parts_of(
+    room: Room, occupant: Occupant, frames: Sequence[Frame], old_nick: str | None = None, but: Occupant | None = None
+) -> tuple[Part, ...]:
+    """What local occupants see of another."""
+    own = [other.sid for other in _sessions(room, occupant) if other.is_local]
+    parts: list[Part] = []
+    if is_shown(room, occupant):
+        without_jids = _seen(room, occupant, frames, old_nick, False, False)
+        with_jids = _seen(room, occupant, frames, old_nick, True, False)
+        if room.config.whois == "anyone":
+            parts.append((ALL, tuple(own), with_jids))
+        else:
+            parts += ((MODERATORS, tuple(own), with_jids), (OTHERS, tuple(own), without_jids))
+    told = tuple(sid for sid in own if but is None or sid != but.sid)
+    if told:
+        parts.append((ONLY, told, _seen(room, occupant, frames, old_nick, True, True)))
+    return tuple(parts)
+
+
+def _seen(
+    room: Room, occupant: Occupant, frames: Sequence[Frame], old_nick: str | None, sees_jid: bool, is_self: bool
+) -> tuple[Stanza, ...]:
+    nicks = (old_nick or occupant.nick, *(occupant.nick for _ in frames[1:]))
+    return tuple(
+        presence_of(room, occupant, frame, sees_jid, is_self, nick) for frame, nick in zip(frames, nicks, strict=True)
+    )
+
+
+def _sessions(room: Room, occupant: Occupant) -> list[Occupant]:
+    """Those of one nickname, also of one that goes."""
+    others = [other for other in room.nicks.get(occupant.nick, ()) if other is not occupant]
+    return [*others, occupant]
+
+
+def cast(turn: Turn, room: Room, event: Cast) -> None:
+    """Let the routers of occupants know, once this turn is committed."""
+    turn.casts += ((room, event),)
+
+
+def is_shown(room: Room, occupant: Occupant) -> bool:
+    """Whether others see the presence of an occupant (`muc#roomconfig_presencebroadcast`)."""
+    return occupant.role == Role.NONE or occupant.role.word in room.config.presencebroadcast
+
+
+def send_to(turn: Turn, jid: str, stanza: Stanza) -> None:
+    """To one user, by the way of all stanzas: an occupant of another server."""
+    turn.send(stanza._replace(to=jid, flags=stanza.flags & ~TO_FULL))
+
+
+def save(turn: Turn, room: Room, occupant: Occupant) -> None:
+    """An occupant has changed: it gets the id of this event, and its row is written."""
+    occupant.changed = turn.next_id()
+    turn.write(
+        rooms.save_occupant, room.key, occupant.jid, occupant.nick, int(occupant.role), occupant.sid,
+        occupant.pack_presence(), occupant.changed,
+    )  # fmt: skip
+
+
+def leave(turn: Turn, room: Room, occupant: Occupant, frame: Frame) -> None:
+    """Somebody goes, or is made to. While other sessions of the same nickname stay, nobody else need know."""
+    room.remove(occupant)
+    is_last = occupant.nick not in room.nicks
+    role, occupant.role = occupant.role, Role.NONE
+    save(turn, room, occupant)
+    if is_last or frame.codes:
+        announce(turn, room, occupant, (frame,), members=gone((occupant,)))
+        return
+    occupant.role = role
+    own = presence_of(room, occupant, frame, True, True)
+    occupant.role = Role.NONE
+    if occupant.is_local:
+        parts: tuple[Part, ...] = ((ONLY, (occupant.sid,), (own,)),)
+        cast(turn, room, Cast(occupant.changed, parts, (), gone((occupant,))))
+    else:
+        send_to(turn, occupant.jid, own)
+
+
+def update(turn: Turn, room: Room, occupants: Sequence[Occupant], frame: Frame) -> None:
+    """Role or affiliation of somebody has changed, with however many sessions."""
+    for occupant in occupants:
+        save(turn, room, occupant)
+    if occupants:
+        announce(turn, room, occupants[-1], (frame,), members=members_of(occupants))
