@@ -16,7 +16,7 @@ from tests.support.faults import Site
 
 CASES: Final = 8
 LINES: Final = 150
-DULL: Final = frozenset({"stream_bound", "stream_closed", "stream_resumed"})
+DULL: Final = frozenset({"stream_bound", "stream_resumed"})
 
 ROWS: Final = """
     select e.jid, a.delivered, a.strays, l.id, l.dir, l.class, l.forward, l.sid, l.n
@@ -41,7 +41,21 @@ def examine(site: Site, run: str, opened_at: float, findings: Sequence[Finding])
                     f"key=({sid:x}, {n}) cursor={cursor} stray={id_ in strays}"
                 )
     events = sorted(event for process in site.cluster.processes() for event in _logged(site, process.node, opened_at))
-    yield from (f"{at:8.3f} {text}" for at, text in events[-LINES:])
+    yield from (f"{at:8.3f} {text}" for at, text in _gathered(events)[-LINES:])
+
+
+def _gathered(events: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Streams that close for one reason, one after another, are one line: there may be hundreds."""
+    lines: list[tuple[float, str]] = []
+    count = 1
+    for at, text in events:
+        is_same = "stream_closed" in text and bool(lines) and lines[-1][1].partition(" (x ")[0] == text
+        count = count + 1 if is_same else 1
+        if is_same:
+            lines[-1] = (lines[-1][0], f"{text} (x {count}, until {at:.3f})")
+        else:
+            lines.append((at, text))
+    return lines
 
 
 def _logged(site: Site, node: str, opened_at: float) -> Iterator[tuple[float, str]]:
@@ -54,5 +68,7 @@ def _logged(site: Site, node: str, opened_at: float) -> Iterator[tuple[float, st
                 yield at, f"{node} {line}"  # not one of ours: a crash, perhaps
             continue
         at = datetime.fromisoformat(event.pop("timestamp")).timestamp() - opened_at
+        if event["event"] == "stream_closed":
+            event = {"level": event["level"], "event": "stream_closed", "reason": event["reason"]}
         if at >= 0 and event["event"] not in DULL:
             yield at, f"{node} {event.pop('level')} {event.pop('event')} {event}"
