@@ -17,12 +17,17 @@ from cluster.shards import ShardMap, shard_of
 from cluster.wire import DRAIN, Incarnation, Shard, node_of
 from router.calls import CallError, Calls
 from router.dialing import PeerStatus
+from router.rooms.room import HISTORY
 from router.settings import Settings
-from storage import accounts, nodes, rosters, sessions
+from storage import accounts, nodes, rooms, rosters, sessions
+from storage.log import time_of
 from storage.pool import is_away
 from storage.store import Store
+from xmpp import ns
 from xmpp.errors import JidError
 from xmpp.jid import JID
+from xmpp.stanza import Stanza
+from xmpp.xml import text_of
 
 PAGE: Final = 1_000
 
@@ -57,6 +62,15 @@ class Api:
             ("GET", "/sessions", self._sessions),
             ("GET", "/sessions/{jid}", self._session),
             ("DELETE", "/sessions/{jid}", self._kick),
+            ("GET", "/rooms", self._rooms),
+            ("POST", "/rooms", self._create_room),
+            ("GET", "/rooms/{jid}", self._room),
+            ("PATCH", "/rooms/{jid}", self._set_room),
+            ("DELETE", "/rooms/{jid}", self._destroy_room),
+            ("GET", "/rooms/{jid}/affiliations", self._affiliations),
+            ("PUT", "/rooms/{jid}/affiliations/{user}", self._affiliate),
+            ("GET", "/rooms/{jid}/occupants", self._occupants),
+            ("GET", "/rooms/{jid}/history", self._history),
             ("GET", "/peers", self._peers),
             ("POST", "/peers/{domain}/retry", self._retry),
             ("GET", "/cluster", self._cluster),
@@ -133,6 +147,70 @@ class Api:
             "router": node_of(owner) if owner is not None else None,
             "connected_at": _stamp(row.at),
         }
+
+    # --- rooms
+
+    async def _rooms(self, request: ApiRequest) -> Any:
+        query = request.query
+        found = await self._read(rooms.list_, query.get("domain", ""), query.get("after", ""), PAGE)
+        return {"rooms": [room._asdict() for room in found]}
+
+    async def _create_room(self, request: ApiRequest) -> Any:
+        bare = self._room_jid(request.text("jid"))
+        owner = str(request.body.get("owner") or "")
+        await self._call_room(bare, "rooms.create", _options(request), self._jid(owner).bare if owner else "")
+        return {"jid": bare}
+
+    async def _room(self, request: ApiRequest) -> Any:
+        bare = self._room_jid(request.path["jid"])
+        return {"jid": bare, **await self._call_room(bare, "rooms.show")}
+
+    async def _set_room(self, request: ApiRequest) -> Any:
+        bare = self._room_jid(request.path["jid"])
+        return {"jid": bare, **await self._call_room(bare, "rooms.set", _options(request))}
+
+    async def _destroy_room(self, request: ApiRequest) -> Any:
+        bare = self._room_jid(request.path["jid"])
+        await self._call_room(bare, "rooms.destroy")
+        return {"jid": bare}
+
+    async def _affiliations(self, request: ApiRequest) -> Any:
+        return {"affiliations": await self._call_room(self._room_jid(request.path["jid"]), "rooms.affiliations")}
+
+    async def _affiliate(self, request: ApiRequest) -> Any:
+        bare, user = self._room_jid(request.path["jid"]), self._jid(request.path["user"]).bare
+        await self._call_room(bare, "rooms.affiliate", user, request.text("affiliation"))
+        return {"jid": bare, "user": user, "affiliation": request.text("affiliation")}
+
+    async def _occupants(self, request: ApiRequest) -> Any:
+        found = await self._call_room(self._room_jid(request.path["jid"]), "rooms.occupants")
+        return {"occupants": [{"nick": nick, "jid": jid, "role": role} for nick, jid, role in found]}
+
+    async def _history(self, request: ApiRequest) -> Any:
+        bare = self._room_jid(request.path["jid"])
+        found = await self._read(rooms.load, bare, HISTORY)
+        if found is None or found.room is None:
+            raise _room_answer(bare, "item-not-found")
+        lines = [(row, row.stanza) for row in found.history]
+        return {
+            "history": [
+                {"at": _stamp(time_of(row.id)), "nick": (said.from_ or "").partition("/")[2], "body": _body(said)}
+                for row, said in lines
+            ]
+        }
+
+    def _room_jid(self, text: str) -> str:
+        jid = self._jid(text)
+        if jid.resource or not jid.local or jid.domain not in self._settings.room_domains:
+            served = ", ".join(sorted(self._settings.room_domains))
+            raise ApiError(400, f"{text} is not the address of a room", f"Write it as name@ one of {served}")
+        return jid.bare
+
+    async def _call_room(self, bare: str, method: str, *arguments: Any) -> Any:
+        try:
+            return await self._calls.ask(bare, shard_of(bare), method, (bare, *arguments))
+        except CallError as problem:
+            raise _room_answer(bare, problem.condition) from problem
 
     # --- other servers and components
 
@@ -243,6 +321,29 @@ class Api:
 def _answer(bare: str, condition: str) -> ApiError:
     status, words, remedy = _ANSWERS.get(condition, (500, f"failed: {condition}", "The log of the router says more"))
     return ApiError(status, f"{bare} {words}", remedy)
+
+
+def _room_answer(bare: str, condition: str) -> ApiError:
+    answers = {
+        "item-not-found": (404, "is no room", "stentor room list shows them"),
+        "bad-request": (400, "cannot be so", "docs/admin-api.md lists options and their values"),
+    }
+    status, words, remedy = answers.get(condition) or _ANSWERS.get(
+        condition, (500, f"failed: {condition}", "The log of the router says more")
+    )
+    return ApiError(status, f"{bare} {words}", remedy)
+
+
+def _options(request: ApiRequest) -> dict[str, str]:
+    """The options of a room in a body: {"config": {name: value}}, values as in the form."""
+    given = request.body.get("config", {})
+    if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
+        raise ApiError(400, "config is not an object of strings", 'Send {"config": {"roomname": "Verona"}}')
+    return given
+
+
+def _body(message: Stanza) -> str:
+    return text_of(next((child for child in message.children() if child.tag == f"{{{ns.CLIENT}}}body"), None))
 
 
 def _stamp(unix_seconds: float) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any, Final
 
 from cluster import logs
@@ -84,6 +85,7 @@ class Calls:
         shard_map: ShardMap,
         me: Incarnation,
         others: Mapping[str, Callable[..., Any]],
+        rooms: Mapping[str, Callable[..., Awaitable[Any]]] = MappingProxyType({}),
     ) -> None:
         self._map = shard_map
         self._me = me
@@ -106,6 +108,7 @@ class Calls:
             "admin.delete": self._registration.delete,
             "admin.kick": self._registration.kick,
             "stream_features": self._features,
+            **rooms,
         }
         self._others = others  # what other parts of the router answer at once, by method
 

@@ -59,6 +59,7 @@ from router.ownership import Ownership
 from router.peers import WINDOW
 from router.pipeline import Pipeline
 from router.registration import Registration
+from router.rooms.operating import Operating
 from router.rooms.room import HISTORY
 from router.settings import Settings, from_config
 from router.turn import Request
@@ -168,6 +169,7 @@ class RouterApplication:
             self._map,
             self._incarnation,
             self._federation_calls(dialback),
+            Operating(registration.command, lambda bare, shard: store.run(rooms.make, bare, shard)).methods(),
         )
         await store.listen("stentor", self._ownership.wake)
         process.essential("ownership", self._ownership.run())

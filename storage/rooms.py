@@ -135,6 +135,32 @@ async def public(conn: Connection, domain: str, after: str, limit: int) -> list[
     )  # fmt: skip
 
 
+class ListedRoom(NamedTuple):
+    """A room as operators see it."""
+
+    jid: str
+    name: str
+    is_public: bool
+    is_persistent: bool
+    occupants: int
+
+
+async def list_(conn: Connection, domain: str, after: str, limit: int) -> list[ListedRoom]:
+    """All rooms (of a domain, "" for all), in the order of their JIDs."""
+    return await fetch_all(
+        conn, ListedRoom,
+        """
+        select e.jid, r.config ->> 'roomname' as name, (r.config ->> 'publicroom')::boolean as is_public,
+            (r.config ->> 'persistentroom')::boolean as is_persistent, (
+                select count(distinct o.nick) from room_occupants o where o.room = r.key and o.role > 0
+            ) as occupants
+        from entities e join rooms r using (key)
+        where (%s = '' or split_part(e.jid, '@', 2) = %s) and e.jid > %s order by e.jid limit %s
+        """,
+        domain, domain, after, limit,
+    )  # fmt: skip
+
+
 # --- writing; each may be repeated
 
 

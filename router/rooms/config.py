@@ -140,6 +140,23 @@ def from_form(config: RoomConfig, form: Form) -> RoomConfig:
     return changed
 
 
+def with_options(config: RoomConfig, options: Mapping[str, str]) -> RoomConfig:
+    """What an operator wants: names without prefix, the values of a list parted by commas. Raises NotAcceptable."""
+    unknown = options.keys() - _KINDS.keys()
+    if unknown:
+        raise NotAcceptable(f"There is no option {', '.join(sorted(unknown))}.")
+    fields_ = tuple(
+        (_FIELD + name, tuple(value.split(",")) if _KINDS[name].type == "list-multi" else (value,))
+        for name, value in options.items()
+    )
+    return from_form(config, Form("", fields_))
+
+
+def told(config: RoomConfig) -> dict[str, Any]:
+    """What an operator is told: everything but the password."""
+    return {name: value for name, value in asdict(config).items() if name != "roomsecret"}
+
+
 def to_json(config: RoomConfig, *, is_locked: bool = False) -> str:
     """As the database keeps it."""
     return json.dumps({**asdict(config), _LOCKED: is_locked})

@@ -10,6 +10,7 @@ from lxml import etree
 from router.entity import Entity
 from router.rooms import config as configs
 from router.rooms import scene
+from router.rooms.config import RoomConfig
 from router.rooms.fanout import Answer, members_of
 from router.rooms.policy import Affiliation, Role, initial_role
 from router.rooms.room import History, Occupant, Room
@@ -91,18 +92,23 @@ def _may_create(turn: Turn, jid: str) -> None:
 
 def _create(presence: Stanza, sid: int, turn: Turn, key: int) -> None:
     """10.1.1: whoever comes first owns the room. With `<x/>` it is locked until its owner has said how it shall be."""
-    entity = turn.entity
     assert presence.from_ is not None
     assert presence.to is not None
-    entity.key = key
-    room = Room(entity.bare, key, turn.new_origin(), turn.settings.room_defaults)
-    room.is_locked = bool(presence.flags & HAS_MUC)
+    room = make_room(turn, key, turn.settings.room_defaults, is_locked=bool(presence.flags & HAS_MUC))
     owner = presence.from_.partition("/")[0]
     room.affiliations[owner] = Affiliation.OWNER
-    entity.room = room
-    turn.write(rooms.create, key, entity.shard, room.origin, configs.to_json(room.config, is_locked=room.is_locked))
     turn.write(rooms.set_affiliation, key, owner, int(Affiliation.OWNER), None, "", turn.next_id())
     _join(turn, room, presence, presence.to.partition("/")[2], sid, (scene.CREATED,))
+
+
+def make_room(turn: Turn, key: int, config: RoomConfig, *, is_locked: bool) -> Room:
+    """There is a room from now on, with nobody in it."""
+    entity = turn.entity
+    entity.key = key
+    room = entity.room = Room(entity.bare, key, turn.new_origin(), config)
+    room.is_locked = is_locked
+    turn.write(rooms.create, key, entity.shard, room.origin, configs.to_json(config, is_locked=is_locked))
+    return room
 
 
 # --- coming in

@@ -49,8 +49,8 @@ class Pair:
 
 
 def ours(config: Config) -> frozenset[str]:
-    """The domains that are served here, those of components too."""
-    return frozenset((*config.server.domains, *config.components.domains))
+    """The domains that are served here, those of rooms and components too."""
+    return frozenset((*config.server.domains, *config.room_domains(), *config.components.domains))
 
 
 def judge_policy(config: Config, pair: Pair) -> Finding:

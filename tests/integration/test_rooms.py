@@ -245,3 +245,34 @@ def test_the_archive_of_a_room_is_for_those_who_may_be_in_it(pair: tuple[Client,
     assert forwarded is not None
     assert (forwarded.get("from"), forwarded.findtext(f"{CLIENT}body")) == (f"{room}/romeo", "line 2")
     assert answer.find("{urn:xmpp:mam:2}fin") is not None
+
+
+def test_an_operator_makes_changes_and_ends_a_room(
+    cluster: RunningCluster, pair: tuple[Client, Client], room: str
+) -> None:
+    romeo, juliet = pair
+
+    def run(*arguments: str) -> str:
+        done = cluster.command("room", *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert run("create", room, "roomname=Verona", "moderatedroom=1", "--owner", romeo.bare) == f"{room} made\n"
+    assert f"{room}  0  public stays  Verona" in run("list").splitlines()
+    assert cluster.command("room", "create", room).returncode != 0
+    assert item(join(romeo, room, "romeo")).get("affiliation") == "owner"
+    assert item(join(juliet, room, "juliet")).get("role") == "visitor"
+    assert run("affiliation", room, juliet.bare, "member") == f"{juliet.bare} is member of {room}\n"
+    assert item(juliet.presence(None, f"{room}/juliet")).get("role") == "participant"
+    assert f"{juliet.bare}  member" in run("affiliation", room)
+    juliet.message(room, "o romeo", "groupchat")
+    said(juliet, "o romeo")
+    assert run("history", room).split(None, 1)[1] == "juliet  o romeo\n"
+    assert f"juliet  {juliet.jid}  participant" in run("occupants", room).splitlines()
+    assert "membersonly            True" in run("set", room, "membersonly=1")
+    for wrong in ("membersonly=perhaps", "nonsense=1"):
+        assert cluster.command("room", "set", room, wrong).returncode != 0
+    assert "roomname               Verona" in run("show", room)
+    assert run("destroy", room) == f"{room} destroyed\n"
+    juliet.presence("unavailable", f"{room}/juliet")
+    assert "is no room" in cluster.command("room", "show", room).stderr
