@@ -75,7 +75,9 @@ AGAIN: Final = 52  # origin, to: there is a gap; offer the queue again from its 
 CAST: Final = 53  # shard, epoch, room, id before it, id or None, parts, members
 CHECK: Final = 54  # shard, epoch, room, [(sid, full JID), ...]: are these sessions there, how far have they come?
 MARKS: Final = 55  # shard, epoch, room, [(sid, id), ...]: the answer; -1: no such session, 0: it knows of nothing
-REPLAY: Final = 56  # shard, epoch, room, id of the last event, [(id, parts), ...], members (all of them)
+REPLAY: Final = (
+    56  # shard, epoch, room, id of the last event, [(id, parts), ...], parts for who knows of nothing, members
+)
 
 ARITY: Final = {
     HELLO: 5, WELCOME: 5, NODES: 2, GOODBYE: 2,
@@ -83,7 +85,7 @@ ARITY: Final = {
     READ: 5, UNREACHABLE: 8,
     DELIVER: 3, CONFIRMED: 6, REVOKED: 6, ATTACHED: 15, REFUSED: 7, STATE: 6, WANT: 3, ANSWER: 4, MAP: 2, DRAIN: 2,
     DIAL: 5,
-    FORWARD: 9, CONFIRM: 4, AGAIN: 3, CAST: 8, CHECK: 5, MARKS: 5, REPLAY: 7,
+    FORWARD: 9, CONFIRM: 4, AGAIN: 3, CAST: 8, CHECK: 5, MARKS: 5, REPLAY: 8,
 }  # fmt: skip
 
 FROM_EDGE: Final = frozenset({SUBMIT, ACKNOWLEDGED, ATTACH, DETACH, ANNOUNCE, CALL, ENABLED, RESUME, ACTIVITY, READ})

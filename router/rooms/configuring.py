@@ -69,6 +69,7 @@ def configure(turn: Turn, room: Room, new: configs.RoomConfig) -> None:
     codes = configs.status_codes(old, new)
     if codes and not was_locked:
         _tell(turn, room, codes)
+    joining.close_deserted(turn, room)
 
 
 def _tell(turn: Turn, room: Room, codes: tuple[int, ...]) -> None:

@@ -102,12 +102,11 @@ class Fanout:
             return
         recent = {cast.id: cast.parts for cast in room.tail if cast.id > replay.least}
         events = sorted({**replay.events, **recent}.items())
-        if replay.answers:
-            events.append((room.last, tuple(self._answers(replay.answers, replay.router))))
+        answers = self._answers(replay.answers, replay.router)
         where = (entity.shard, entity.epoch, room.bare, room.last)
         for jid in [jid for jid in room.unchecked if self.router_of(jid) == replay.router]:
             del room.unchecked[jid]
-        if self._send(replay.router, (REPLAY, *where, events, replay.members)):
+        if self._send(replay.router, (REPLAY, *where, events, answers, replay.members)):
             room.feeds[replay.router] = room.last
 
     def _answers(self, answers: Sequence[Answer], router: Incarnation) -> list[Part]:

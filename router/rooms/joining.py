@@ -275,12 +275,14 @@ def _clean(presence: Stanza) -> Stanza:
 
 
 def _rename(turn: Turn, room: Room, occupant: Occupant, presence: Stanza, nick: str) -> None:
-    """7.6. All sessions of a user keep their own nickname."""
+    """7.6. All sessions under the nickname have the new one."""
     _check_nick(room, occupant.bare, nick)
     old = occupant.nick
-    room.rename(occupant, nick)
     occupant.presence = _clean(presence)
-    scene.save(turn, room, occupant)
+    others = [other for other in room.nicks[old] if other is not occupant]
+    for session in (*others, occupant):
+        room.rename(session, nick)
+        scene.save(turn, room, session)
     frames = (Frame(is_gone=True, codes=(scene.RENAMED,), nick=nick), Frame())
     scene.announce(turn, room, occupant, frames, old_nick=old)
 
@@ -313,9 +315,14 @@ def came_back(turn: Turn, error: Stanza) -> None:
 
 
 def depart(turn: Turn, room: Room, occupant: Occupant, frame: Frame) -> None:
-    """Somebody goes; a room that nobody wants to keep goes with the last one (4.2, "temporary room")."""
+    """Somebody goes, or is made to."""
     scene.leave(turn, room, occupant, frame)
-    if not room.occupants and not room.config.persistentroom:
+    close_deserted(turn, room)
+
+
+def close_deserted(turn: Turn, room: Room) -> None:
+    """A room that nobody wants to keep goes with the last one who was in it (4.2, "temporary room")."""
+    if not room.occupants and not room.config.persistentroom and turn.entity.room is room:
         close(turn.entity, turn)
 
 

@@ -131,7 +131,7 @@ class Mirrors:
 
     def _on_replay(
         self, sender: Incarnation, shard: Shard, epoch: Epoch, room: str, last: int,
-        events: Sequence[tuple[int, _Parts]], members: Sequence[tuple[int, int]],
+        events: Sequence[tuple[int, _Parts]], answers: _Parts, members: Sequence[tuple[int, int]],
     ) -> None:  # fmt: skip
         mirror = self._mirrors[room] = _Mirror(epoch, last)
         for sid, role in members:
@@ -141,11 +141,13 @@ class Mirrors:
                 targets = [
                     session
                     for session, role in mirror.members.values()
-                    if _is_for(session.sid, role, audience, sids)
-                    and session.rooms[room] < id_
-                    and (audience == ONLY or session.rooms[room])  # who knows of nothing is told how it is now
+                    # Who knows of nothing is told how it is now.
+                    if 0 < session.rooms[room] < id_ and _is_for(session.sid, role, audience, sids)
                 ]
                 self._deliver(room, targets, stanzas, id_)
+        for _, (sid,), stanzas in answers:
+            if sid in mirror.members:
+                self._deliver(room, [mirror.members[sid][0]], stanzas, last)
         for session, _ in mirror.members.values():
             session.rooms[room] = last
         if not mirror.members:

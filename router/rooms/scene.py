@@ -149,15 +149,12 @@ def save(turn: Turn, room: Room, occupant: Occupant) -> None:
 def leave(turn: Turn, room: Room, occupant: Occupant, frame: Frame) -> None:
     """Somebody goes, or is made to. While other sessions of the same nickname stay, nobody else need know."""
     room.remove(occupant)
-    is_last = occupant.nick not in room.nicks
-    role, occupant.role = occupant.role, Role.NONE
+    occupant.role = Role.NONE
     save(turn, room, occupant)
-    if is_last or frame.codes:
+    if occupant.nick not in room.nicks:
         announce(turn, room, occupant, (frame,), members=gone((occupant,)))
         return
-    occupant.role = role
     own = presence_of(room, occupant, frame, True, True)
-    occupant.role = Role.NONE
     if occupant.is_local:
         parts: tuple[Part, ...] = ((ONLY, (occupant.sid,), (own,)),)
         cast(turn, room, Cast(occupant.changed, parts, (), gone((occupant,))))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.client import CLIENT, Client, Element, condition, sign_in_apart
+from tests.support.client import CLIENT, Client, Element, condition, sign_in, sign_in_apart
 from tests.support.cluster import RunningCluster, wait_until
 
 USER = "{http://jabber.org/protocol/muc#user}"
@@ -276,3 +276,32 @@ def test_an_operator_makes_changes_and_ends_a_room(
     assert run("destroy", room) == f"{room} destroyed\n"
     juliet.presence("unavailable", f"{room}/juliet")
     assert "is no room" in cluster.command("room", "show", room).stderr
+
+
+def test_one_nickname_for_several_devices(cluster: RunningCluster, room: str) -> None:
+    account = cluster.account()
+    with (
+        sign_in(cluster, account, "phone") as phone,
+        sign_in(cluster, account, "laptop") as laptop,
+        sign_in(cluster, cluster.account()) as juliet,
+    ):
+        join(phone, room, "romeo")
+        submit(phone, room)
+        join(juliet, room, "juliet")
+        join(laptop, room, "romeo")
+        juliet.message(room, "both hear this", "groupchat")
+        for client in (phone, laptop, juliet):
+            said(client, "both hear this")
+        phone.send(f"<presence to='{room}/montague'/>")
+        for client in (phone, laptop):
+            assert {"303", "110"} <= codes(client.presence("unavailable", f"{room}/romeo"))
+            assert "110" in codes(client.presence(None, f"{room}/montague"))
+        juliet.presence("unavailable", f"{room}/romeo")
+        juliet.presence(None, f"{room}/montague")
+        phone.send(f"<presence type='unavailable' to='{room}/montague'/>")
+        assert "110" in codes(phone.presence("unavailable", f"{room}/montague"))
+        laptop.message(room, "still here", "groupchat")
+        said(juliet, "still here")
+        assert not [e for e in juliet._waiting if e.get("type") == "unavailable"]
+        laptop.socket.close()
+        juliet.presence("unavailable", f"{room}/montague")
