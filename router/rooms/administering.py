@@ -200,6 +200,9 @@ def set_affiliation(
     else:
         room.affiliations[bare] = new
     reserved = next((nick for nick, jid in room.reserved.items() if jid == bare), None)
+    if reserved is not None and new <= Affiliation.NONE:
+        del room.reserved[reserved]
+        reserved = None
     turn.write(rooms.set_affiliation, room.key, bare, int(new), reserved, reason or "", turn.next_id())
     config = room.config
     nick = actor.nick if actor is not None else None

@@ -13,7 +13,7 @@ from xmpp.stanza import Stanza
 from xmpp.xml import text_of
 
 FEATURES = (
-    ns.DISCO_INFO, ns.DISCO_ITEMS, ns.MUC, ns.OCCUPANT_ID, ns.SID, ns.PING, ns.MAM, ns.MAM_EXTENDED,
+    ns.DISCO_INFO, ns.DISCO_ITEMS, ns.MUC, ns.OCCUPANT_ID, ns.SID, ns.PING, ns.MAM, ns.MAM_EXTENDED, ns.REGISTER,
     f"{ns.MUC}#stable_id", f"{ns.MUC}#self-ping-optimization",
 )  # fmt: skip
 

@@ -10,7 +10,18 @@ from cluster.wire import Incarnation
 from router.entity import Entity
 from router.pipeline import Pipeline, check_iq, refuse
 from router.recipients import with_stanza_id
-from router.rooms import administering, archive, configuring, discovering, inviting, joining, relaying, scene, speaking
+from router.rooms import (
+    administering,
+    archive,
+    configuring,
+    discovering,
+    inviting,
+    joining,
+    registering,
+    relaying,
+    scene,
+    speaking,
+)
 from router.rooms import config as configs
 from router.rooms.fanout import ALL, Answer, Fanout, Part, Replay, members_of
 from router.rooms.policy import Affiliation, Role
@@ -42,6 +53,8 @@ _IQ_HANDLERS: Final[dict[tuple[str, str], Callable[[Turn, Room, Stanza], None]]]
     ("get", f"{ns.MUC_OWNER} query"): configuring.show,
     ("set", f"{ns.MUC_OWNER} query"): configuring.change,
     ("get", f"{ns.PING} ping"): discovering.ping,
+    ("get", f"{ns.REGISTER} query"): registering.ask,
+    ("set", f"{ns.REGISTER} query"): registering.register,
     ("get", f"{ns.MAM} query"): archive.tell_fields,
     ("set", f"{ns.MAM} query"): archive.query,
     ("get", f"{ns.MAM} metadata"): archive.tell_ends,

@@ -305,3 +305,25 @@ def test_one_nickname_for_several_devices(cluster: RunningCluster, room: str) ->
         assert not [e for e in juliet._waiting if e.get("type") == "unavailable"]
         laptop.socket.close()
         juliet.presence("unavailable", f"{room}/montague")
+
+
+def test_a_registered_nickname_is_its_owners(pair: tuple[Client, Client], room: str) -> None:
+    romeo, juliet = pair
+    join(romeo, room, "romeo")
+    submit(romeo, room, persistentroom="1")
+    form = (
+        "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#register"
+        "</value></field><field var='muc#register_roomnick'><value>{}</value></field></x>"
+    )
+    query = "<query xmlns='jabber:iq:register'>{}</query>"
+    assert juliet.iq("get", query.format(""), room).find(".//{jabber:x:data}x") is not None
+    assert condition(juliet.iq("set", query.format(form.format("romeo")), room)) == "conflict"
+    assert juliet.iq("set", query.format(form.format("juliet")), room).get("type") == "result"
+    answer = juliet.iq("get", query.format(""), room)
+    assert answer.findtext(".//{jabber:iq:register}username") == "juliet"
+    romeo.send(f"<presence to='{room}/juliet'/>")
+    assert condition(romeo.presence("error", f"{room}/juliet")) == "conflict"
+    assert item(join(juliet, room, "juliet")).get("affiliation") == "member"
+    assert juliet.iq("set", query.format("<remove/>"), room).get("type") == "result"
+    assert item(juliet.presence(None, f"{room}/juliet")).get("affiliation") == "none"
+    assert condition(juliet.iq("set", query.format("<remove/>"), room)) == "registration-required"
