@@ -127,7 +127,7 @@ class Owner:
         self.entities: dict[str, Entity] = {}
         self.sessions: dict[SessionId, Session] = {}
         self.outbox = Outbox(shard_map, effects.send, self.settle)
-        self.rooms = RoomPipeline(pipeline, Fanout(shard_map, effects.send))
+        self.rooms = RoomPipeline(pipeline, settings, Fanout(shard_map, effects.send))
         self.mirrors = Mirrors(self, effects.send)
         self.queue = Queue(effects.commit, self._epoch_of, self._release, self._refused, self._demoted, self._forget)
         self.ids = Ids(effects.bits)

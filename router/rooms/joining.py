@@ -12,7 +12,7 @@ from router.rooms import config as configs
 from router.rooms import scene
 from router.rooms.config import RoomConfig
 from router.rooms.fanout import Answer, members_of
-from router.rooms.policy import Affiliation, Role, initial_role
+from router.rooms.policy import Affiliation, initial_role
 from router.rooms.room import History, Occupant, Room
 from router.rooms.scene import Frame, presence_of
 from router.turn import Turn
@@ -105,7 +105,7 @@ def make_room(turn: Turn, key: int, config: RoomConfig, *, is_locked: bool) -> R
     """There is a room from now on, with nobody in it."""
     entity = turn.entity
     entity.key = key
-    room = entity.room = Room(entity.bare, key, turn.new_origin(), config)
+    room = entity.room = Room(entity.bare, key, turn.new_origin(), config, turn.settings.room_presence_most)
     room.is_locked = is_locked
     turn.write(rooms.create, key, entity.shard, room.origin, configs.to_json(config, is_locked=is_locked))
     return room
@@ -184,7 +184,7 @@ def _welcome(
     turn: Turn, room: Room, occupant: Occupant, others: list[Occupant], x: etree._Element | None, own: tuple[int, ...]
 ) -> tuple[Stanza, ...]:
     """7.2.2 to 7.2.15, in their order: who is there, that one is in, what was said, the subject."""
-    stanzas = list(look_round(room, occupant, others, turn.settings.room_presence_most))
+    stanzas = look_round(room, occupant, others)
     codes = own
     if room.config.whois == "anyone":
         codes = (scene.NON_ANONYMOUS, *codes)
@@ -202,15 +202,12 @@ def welcome_again(turn: Turn, room: Room, occupant: Occupant) -> tuple[Stanza, .
     return _welcome(turn, room, occupant, others, None, ())
 
 
-def look_round(room: Room, occupant: Occupant, others: list[Occupant], most: int) -> list[Stanza]:
+def look_round(room: Room, occupant: Occupant, others: list[Occupant]) -> list[Stanza]:
     """The presence of those who are there, one for each nickname."""
     sees_jids = room.sees_jids(occupant.role)
-    is_crowd = len(others) > most
     last = {other.nick: other for other in others if other.nick != occupant.nick}
     return [
-        presence_of(room, other, Frame(), sees_jids, False)
-        for other in last.values()
-        if scene.is_shown(room, other) and (not is_crowd or other.role == Role.MODERATOR)
+        presence_of(room, other, Frame(), sees_jids, False) for other in last.values() if scene.is_shown(room, other)
     ]
 
 

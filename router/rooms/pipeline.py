@@ -27,6 +27,7 @@ from router.rooms.fanout import ALL, Answer, Fanout, Part, Replay, members_of
 from router.rooms.policy import Affiliation, Role
 from router.rooms.room import Occupant, Room, unpack_presence
 from router.rooms.scene import Frame
+from router.settings import Settings
 from router.turn import Turn
 from storage import log, rooms
 from storage.log import Row
@@ -65,8 +66,9 @@ _PAYLOADS: Final = frozenset(payload for _, payload in _IQ_HANDLERS)
 class RoomPipeline:
     """The rooms of one owner."""
 
-    def __init__(self, accounts: Pipeline, fanout: Fanout) -> None:
+    def __init__(self, accounts: Pipeline, settings: Settings, fanout: Fanout) -> None:
         self._accounts = accounts
+        self._settings = settings
         self.fanout = fanout
         self.bounced = [0, 0, 0, 0]  # stanzas refused, by kind (xmpp/stanza.py)
 
@@ -142,7 +144,13 @@ class RoomPipeline:
             entity.room = None
             return
         known: Room | None = entity.room
-        room = Room(entity.bare, found.key, found.room.origin, configs.from_json(found.room.config))
+        room = Room(
+            entity.bare,
+            found.key,
+            found.room.origin,
+            configs.from_json(found.room.config),
+            self._settings.room_presence_most,
+        )
         room.is_locked = configs.is_locked(found.room.config)
         room.subject = None if found.room.subject is None else rooms.unpacked(found.room.subject)
         for row in found.affiliations:

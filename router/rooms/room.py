@@ -58,6 +58,7 @@ class Room:
         "affiliations",
         "bare",
         "config",
+        "crowd",
         "feeds",
         "floor",
         "history",
@@ -75,11 +76,12 @@ class Room:
         "unchecked",
     )
 
-    def __init__(self, bare: str, key: int, origin: int, config: RoomConfig) -> None:
+    def __init__(self, bare: str, key: int, origin: int, config: RoomConfig, crowd: int) -> None:
         self.bare = bare
         self.key = key
         self.origin = origin
         self.config = config
+        self.crowd = crowd  # with more occupants, the presence of moderators alone is shown to others
         self.is_locked = False  # XEP-0045, 10.1.1: made, and its owner has not said yet how it shall be
         self.subject: Stanza | None = None  # the message that set it
         self.affiliations: dict[str, Affiliation] = {}  # by bare JID; who is not in it has none

@@ -128,7 +128,10 @@ def cast(turn: Turn, room: Room, event: Cast) -> None:
 
 
 def is_shown(room: Room, occupant: Occupant) -> bool:
-    """Whether others see the presence of an occupant (`muc#roomconfig_presencebroadcast`)."""
+    """Whether others see an occupant (`muc#roomconfig_presencebroadcast`); in a crowd, moderators' alone.
+    Who goes may have been seen."""
+    if len(room.occupants) > room.crowd and occupant.role not in (Role.MODERATOR, Role.NONE):
+        return False
     return occupant.role == Role.NONE or occupant.role.word in room.config.presencebroadcast
 
 
