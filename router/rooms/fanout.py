@@ -24,8 +24,6 @@ MODERATORS: Final = 1
 OTHERS: Final = 2
 ONLY: Final = 3
 
-CHECK_AGAIN_S: Final = 1.0
-
 Part = tuple[int, tuple[int, ...], tuple[Stanza, ...]]  # audience, sids, what each session gets, in order
 
 
