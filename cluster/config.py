@@ -354,6 +354,9 @@ class Rooms(Section):
     create: Literal["anyone", "local", "admins"] = Field(
         default="local", description="who may make a room: anyone, accounts of this server, server.admins"
     )
+    defaults: dict[str, str] = Field(
+        default={}, description="how a new room is, as in { membersonly = '1' }: options of `stentor room set`"
+    )
     history: int = Field(default=20, ge=0, le=100, description="messages that somebody who joins is shown")
     occupants: int = Field(default=20_000, ge=1, le=1_000_000, description="most occupants of one room")
     presence_most: int = Field(

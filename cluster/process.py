@@ -348,7 +348,12 @@ def main(application: Callable[[S], Application], config: S) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # one descriptor per connection
 
     async def live() -> int:
-        return await Process(application(config), config).run()
+        try:
+            made = application(config)
+        except CannotStart as problem:
+            log.error("start_failed", problem=str(problem))
+            return 1
+        return await Process(made, config).run()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(live())

@@ -9,7 +9,9 @@ from typing import Literal
 
 from cluster.config import Component, Config, Policy
 from cluster.metrics import software_version
-from router.rooms.config import RoomConfig
+from cluster.process import CannotStart
+from router.rooms.config import RoomConfig, with_options
+from xmpp.errors import NotAcceptable
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,15 @@ class Settings:
         return self.peer_policies.get(domain, self.peer_policy)
 
 
+def _room_defaults(options: Mapping[str, str]) -> RoomConfig:
+    try:
+        return with_options(RoomConfig(), options)
+    except NotAcceptable as problem:
+        raise CannotStart(
+            f"rooms.defaults: {problem.text} `stentor room show` names the options of a room"
+        ) from problem
+
+
 def from_config(config: Config) -> Settings:
     """The part of the configuration that turns read."""
     limits = config.limits
@@ -59,6 +70,7 @@ def from_config(config: Config) -> Settings:
         admins=frozenset(config.server.admins),
         room_domains=frozenset(config.room_domains()),
         rooms_create=config.rooms.create,
+        room_defaults=_room_defaults(config.rooms.defaults),
         room_history=config.rooms.history,
         room_occupants=config.rooms.occupants,
         room_presence_most=config.rooms.presence_most,

@@ -1,0 +1,29 @@
+"""What turns read of the configuration."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.config import Config, Rooms, Server
+from cluster.process import CannotStart
+from router.settings import from_config
+
+
+def test_rooms_are_at_a_domain_of_each_domain() -> None:
+    server = Server(domains=("example.com", "example.org"))
+    settings = from_config(Config(server=server))
+    assert settings.room_domains == {"conference.example.com", "conference.example.org"}
+    settings = from_config(Config(server=server, rooms=Rooms(domains=("rooms.example.net",))))
+    assert settings.room_domains == {"rooms.example.net"}
+
+
+def test_a_new_room_is_as_the_settings_say() -> None:
+    settings = from_config(Config(rooms=Rooms(defaults={"membersonly": "1", "presencebroadcast": "moderator"})))
+    assert settings.room_defaults.membersonly
+    assert settings.room_defaults.presencebroadcast == ("moderator",)
+
+
+@pytest.mark.parametrize("options", [{"membersonly": "perhaps"}, {"nonsense": "1"}])
+def test_a_default_that_cannot_be_ends_the_start_and_says_so(options: dict[str, str]) -> None:
+    with pytest.raises(CannotStart, match=r"^rooms\.defaults: "):
+        from_config(Config(rooms=Rooms(defaults=options)))
