@@ -300,7 +300,9 @@ class OutgoingStream(Stream):
 
     def _ask(self, remote: str, local: str) -> None:
         self._wants[remote, local].is_asked = True
-        if not self.id or not (self._has_dialback or self._features.has_dialback):
+        # Some declare the namespace in their header and take no keys: where our certificate will do, it is not tried.
+        offers_dialback = self._features.has_dialback or (self._has_dialback and not self._is_authenticated)
+        if not self.id or not offers_dialback:
             self._cannot(remote, local, "The server offers nothing that proves our domain to it.")
         elif remote == self.remote:
             self._show_key(remote, local)
