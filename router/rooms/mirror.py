@@ -67,12 +67,12 @@ class Mirrors:
         for room in session.rooms:
             mirror = self._mirrors.get(room)
             if mirror is not None:
-                self._leave(room, mirror, session.sid)
+                mirror.members.pop(session.sid, None)
 
-    def _leave(self, room: str, mirror: _Mirror, sid: int) -> None:
-        mirror.members.pop(sid, None)
-        if not mirror.members and self._mirrors.get(room) is mirror:
-            del self._mirrors[room]
+    def tick(self) -> None:
+        """About once a minute: rooms that nobody is in (any more) are forgotten. Until then who comes back is let in
+        without questions."""
+        self._mirrors = {room: mirror for room, mirror in self._mirrors.items() if mirror.members}
 
     # --- events
 
@@ -102,9 +102,7 @@ class Mirrors:
                 left = mirror.members.get(sid)
                 if left is not None:
                     left[0].rooms.pop(room, None)
-                    self._leave(room, mirror, sid)
-        if not mirror.members:
-            self._mirrors.pop(room, None)
+                    del mirror.members[sid]
 
     def _enter(self, room: str, mirror: _Mirror, sid: int, role: int) -> None:
         session = self._owner.sessions.get(SessionId(sid))
@@ -150,8 +148,6 @@ class Mirrors:
                 self._deliver(room, [mirror.members[sid][0]], stanzas, last)
         for session, _ in mirror.members.values():
             session.rooms[room] = last
-        if not mirror.members:
-            self._mirrors.pop(room, None)
 
     def _on_check(
         self, sender: Incarnation, shard: Shard, epoch: Epoch, room: str, asked: Sequence[tuple[int, str]]

@@ -169,4 +169,8 @@ def test_a_session_that_ends_is_forgotten(owner: Owner) -> None:
     owner.mirrors.gone(romeo)
     owner.cast(10, 11, part("to nobody"))
     assert heard(romeo) == []
+    assert owner.sent == [], "who comes back at once is let in without questions"
+    owner.mirrors.tick()
+    owner.cast(11, 12, part("to nobody"))
     assert owner.sent == [(MARKS, SHARD, 5, ROOM, ())], "the room learns that nobody is here"
+    assert heard(romeo) == []
