@@ -359,6 +359,13 @@ class Rooms(Section):
     )
     history: int = Field(default=20, ge=0, le=100, description="messages that somebody who joins is shown")
     occupants: int = Field(default=20_000, ge=1, le=1_000_000, description="most occupants of one room")
+    keep_for_members: bool = Field(
+        default=True,
+        description="whether rooms may keep what is said for members who are away (option keepformembers of a room)",
+    )
+    keep_for_members_days: int = Field(
+        default=90, ge=1, le=36_500, description="age at which what was kept for them is given up"
+    )
     presence_most: int = Field(
         default=500, ge=0, le=1_000_000,
         description="with more occupants, the presence of moderators alone is shown to others",

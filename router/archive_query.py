@@ -81,9 +81,11 @@ def query_of(owner: int, own: str, form: etree._Element | None) -> tuple[Query, 
         ids = tuple(parse_id(id_) for id_ in fields["ids"])
     if text is not None and len(text) > TEXT_CHARACTERS:
         raise BadRequest("The text to search for is too long.")
-    if _single(fields, "include-groupchat") not in (None, "true", "1", "false", "0"):
-        raise BadRequest("'include-groupchat' is true or false.")  # 4.1.4: there are none in an account's archive
-    selected = whole._replace(after=max(after), before=min(before), ids=ids, text=text)
+    groups = _single(fields, "include-groupchat")  # 4.1.4: what was kept of rooms is left out unless it is wanted
+    if groups not in (None, "true", "1", "false", "0"):
+        raise BadRequest("'include-groupchat' is true or false.")
+    with_groups = groups in ("true", "1")
+    selected = whole._replace(after=max(after), before=min(before), ids=ids, text=text, with_groups=with_groups)
     if (with_ := _single(fields, "with")) is not None:
         selected = _with(selected, parse_jid(with_), own)
     named = [parse_id(id_) for id_ in (after_id, before_id) if id_ is not None]

@@ -34,6 +34,14 @@ class Recovered(NamedTuple):
     session: Session
 
 
+class SaidInRoom(NamedTuple):
+    """Something was said in a room of which the account is a member, while no session of it was there."""
+
+    room: str
+    message: Stanza
+    id: int  # of the account's row
+
+
 class WereRead(NamedTuple):
     """Clients of sessions that are over had these rows of the account's log; their c2s could not say so before."""
 
@@ -68,6 +76,7 @@ Event = (
     | SessionClosed
     | LeftUnread
     | Recovered
+    | SaidInRoom
     | WereRead
     | BecameAvailable
     | BecameReachable

@@ -56,6 +56,10 @@ class Outbox:
         """Rule 12: while anything of this origin to this recipient is queued, the next one is queued too."""
         return (origin, to) in self._queues
 
+    def holds(self, origin: int) -> bool:
+        """Whether anything of this sender is not confirmed yet."""
+        return any(key[0] == origin for key in self._queues)
+
     def holds_of(self, shards: frozenset[Shard]) -> bool:
         """Whether anything that entities of these shards sent is not confirmed yet."""
         return any(queue[0].entity.shard in shards for queue in self._queues.values())

@@ -40,7 +40,7 @@ from router.outbox import Outbox
 from router.peers import PeerPipeline
 from router.pipeline import Pipeline
 from router.recipients import content, shown
-from router.rooms.fanout import Fanout
+from router.rooms.fanout import Fanout, Send
 from router.rooms.mirror import Mirrors
 from router.rooms.pipeline import RoomPipeline
 from router.settings import Settings
@@ -127,7 +127,7 @@ class Owner:
         self.entities: dict[str, Entity] = {}
         self.sessions: dict[SessionId, Session] = {}
         self.outbox = Outbox(shard_map, effects.send, self.settle)
-        self.rooms = RoomPipeline(pipeline, settings, Fanout(shard_map, effects.send))
+        self.rooms = RoomPipeline(pipeline, settings, Fanout(shard_map, effects.send), self)
         self.mirrors = Mirrors(self, effects.send)
         self.queue = Queue(effects.commit, self._epoch_of, self._release, self._refused, self._demoted, self._forget)
         self.ids = Ids(effects.bits)
@@ -815,6 +815,21 @@ class Owner:
         turn.sends = part.sends
         self.finish(turn)
 
+    def send_event(self, entity: Entity, origin: int, id: int, sends: Sequence[Send], is_again: bool) -> None:
+        """What an event of a room is for others than its local occupants (router/rooms/pipeline.py, Elsewhere)."""
+        turn = Turn(entity, None, None, self.settings, self.now, origin, id, self.ids)
+        turn.is_again = is_again
+        turn.log_id = id
+        turn.sends = tuple(sends)
+        self._inputs.append(partial(self._finish, turn))
+
+    def _finish(self, turn: Turn) -> None:
+        self.finish(turn)
+
+    def is_on_its_way(self, origin: int) -> bool:
+        """Whether anything of this sender is not confirmed yet."""
+        return self.outbox.holds(origin)
+
     def soon(self, act: Callable[[], None]) -> None:
         """Run a function at the end of this batch of input."""
         self._inputs.append(act)
@@ -945,6 +960,7 @@ class Owner:
             self._old_marks, self._marks = self._marks, {}
             self._wanted_at.clear()
             self._forget_idle(now)
+            self.mirrors.tick()
 
     def _forget_idle(self, now: float) -> None:
         for entity in list(self.entities.values()):

@@ -59,6 +59,7 @@ from router.ownership import Ownership
 from router.peers import WINDOW
 from router.pipeline import Pipeline
 from router.registration import Registration
+from router.rooms.config import keeps_for_members
 from router.rooms.operating import Operating
 from router.rooms.room import HISTORY
 from router.settings import Settings, from_config
@@ -349,12 +350,13 @@ class RouterApplication:
 
     async def _maintain_log(self) -> None:
         """Partitions that will be needed, and those that are too old."""
-        store, archive = self._store, self._config.archive
+        store, archive, rooms = self._store, self._config.archive, self._config.rooms
         assert store is not None
         keep = {
             rows_log.QUEUE: archive.offline_days,
             rows_log.ARCHIVE: archive.keep_days,
             rows_log.OUTBOUND: OUTBOUND_DAYS,
+            rows_log.GROUP: rooms.keep_for_members_days,
         }
         dropped = await self._again_while_away(lambda: store.run(rows_log.maintain, time.time(), keep))
         if dropped:
@@ -499,7 +501,7 @@ class RouterApplication:
     async def _load_room(self, bare: str, epoch: Epoch) -> None:
         store = self._store
         assert store is not None
-        found = await self._again_while_away(lambda: store.run(rooms.load, bare, HISTORY))
+        found = await self._again_while_away(lambda: store.run(rooms.load, bare, HISTORY, keeps_for_members))
         key = None if found is None else found.key
         self._around(lambda: self._owner.loaded(bare, epoch, Loaded(key, True, (found,))))
 

@@ -115,7 +115,7 @@ async def offline(conn: Connection, key: int, limit: int) -> Offline:
         select delivered from a
         union all
         (select id from a, log where owner = %s and (id > delivered or id = any (strays)) and dir = 0
-            order by id limit %s)
+            and class <> 3 order by id limit %s)
         """,
         key,
         key,

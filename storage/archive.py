@@ -13,7 +13,7 @@ from typing import Any, Final, LiteralString, NamedTuple
 import msgpack
 from psycopg.rows import scalar_row
 
-from storage.log import ID_BITS, Row
+from storage.log import ARCHIVE, GROUP, ID_BITS, Row
 from storage.rows import Connection, fetch_all, fetch_value
 from xmpp.stanza import Stanza
 
@@ -89,6 +89,7 @@ class Query(NamedTuple):
     address: str | None = None
     text: str | None = None
     ids: tuple[int, ...] | None = None
+    with_groups: bool = False  # also what was kept of rooms
 
     @property
     def is_filtered(self) -> bool:
@@ -147,7 +148,10 @@ async def has_all(conn: Connection, owner: int, ids: Sequence[int]) -> bool:
     """Whether all these rows are in the archive."""
     wanted = set(ids)
     number: int = await fetch_value(
-        conn, "select count(*) from log_archive where owner = %s and id = any (%s::int8[])", owner, list(wanted)
+        conn,
+        f"select count(*) from log where class in ({ARCHIVE}, {GROUP}) and owner = %s and id = any (%s::int8[])",
+        owner,
+        list(wanted),
     )
     return number == len(wanted)
 
@@ -171,7 +175,7 @@ async def find(conn: Connection, query: Query, limit: int, is_backwards: bool) -
 def page_sql(query: Query, order: LiteralString) -> LiteralString:
     """The statement that reads a page. Each row ends with the number of rows there were before too many bytes cut some
     off."""
-    rows: LiteralString = f"select {_COLUMNS} from log_archive where {_range(query)} order by id {order}"
+    rows: LiteralString = f"select {_COLUMNS} from log where {_range(query)} order by id {order}"
     if query.is_filtered:
         rows = f"select * from ({rows} limit %(step)s) as looked_at where {_filter(query)} order by id {order}"
     return f"""
@@ -185,14 +189,14 @@ def page_sql(query: Query, order: LiteralString) -> LiteralString:
 
 def edge_sql(query: Query, order: LiteralString) -> LiteralString:
     """The statement for the id of the last row that a page looks at, if there are so many; the key alone answers it."""
-    return f"select id from log_archive where {_range(query)} order by id {order} limit 1 offset %(step)s - 1"
+    return f"select id from log where {_range(query)} order by id {order} limit 1 offset %(step)s - 1"
 
 
 async def at_index(conn: Connection, query: Query, index: int) -> int | None:
     """The id of the row at this place among those that match, the oldest being at 0."""
     id_: int | None = await _value(
         conn,
-        f"select id from log_archive where {_range(query)} and {_filter(query)} order by id limit 1 offset %(index)s",
+        f"select id from log where {_range(query)} and {_filter(query)} order by id limit 1 offset %(index)s",
         values_of(query, index=index),
     )
     return id_
@@ -211,7 +215,7 @@ def count_sql(query: Query) -> LiteralString:
     columns: LiteralString = "peer, head, inner_xml" if query.is_filtered else "id"
     return f"""
         select count(*) filter (where {_filter(query)}), count(*) from (
-            select {columns} from log_archive where {_range(query)} order by id limit %(most)s
+            select {columns} from log where {_range(query)} order by id limit %(most)s
         ) as looked_at
         """
 
@@ -243,9 +247,9 @@ class _EndsRow(NamedTuple):
 
 def _range(query: Query) -> LiteralString:
     """What the primary key answers."""
-    if query.ids is None:
-        return "owner = %(owner)s and id > %(after)s and id < %(before)s"
-    return "owner = %(owner)s and id > %(after)s and id < %(before)s and id = any (%(ids)s::int8[])"
+    classes: LiteralString = f"class in ({ARCHIVE}, {GROUP})" if query.with_groups else f"class = {ARCHIVE}"
+    whole: LiteralString = f"{classes} and owner = %(owner)s and id > %(after)s and id < %(before)s"
+    return whole if query.ids is None else f"{whole} and id = any (%(ids)s::int8[])"
 
 
 def _filter(query: Query) -> LiteralString:

@@ -22,6 +22,7 @@ FROM_OWNER: Final = 1
 QUEUE: Final = 0  # kept until it is delivered
 ARCHIVE: Final = 1
 OUTBOUND: Final = 2  # for another server or a component, until it was handed over
+GROUP: Final = 3  # of a room, for a member who was not there
 
 DONE: Final = 0
 FORWARD: Final = 1
@@ -29,8 +30,8 @@ BY_OTHER: Final = 2  # said in the owner's name by a privileged entity (XEP-0356
 
 ID_BITS: Final = 20  # of an id below the milliseconds
 STEP_BITS: Final = 8  # how far two ids of one millisecond are apart
-PERIOD_MS: Final = {QUEUE: 7 * 86_400_000, ARCHIVE: 30 * 86_400_000, OUTBOUND: 86_400_000}
-_NAMES: Final = {QUEUE: "log_queue", ARCHIVE: "log_archive", OUTBOUND: "log_outbound"}
+PERIOD_MS: Final = {QUEUE: 7 * 86_400_000, ARCHIVE: 30 * 86_400_000, OUTBOUND: 86_400_000, GROUP: 7 * 86_400_000}
+_NAMES: Final = {QUEUE: "log_queue", ARCHIVE: "log_archive", OUTBOUND: "log_outbound", GROUP: "log_groups"}
 AHEAD: Final = 3  # partitions that exist beyond the present one
 MAINTENANCE_LOCK: Final = 0x5374656E746F73  # one process makes partitions at a time
 
@@ -176,7 +177,8 @@ async def replay(conn: Connection, wanted: Sequence[Wanted]) -> list[Row]:
         f"""
         select {_columns("l")} from unnest(%s::int8[], %s::int8[]) w (owner, after)
         cross join lateral (
-            select * from log where log.owner = w.owner and log.id > w.after order by log.id limit {REPLAY_ROWS}
+            select * from log where log.owner = w.owner and log.id > w.after and log.class <> {GROUP}
+            order by log.id limit {REPLAY_ROWS}
         ) l order by l.owner, l.id
         """,
         [w.owner for w in wanted],
@@ -223,6 +225,13 @@ async def by_ids(conn: Connection, owner: int, ids: Sequence[int]) -> list[Row]:
         f"select {_columns('log')} from log where owner = %s and id = any (%s::int8[]) order by id",
         owner,
         list(ids),
+    )
+
+
+async def rewrite(conn: Connection, owner: int, id_: int, head: bytes, inner: bytes) -> None:
+    """A message has other content from now on: a tombstone (XEP-0424, 5). Its place and its sender stay."""
+    await conn.execute(
+        "update log set head = %s, inner_xml = %s where owner = %s and id = %s", (head, inner, owner, id_)
     )
 
 

@@ -45,7 +45,7 @@ def info_payload(info: Info, node: str | None = None) -> bytes:
         for i in info.identities
     )
     features = (element("feature", None, {"var": feature}) for feature in sorted(info.features))
-    forms = (_form(form) for form in info.forms)
+    forms = (result_form(form) for form in info.forms)
     return element("query", ns.DISCO_INFO, {"node": node}, *identities, *features, *forms)
 
 
@@ -55,7 +55,8 @@ def items_payload(items: tuple[tuple[str, str], ...], node: str | None = None) -
     return element("query", ns.DISCO_ITEMS, {"node": node}, *written)
 
 
-def _form(form: Form) -> bytes:
+def result_form(form: Form) -> bytes:
+    """A form that tells something (XEP-0004, 3.1: type "result")."""
     type_ = element("field", None, {"var": "FORM_TYPE", "type": "hidden"}, element("value", None, None, form.form_type))
     fields = (
         element("field", None, {"var": var}, *(element("value", None, None, value) for value in values))

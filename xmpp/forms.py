@@ -3,7 +3,7 @@ are in `xmpp/disco.py`, whose `Form` is the value here, too."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from lxml import etree
@@ -59,7 +59,24 @@ def to_fill_in(form_type: str, fields: Iterable[Field]) -> bytes:
     return element("x", ns.DATA_FORMS, {"type": "form"}, *written)
 
 
+def to_table(form_type: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
+    """Several items with the same fields (3.4)."""
+    reported = element("reported", None, None, *(element("field", None, {"var": column}) for column in columns))
+    items = [
+        element(
+            "item",
+            None,
+            None,
+            *(_field(Field(column, "", (value,))) for column, value in zip(columns, row, strict=True)),
+        )
+        for row in rows
+    ]
+    return element(
+        "x", ns.DATA_FORMS, {"type": "result"}, _field(Field(FORM_TYPE, "hidden", (form_type,))), reported, *items
+    )
+
+
 def _field(field: Field) -> bytes:
     values = (element("value", None, None, value) for value in field.values)
-    attributes = {"type": field.type, "var": field.var, "label": field.label}
+    attributes = {"type": field.type or None, "var": field.var, "label": field.label}
     return element("field", None, attributes, *values, field.extra)

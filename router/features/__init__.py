@@ -11,8 +11,10 @@ from router.features import (
     archive,
     blocking,
     carbons,
+    channel_search,
     delivery,
     disco,
+    groups,
     offline,
     ping,
     presence,
@@ -29,6 +31,7 @@ from router.features import (
 
 ALL: Final[tuple[Feature, ...]] = (
     blocking.feature,
+    groups.feature,  # what is said in rooms is for no session
     privileges.feature,  # what is not its user's own business is dealt with here
     archive.feature,
     roster.feature,
@@ -46,6 +49,7 @@ ALL: Final[tuple[Feature, ...]] = (
     private.feature,
     vcard.feature,
     rooms.feature,
+    channel_search.feature,
     session.feature,
 )
 

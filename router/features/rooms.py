@@ -15,10 +15,20 @@ from xmpp.errors import ItemNotFound
 from xmpp.stanza import Stanza
 from xmpp.xml import element
 
-feature = Feature("rooms", xep=((45, "1.35.5"), (249, "1.2"), (410, "1.1.0"), (421, "1.0.1")))
+feature = Feature(
+    "rooms",
+    xep=(
+        (45, "1.35.5"), (50, "1.3.0"), (153, "1.1.1"), (249, "1.2"), (317, "0.3.1"), (372, "0.6.1"), (410, "1.1.0"),
+        (421, "1.0.1"), (424, "0.4.2"), (425, "0.3.0"), (452, "0.2.2"), (463, "0.2.0"),
+        (486, "0.1.0"), (500, "0.1.1"), (513, "0.1.0"),
+    ),
+)  # fmt: skip
 
 LISTED: Final = 100  # rooms in one answer
-_FEATURES: Final = (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.MUC, ns.OCCUPANT_ID, ns.PING, ns.RSM)
+_FEATURES: Final = (
+    ns.CHANNEL_SEARCH, ns.DISCO_INFO, ns.DISCO_ITEMS, ns.MUC, ns.OCCUPANT_ID, ns.PING, ns.ROOM_ACTIVITY, ns.RSM,
+    ns.VCARD,
+)  # fmt: skip
 
 
 @feature.on_iq("get", ns.DISCO_INFO, "query", at=At.ROOMS)

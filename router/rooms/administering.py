@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from router.rooms import joining, scene
+from router.rooms import joining, scene, versioning
 from router.rooms.policy import (
     Affiliation,
     Role,
     affiliation_of,
     check_affiliation_change,
     check_role_change,
+    may_see_members,
     role_after,
     role_of,
 )
@@ -68,7 +69,8 @@ def list_(turn: Turn, room: Room, iq: Stanza) -> None:
 
 def _with_affiliation(room: Room, asker: str, wanted: Affiliation) -> list[bytes]:
     own = room.affiliation(asker)
-    may = own >= Affiliation.ADMIN or (wanted >= Affiliation.MEMBER and _may_see_members(room, asker, own))
+    roles = [occupant.role for occupant in room.sessions_of(asker)]
+    may = own >= Affiliation.ADMIN or (wanted >= Affiliation.MEMBER and may_see_members(room.config, own, roles))
     if not may:
         raise Forbidden("You may not see that list.")
     nicks = {jid: nick for nick, jid in room.reserved.items()}
@@ -77,13 +79,6 @@ def _with_affiliation(room: Room, asker: str, wanted: Affiliation) -> list[bytes
         for jid, has in sorted(room.affiliations.items())
         if has == wanted
     ]
-
-
-def _may_see_members(room: Room, asker: str, own: Affiliation) -> bool:
-    roles = [occupant.role for occupant in room.sessions_of(asker)]
-    shown = room.config.getmemberlist
-    is_inside = any(role.word in shown for role in roles)
-    return is_inside or (room.config.membersonly and room.config.whois == "anyone" and own >= Affiliation.MEMBER)
 
 
 def _with_role(room: Room, asker: str, wanted: Role) -> list[bytes]:
@@ -194,28 +189,29 @@ def set_affiliation(
     turn: Turn, room: Room, bare: str, new: Affiliation, reason: str | None = None, actor: Occupant | None = None
 ) -> None:
     """Whatever it was before. Sessions of the user see it, and leave if they may not stay."""
-    old = room.affiliation(bare)
-    if new == Affiliation.NONE:
-        room.affiliations.pop(bare, None)
-    else:
-        room.affiliations[bare] = new
+    old, before, changed = room.affiliation(bare), room.version, turn.next_id()
+    room.affiliate(bare, new, changed)
     reserved = next((nick for nick, jid in room.reserved.items() if jid == bare), None)
     if reserved is not None and new <= Affiliation.NONE:
         del room.reserved[reserved]
         reserved = None
-    turn.write(rooms.set_affiliation, room.key, bare, int(new), reserved, reason or "", turn.next_id())
+    turn.write(rooms.set_affiliation, room.key, bare, int(new), reserved, reason or "", changed)
     config = room.config
+    versions = versioning.between(before, changed)
     nick = actor.nick if actor is not None else None
     staying: list[Occupant] = []
-    for occupant in room.sessions_of(bare):
+    sessions = room.sessions_of(bare)
+    if not any(scene.is_shown(room, occupant) for occupant in sessions):
+        versioning.tell(turn, room, bare, new, versions)
+    for occupant in sessions:
         role = role_after(
             old, new, occupant.role, is_moderated=config.moderatedroom, is_members_only=config.membersonly
         )
         if role == Role.NONE:
             code = scene.BANNED if new == Affiliation.OUTCAST else scene.AFFILIATION_LOST
-            frame = Frame(is_gone=True, codes=(code,), actor=nick, reason=reason)
+            frame = Frame(is_gone=True, codes=(code,), actor=nick, reason=reason, versions=versions)
             joining.depart(turn, room, occupant, frame)
         else:
             occupant.role = role
             staying.append(occupant)
-    scene.update(turn, room, staying, Frame(actor=nick, reason=reason))
+    scene.update(turn, room, staying, Frame(actor=nick, reason=reason, versions=versions))

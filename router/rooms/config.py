@@ -41,15 +41,32 @@ class RoomConfig:
     presencebroadcast: tuple[str, ...] = ROLES
     maxusers: int = 0  # 0: as many as the service allows
     enablelogging: bool = True
+    slow_mode_duration: int = 0  # seconds between two messages of a user (XEP-0500); 0: as they like
+    forwardmentions: bool = True  # to members who are away (XEP-0452)
+    keepformembers: str = (
+        "membersonly"  # when members who are away get what is said: "always", "never", or in such rooms
+    )
+    # XEP-0513: who may mention whom ("participants", "moderators", "none"), and how often in a message.
+    mentions_count: int = 20
+    mentions_individual: str = "participants"
+    mentions_channel: str = "moderators"
+    mentions_associations: str = "participants"
+    mentions_hats: str = "participants"
+
+    @property
+    def keeps_for_members(self) -> bool:
+        """Whether members who are away get what is said."""
+        return self.keepformembers == "always" or (self.keepformembers == "membersonly" and self.membersonly)
 
 
 class _Kind(NamedTuple):
-    """How one field is written and read."""
+    """How one field is written and read. `check` says which values there may be (XEP-0122)."""
 
     type: str
     label: str
     read: Callable[[tuple[str, ...]], Any]
     options: tuple[str, ...] = ()
+    check: bytes = b""
 
 
 def _boolean(values: tuple[str, ...]) -> bool:
@@ -85,12 +102,19 @@ def _number(values: tuple[str, ...]) -> int:
     if text in ("", "none"):
         return 0
     if not (text.isascii() and text.isdigit() and len(text) < 8):
-        raise NotAcceptable("A number of users is a number, or none.")
+        raise NotAcceptable("A number is written in digits.")
     return int(text)
+
+
+def _integer(least: int) -> bytes:
+    """XEP-0122: how a number is checked before it is sent."""
+    return element("validate", ns.VALIDATE, {"datatype": "xs:integer"}, element("range", None, {"min": str(least)}))
 
 
 _MOST: Final = ("10", "20", "50", "100", "1000", "none")
 _PM: Final = ("anyone", "participants", "moderators", "none")
+_WHO: Final = ("participants", "moderators", "none")
+_KEPT: Final = ("membersonly", "always", "never")
 _KINDS: Final = {
     "roomname": _Kind("text-single", "Name", _text),
     "roomdesc": _Kind("text-single", "Description", _text),
@@ -109,12 +133,41 @@ _KINDS: Final = {
     "presencebroadcast": _Kind("list-multi", "Whose presence is shown", _roles, ROLES),
     "maxusers": _Kind("list-single", "Most occupants", _number, _MOST),
     "enablelogging": _Kind("boolean", "Messages are archived", _boolean),
+    "slow_mode_duration": _Kind(
+        "text-single", "Seconds between two messages of a user, 0: as they like", _number, (), _integer(0)
+    ),
+    "forwardmentions": _Kind("boolean", "Members who are away are told when they are mentioned", _boolean),
+    "keepformembers": _Kind("list-single", "Members who are away get what is said", _one_of(*_KEPT), _KEPT),
 }
+_MENTIONS: Final = {
+    "mentions_count": _Kind("text-single", "Most mentions in a message", _number, (), _integer(0)),
+    "mentions_individual": _Kind("list-single", "Who may mention somebody", _one_of(*_WHO), _WHO),
+    "mentions_channel": _Kind("list-single", "Who may mention everybody", _one_of(*_WHO), _WHO),
+    "mentions_associations": _Kind("list-single", "Who may mention roles and affiliations", _one_of(*_WHO), _WHO),
+    "mentions_hats": _Kind("list-single", "Who may mention those with a hat", _one_of(*_WHO), _WHO),
+}
+_ALL: Final = {**_KINDS, **_MENTIONS}
+# Not registered with any form: XEP-0068, 3.4.
+_VARS: Final = {"keepformembers": "x-stentor_keepformembers"}
+
+
+def _var(name: str) -> str:
+    """What a field is called in the form."""
+    if name in _MENTIONS:
+        return name.replace("_", "#")
+    return _VARS.get(name) or f"{_FIELD}{name}"
 
 
 def to_form(config: RoomConfig) -> bytes:
     """10.2: the form, filled in as the room is."""
     return forms.to_fill_in(FORM, [_field(name, kind, getattr(config, name)) for name, kind in _KINDS.items()])
+
+
+def mentions_form(config: RoomConfig) -> bytes:
+    """XEP-0513, 3.6: the form that says who may mention whom."""
+    return forms.to_fill_in(
+        ns.MENTIONS, [_field(name, kind, getattr(config, name)) for name, kind in _MENTIONS.items()]
+    )
 
 
 def _field(name: str, kind: _Kind, value: Any) -> Field:
@@ -124,17 +177,22 @@ def _field(name: str, kind: _Kind, value: Any) -> Field:
         values = value
     elif name == "maxusers":
         values = (str(value or "none"),)
+    elif isinstance(value, int):
+        values = (str(value),)
     else:
         values = (value,) if value else ()
     options = tuple(dict.fromkeys((*kind.options, *(values if kind.type == "list-single" else ()))))
     extra = b"".join(element("option", None, None, element("value", None, None, option)) for option in options)
-    return Field(f"{_FIELD}{name}", kind.type, values, kind.label, extra if kind.options else b"")
+    return Field(_var(name), kind.type, values, kind.label, (extra if kind.options else b"") + kind.check)
 
 
 def from_form(config: RoomConfig, form: Form) -> RoomConfig:
     """What is left out stays as it is, what is not known is not looked at. Raises NotAcceptable."""
-    given = {var.removeprefix(_FIELD): values for var, values in form.fields if var.startswith(_FIELD)}
-    changed = replace(config, **{name: _KINDS[name].read(values) for name, values in given.items() if name in _KINDS})
+    given = dict(form.fields)
+    known = _MENTIONS if form.form_type == ns.MENTIONS else _KINDS
+    changed = replace(
+        config, **{name: kind.read(given[_var(name)]) for name, kind in known.items() if _var(name) in given}
+    )
     if changed.passwordprotectedroom and not changed.roomsecret:
         raise NotAcceptable("A room that wants a password needs one.")
     return changed
@@ -142,14 +200,14 @@ def from_form(config: RoomConfig, form: Form) -> RoomConfig:
 
 def with_options(config: RoomConfig, options: Mapping[str, str]) -> RoomConfig:
     """What an operator wants: names without prefix, the values of a list parted by commas. Raises NotAcceptable."""
-    unknown = options.keys() - _KINDS.keys()
+    unknown = options.keys() - _ALL.keys()
     if unknown:
         raise NotAcceptable(f"There is no option {', '.join(sorted(unknown))}.")
     fields_ = tuple(
-        (_FIELD + name, tuple(value.split(",")) if _KINDS[name].type == "list-multi" else (value,))
+        (_var(name), tuple(value.split(",")) if _ALL[name].type == "list-multi" else (value,))
         for name, value in options.items()
     )
-    return from_form(config, Form("", fields_))
+    return from_form(from_form(config, Form(FORM, fields_)), Form(ns.MENTIONS, fields_))
 
 
 def told(config: RoomConfig) -> dict[str, Any]:
@@ -174,6 +232,11 @@ def from_json(known: Mapping[str, Any]) -> RoomConfig:
     return RoomConfig(**{name: value for name, value in values.items() if name in names})
 
 
+def keeps_for_members(known: Mapping[str, Any]) -> bool:
+    """The same of a room's JSON."""
+    return from_json(known).keeps_for_members
+
+
 def features(config: RoomConfig) -> tuple[str, ...]:
     """6.4: what disco#info says of it."""
     return (
@@ -194,8 +257,16 @@ def info_fields(config: RoomConfig, *, occupants: int, subject: str) -> tuple[tu
         "occupants": str(occupants),
         "subject": subject,
         "subjectmod": "true" if config.changesubject else "false",
+        "slow_mode_duration": str(config.slow_mode_duration),
     }
-    return tuple((f"muc#roominfo_{name}", (value,)) for name, value in told.items() if value)
+    mentions = tuple((_var(name), (str(getattr(config, name)),)) for name in _MENTIONS)
+    return (*((f"muc#roominfo_{name}", (value,)) for name, value in told.items() if value), *mentions)
+
+
+def changed_mentions(before: RoomConfig, after: RoomConfig) -> Form:
+    """XEP-0513, 3.6: the fields that a change has touched."""
+    changed = [name for name in _MENTIONS if getattr(before, name) != getattr(after, name)]
+    return Form(ns.MENTIONS, tuple((_var(name), (str(getattr(after, name)),)) for name in changed))
 
 
 def status_codes(before: RoomConfig, after: RoomConfig) -> tuple[int, ...]:

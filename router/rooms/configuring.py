@@ -6,16 +6,16 @@ from lxml import etree
 
 from router.rooms import config as configs
 from router.rooms import joining, scene
-from router.rooms.fanout import ALL, ONLY, Cast, gone
 from router.rooms.policy import Affiliation, Role
 from router.rooms.room import Room
 from router.rooms.scene import Frame
 from router.turn import Turn
 from storage import rooms
 from xmpp import forms, ns
+from xmpp.disco import result_form
 from xmpp.errors import BadRequest, Forbidden, NotAcceptable
 from xmpp.jid import bare_of
-from xmpp.stanza import HAS_MUC_USER, MESSAGE, TO_FULL, Stanza
+from xmpp.stanza import HAS_MUC_USER, HAS_OTHER, MESSAGE, TO_FULL, Stanza
 from xmpp.xml import element, text_of
 
 _DESTROY = f"{{{ns.MUC_OWNER}}}destroy"
@@ -62,23 +62,49 @@ def configure(turn: Turn, room: Room, new: configs.RoomConfig) -> None:
     old, room.config = room.config, new
     was_locked, room.is_locked = room.is_locked, False
     turn.write(rooms.set_config, room.key, configs.to_json(new))
+    if new.keeps_for_members and not old.keeps_for_members and not room.has_remote:
+        scene.begin_handing_over(turn, room)
     if new.membersonly and not old.membersonly:
         for occupant in list(room.occupants.values()):
             if room.affiliation(occupant.bare) < Affiliation.MEMBER:
                 scene.leave(turn, room, occupant, Frame(is_gone=True, codes=(scene.MEMBERS_ONLY,)))
     codes = configs.status_codes(old, new)
     if codes and not was_locked:
-        _tell(turn, room, codes)
+        tell_codes(turn, room, codes)
+    mentions = configs.changed_mentions(old, new)
+    if mentions.fields and not was_locked:
+        inner = result_form(mentions)
+        told = Stanza(MESSAGE, "groupchat", None, room.bare, None, None, TO_FULL | HAS_OTHER, None, None, inner)
+        scene.tell_everybody(turn, room, told)
     joining.close_deserted(turn, room)
 
 
-def _tell(turn: Turn, room: Room, codes: tuple[int, ...]) -> None:
+def tell_codes(turn: Turn, room: Room, codes: tuple[int, ...]) -> None:
+    """10.2.1: everybody is told what has changed."""
     statuses = (element("status", None, {"code": str(code)}) for code in codes)
     inner = element("x", ns.MUC_USER, None, *statuses)
     told = Stanza(MESSAGE, "groupchat", None, room.bare, None, None, TO_FULL | HAS_MUC_USER, None, None, inner)
-    scene.cast(turn, room, Cast(None, ((ALL, (), (told,)),)))
-    for other in room.remote():
-        scene.send_to(turn, other.jid, told)
+    scene.tell_everybody(turn, room, told)
+
+
+# --- who may mention whom (XEP-0513, 3.6)
+
+
+def show_mentions(turn: Turn, room: Room, iq: Stanza) -> None:
+    """The form, for everybody."""
+    turn.answer(iq, element("query", ns.MENTIONS, None, configs.mentions_form(room.config)))
+
+
+def change_mentions(turn: Turn, room: Room, iq: Stanza) -> None:
+    """The form filled in, by an owner."""
+    _check_owner(room, iq)
+    query = iq.child(ns.MENTIONS, "query")
+    x = forms.find(query) if query is not None else None
+    form = forms.parse_submit(x) if x is not None else None
+    if form is None or form.form_type != ns.MENTIONS:
+        raise BadRequest("The request has no form of that type.")
+    configure(turn, room, configs.from_form(room.config, form))
+    turn.answer(iq)
 
 
 def _destroy(turn: Turn, room: Room, destroy: etree._Element) -> None:
@@ -95,10 +121,5 @@ def end(turn: Turn, room: Room, frame: Frame) -> None:
         occupant.changed = turn.next_id()
         room.remove(occupant)
         occupant.role = Role.NONE
-        told = scene.presence_of(room, occupant, frame, True, True)
-        if occupant.is_local:
-            parts = ((ONLY, (occupant.sid,), (told,)),)
-            scene.cast(turn, room, Cast(occupant.changed, parts, (), gone((occupant,))))
-        else:
-            scene.send_to(turn, occupant.jid, told)
+        scene.tell_one(turn, room, occupant, scene.presence_of(room, occupant, frame, True, True))
     joining.close(turn.entity, turn)

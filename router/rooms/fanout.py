@@ -25,6 +25,7 @@ OTHERS: Final = 2
 ONLY: Final = 3
 
 Part = tuple[int, tuple[int, ...], tuple[Stanza, ...]]  # audience, sids, what each session gets, in order
+Send = tuple[Stanza, tuple[str, ...]]  # what entities get that are no sessions of this room's, by bare JID
 
 
 class Answer(NamedTuple):
@@ -44,6 +45,7 @@ class Cast(NamedTuple):
     answers: tuple[Answer, ...] = ()
     members: tuple[tuple[int, int], ...] = ()
     message: Stanza | None = None  # to be remembered for who comes later
+    elsewhere: tuple[Send, ...] = ()  # for users of other servers, and for members who are away
 
 
 class Replay(NamedTuple):
@@ -115,6 +117,7 @@ class Fanout:
         return self._map.owners[shard_of(jid.partition("/")[0])]
 
     def _routers(self, room: Room) -> dict[Incarnation, None]:
+        """Those of local occupants, and those that had some and have not forgotten the room yet."""
         routers = dict.fromkeys(room.feeds)
         for shard in room.shards:
             owner = self._map.owners[shard]

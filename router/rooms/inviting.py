@@ -1,11 +1,11 @@
-"""Messages to the room itself: invitations through it, and requests for voice (XEP-0045, 7.8, 7.13, 8.6)."""
+"""Messages to the room itself: invitations through it, requests for voice, and what admins answer (XEP-0045, 7.8, 7.13,
+8.6, 9.9)."""
 
 from __future__ import annotations
 
 from lxml import etree
 
-from router.rooms import administering, scene, speaking
-from router.rooms.fanout import MODERATORS, Cast
+from router.rooms import administering, registering, scene, speaking
 from router.rooms.policy import Affiliation, Role
 from router.rooms.room import Room
 from router.rooms.scene import Frame
@@ -31,7 +31,11 @@ def receive(turn: Turn, room: Room, message: Stanza) -> None:
         for decline in x.findall(f"{{{ns.MUC_USER}}}decline"):
             _decline(turn, room, message, decline)
     elif form is not None:
-        _voice(turn, room, message, forms.parse_submit(form))
+        filled_in = forms.parse_submit(form)
+        if filled_in.form_type == registering.FORM:
+            registering.decide(turn, room, message, filled_in)
+        else:
+            _voice(turn, room, message, filled_in)
     else:
         raise BadRequest("To everybody in the room, a message is of type 'groupchat'.")
 
@@ -107,7 +111,4 @@ def _voice(turn: Turn, room: Room, message: Stanza, form: Form) -> None:
     )
     inner = forms.to_fill_in(_REQUEST, fields)
     asked = Stanza(MESSAGE, None, None, room.bare, None, None, TO_FULL | HAS_OTHER, None, None, inner)
-    scene.cast(turn, room, Cast(None, ((MODERATORS, (), (asked,)),)))
-    for other in room.remote():
-        if other.role == Role.MODERATOR:
-            scene.send_to(turn, other.jid, asked)
+    scene.tell_moderators(turn, room, asked)

@@ -9,7 +9,7 @@ from lxml import etree
 
 from router.entity import Entity
 from router.rooms import config as configs
-from router.rooms import scene
+from router.rooms import picturing, scene, versioning
 from router.rooms.config import RoomConfig
 from router.rooms.fanout import Answer, members_of
 from router.rooms.policy import Affiliation, initial_role
@@ -96,8 +96,9 @@ def _create(presence: Stanza, sid: int, turn: Turn, key: int) -> None:
     assert presence.to is not None
     room = make_room(turn, key, turn.settings.room_defaults, is_locked=bool(presence.flags & HAS_MUC))
     owner = presence.from_.partition("/")[0]
-    room.affiliations[owner] = Affiliation.OWNER
-    turn.write(rooms.set_affiliation, key, owner, int(Affiliation.OWNER), None, "", turn.next_id())
+    changed = turn.next_id()
+    room.affiliate(owner, Affiliation.OWNER, changed)
+    turn.write(rooms.set_affiliation, key, owner, int(Affiliation.OWNER), None, "", changed)
     _join(turn, room, presence, presence.to.partition("/")[2], sid, (scene.CREATED,))
 
 
@@ -108,6 +109,7 @@ def make_room(turn: Turn, key: int, config: RoomConfig, *, is_locked: bool) -> R
     room = entity.room = Room(entity.bare, key, turn.new_origin(), config, turn.settings.room_presence_most)
     room.is_locked = is_locked
     turn.write(rooms.create, key, entity.shard, room.origin, configs.to_json(config, is_locked=is_locked))
+    scene.begin_handing_over(turn, room)
     return room
 
 
@@ -128,16 +130,22 @@ def _join(turn: Turn, room: Room, presence: Stanza, nick: str, sid: int, own: tu
         role = others[0].role  # 7.2.?: one occupant, with several sessions
     occupant = Occupant(presence.from_, nick, role, sid, _clean(presence), 0)
     before = list(room.occupants.values())
+    is_first_remote = not occupant.is_local and not room.has_remote
     room.add(occupant)
     scene.save(turn, room, occupant)
-    stanzas = _welcome(turn, room, occupant, before, x, own)
-    answers: tuple[Answer, ...] = ()
-    if occupant.is_local:
-        answers = (Answer(occupant.jid, occupant.sid, stanzas),)
-    else:
-        for stanza in stanzas:
-            scene.send_to(turn, occupant.jid, stanza)
-    scene.announce(turn, room, occupant, (Frame(),), but=occupant, answers=answers, members=members_of((occupant,)))
+    if is_first_remote and not room.config.keeps_for_members:
+        scene.begin_handing_over(turn, room)
+    _let_in(turn, room, occupant, _welcome(turn, room, occupant, before, x, own))
+
+
+def _let_in(turn: Turn, room: Room, occupant: Occupant, stanzas: tuple[Stanza, ...]) -> None:
+    """Who comes in is told this, and all others that somebody has."""
+    answers = (Answer(occupant.jid, occupant.sid, stanzas),) if occupant.is_local else ()
+    elsewhere = () if occupant.is_local else [scene.sent(occupant.jid, stanza) for stanza in stanzas]
+    scene.announce(
+        turn, room, occupant, (Frame(),),
+        but=occupant, answers=answers, members=members_of((occupant,)), elsewhere=elsewhere,
+    )  # fmt: skip
 
 
 def _check_entry(turn: Turn, room: Room, bare: str, affiliation: Affiliation, x: etree._Element | None) -> None:
@@ -170,27 +178,24 @@ def _rejoin(turn: Turn, room: Room, occupant: Occupant, presence: Stanza) -> Non
     occupant.presence = _clean(presence)
     scene.save(turn, room, occupant)
     before = [other for other in room.occupants.values() if other is not occupant]
-    stanzas = _welcome(turn, room, occupant, before, presence.child(ns.MUC, "x"), ())
-    answers: tuple[Answer, ...] = ()
-    if occupant.is_local:
-        answers = (Answer(occupant.jid, occupant.sid, stanzas),)
-    else:
-        for stanza in stanzas:
-            scene.send_to(turn, occupant.jid, stanza)
-    scene.announce(turn, room, occupant, (Frame(),), but=occupant, answers=answers, members=members_of((occupant,)))
+    _let_in(turn, room, occupant, _welcome(turn, room, occupant, before, presence.child(ns.MUC, "x"), ()))
 
 
 def _welcome(
     turn: Turn, room: Room, occupant: Occupant, others: list[Occupant], x: etree._Element | None, own: tuple[int, ...]
 ) -> tuple[Stanza, ...]:
     """7.2.2 to 7.2.15, in their order: who is there, that one is in, what was said, the subject."""
-    stanzas = look_round(room, occupant, others)
+    stanzas = versioning.changes_since(room, occupant, x)
+    stanzas += look_round(room, occupant, others)
     codes = own
     if room.config.whois == "anyone":
         codes = (scene.NON_ANONYMOUS, *codes)
     if room.config.enablelogging:
         codes = (*codes, scene.LOGGED)
-    stanzas.append(presence_of(room, occupant, Frame(own=codes), True, True))
+    frame = Frame(own=codes, versions=versioning.until(room))
+    stanzas.append(presence_of(room, occupant, frame, True, True))
+    if room.photos:
+        stanzas.append(picturing.update_of(room))
     stanzas += _history(turn, room, x)
     stanzas.append(subject_of(room))
     return tuple(stanzas)

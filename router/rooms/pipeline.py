@@ -4,26 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from cluster.wire import Incarnation
 from router.entity import Entity
 from router.pipeline import Pipeline, check_iq, refuse
-from router.recipients import with_stanza_id
 from router.rooms import (
+    absence,
     administering,
     archive,
     configuring,
     discovering,
+    dressing,
+    hats,
     inviting,
     joining,
+    picturing,
     registering,
     relaying,
+    retracting,
     scene,
     speaking,
 )
 from router.rooms import config as configs
-from router.rooms.fanout import ALL, Answer, Fanout, Part, Replay, members_of
+from router.rooms.fanout import ALL, Answer, Cast, Fanout, Part, Replay, Send, members_of
 from router.rooms.policy import Affiliation, Role
 from router.rooms.room import Occupant, Room, unpack_presence
 from router.rooms.scene import Frame
@@ -40,9 +44,10 @@ from xmpp.errors import (
     ServiceUnavailable,
     StanzaError,
 )
-from xmpp.stanza import IQ, MESSAGE, TO_FULL, Stanza
+from xmpp.stanza import IQ, MESSAGE, Stanza
 
 REPLAYED: Final = 10_000  # messages that one router may have missed
+NOTED_S: Final = 10.0
 LEFT_S: Final = 600.0  # how long it is known that somebody has gone
 LEFT_LEAST: Final = 50  # so many are, and as many as there are occupants, whatever the time
 
@@ -54,6 +59,12 @@ _IQ_HANDLERS: Final[dict[tuple[str, str], Callable[[Turn, Room, Stanza], None]]]
     ("get", f"{ns.MUC_OWNER} query"): configuring.show,
     ("set", f"{ns.MUC_OWNER} query"): configuring.change,
     ("get", f"{ns.PING} ping"): discovering.ping,
+    ("get", f"{ns.VCARD} vCard"): picturing.show,
+    ("set", f"{ns.VCARD} vCard"): picturing.publish,
+    ("set", f"{ns.MODERATE} moderate"): retracting.moderate,
+    ("set", f"{ns.COMMANDS} command"): dressing.run,
+    ("get", f"{ns.MENTIONS} query"): configuring.show_mentions,
+    ("set", f"{ns.MENTIONS} query"): configuring.change_mentions,
     ("get", f"{ns.REGISTER} query"): registering.ask,
     ("set", f"{ns.REGISTER} query"): registering.register,
     ("get", f"{ns.MAM} query"): archive.tell_fields,
@@ -63,12 +74,27 @@ _IQ_HANDLERS: Final[dict[tuple[str, str], Callable[[Turn, Room, Stanza], None]]]
 _PAYLOADS: Final = frozenset(payload for _, payload in _IQ_HANDLERS)
 
 
+class Elsewhere(Protocol):
+    """What the owner does for occupants of other servers, and for members who are away."""
+
+    def send_event(self, entity: Entity, origin: int, id: int, sends: Sequence[Send], is_again: bool) -> None:
+        """Route what an event of a room is for others than its local occupants, as number `id` of the sender `origin`:
+        once, however often it is offered."""
+
+    def act(self, entity: Entity, run: Callable[[Turn], None]) -> None:
+        """Run a turn of the room's own."""
+
+    def is_on_its_way(self, origin: int) -> bool:
+        """Whether anything of this sender is not confirmed yet."""
+
+
 class RoomPipeline:
     """The rooms of one owner."""
 
-    def __init__(self, accounts: Pipeline, settings: Settings, fanout: Fanout) -> None:
+    def __init__(self, accounts: Pipeline, settings: Settings, fanout: Fanout, elsewhere: Elsewhere) -> None:
         self._accounts = accounts
         self._settings = settings
+        self._elsewhere = elsewhere
         self.fanout = fanout
         self.bounced = [0, 0, 0, 0]  # stanzas refused, by kind (xmpp/stanza.py)
 
@@ -83,6 +109,9 @@ class RoomPipeline:
                 self._iq(turn, stanza, nick)
             else:
                 self._presence(turn, stanza)
+            room: Room | None = turn.entity.room
+            if room is not None and turn.casts and room.is_for_others:
+                self._note_handed_over(turn, room)
         except StanzaError as fault:
             self.bounced[stanza.kind] += 1
             _refuse(turn, stanza, fault)
@@ -135,6 +164,8 @@ class RoomPipeline:
         """A turn is committed: occupants see what has happened."""
         for room, event in turn.casts:
             self.fanout.let_out(turn.entity, room, event)
+            if isinstance(event, Cast) and event.elsewhere and event.id is not None:
+                self._elsewhere.send_event(turn.entity, room.origin, event.id, event.elsewhere, False)
 
     # --- what the database has
 
@@ -154,9 +185,11 @@ class RoomPipeline:
         room.is_locked = configs.is_locked(found.room.config)
         room.subject = None if found.room.subject is None else rooms.unpacked(found.room.subject)
         for row in found.affiliations:
-            room.affiliations[row.jid] = Affiliation(row.affiliation)
+            room.affiliate(row.jid, Affiliation(row.affiliation), row.changed)
             if row.nick:
                 room.reserved[row.nick] = row.jid
+        room.photos, room.hats = found.room.photos, hats.from_json(found.room.hats)
+        room.handed_over = found.room.handed_over
         for one in found.occupants:
             occupant = Occupant(one.jid, one.nick, Role(one.role), one.sid, unpack_presence(one.presence), one.changed)
             if occupant.role == Role.NONE:
@@ -164,15 +197,58 @@ class RoomPipeline:
             else:
                 room.add(occupant)
         for row_ in found.history:
-            room.history.append((row_.id, _said(room, row_)))
+            if retracting.is_shown_later(row_.stanza):
+                room.history.append((row_.id, _said(room, row_)))
         room.last = room.floor = found.last_id
         entity.room = room
+        if known is None and room.is_for_others:
+            offer = partial(self._offer_again, room, found.not_handed_over)
+            entity.inputs.appendleft(partial(self._elsewhere.act, entity, offer))
         if known is not None and known.origin == room.origin:
             # Read anew by the same owner: who was told of what is known.
             room.feeds, room.tail, room.last, room.floor = known.feeds, known.tail, known.last, known.floor
             room.unchecked = {jid: room.occupants[jid] for jid in known.unchecked if jid in room.occupants}
         else:
             self.fanout.check(entity, [occupant for occupant in room.occupants.values() if occupant.is_local])
+
+    # --- occupants of other servers, and members who are away
+
+    def _offer_again(self, room: Room, rows: Sequence[Row], turn: Turn) -> None:
+        """The owner before may not have told them of the last events: whoever has them takes no notice."""
+        others = list(room.remote())
+        events: dict[int, list[Send]] = {}
+        for row in rows:
+            said = _said(room, row)
+            away = absence.sends_of(room, turn.settings, said, row.id)
+            events[row.id] = [*away, *(scene.sent(other.jid, said) for other in others)]
+        for occupant in (*room.left.values(), *room.occupants.values()):
+            if occupant.changed <= room.handed_over:
+                continue
+            frame = Frame(is_gone=occupant.role == Role.NONE)
+            if occupant.is_local or frame.is_gone:
+                events[occupant.changed] = scene.remote_of(room, occupant, (frame,))
+                continue
+            # Whether it has just come in is not known: it is told everything.
+            told = joining.welcome_again(turn, room, occupant)
+            seen = scene.remote_of(room, occupant, (frame,), but=occupant)
+            events[occupant.changed] = [*(scene.sent(occupant.jid, stanza) for stanza in told), *seen]
+        for id_, sends in sorted(events.items()):
+            if sends:
+                self._elsewhere.send_event(turn.entity, room.origin, id_, sends, True)
+
+    def _note_handed_over(self, turn: Turn, room: Room) -> None:
+        """Now and then it is written down how far everything has come: an event is said to be with the peers when it
+        was let out a while ago and nothing is on its way to them."""
+        since, last = room.noted
+        if turn.now - since < NOTED_S:
+            return
+        if self._elsewhere.is_on_its_way(room.origin):
+            room.noted = (turn.now, last)
+            return
+        if last > room.handed_over:
+            room.handed_over = last
+            turn.write(rooms.set_handed_over, room.key, last)
+        room.noted = (turn.now, room.last)
 
     # --- routers that have missed something
 
@@ -235,8 +311,7 @@ def _room(turn: Turn) -> Room:
 
 
 def _said(room: Room, row: Row) -> Stanza:
-    said = with_stanza_id(row.stanza, room.bare, row.id)
-    return said._replace(flags=said.flags | TO_FULL)
+    return scene.with_id(room, row.stanza, row.id)
 
 
 def _refuse(turn: Turn, stanza: Stanza, fault: StanzaError) -> None:

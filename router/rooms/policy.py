@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import Final
 
+from router.rooms.config import RoomConfig
 from xmpp.errors import BadRequest, Forbidden, NotAllowed
 
 
@@ -95,3 +97,10 @@ def check_role_change(actor: Affiliation, actor_role: Role, target: Affiliation,
         raise Forbidden("Admins and owners of the room alone make and unmake moderators.")
     if new < target_role and (target > actor or (target >= Affiliation.ADMIN and new != Role.NONE)):
         raise NotAllowed("Somebody of a higher affiliation keeps the role.")  # 8.2, 8.4, 9.7
+
+
+def may_see_members(config: RoomConfig, own: Affiliation, roles: Iterable[Role]) -> bool:
+    """9.5, 10.5, 10.8: who may see the lists of members, admins and owners (`muc#roomconfig_getmemberlist`)."""
+    if own >= Affiliation.ADMIN or any(role.word in config.getmemberlist for role in roles):
+        return True
+    return config.membersonly and config.whois == "anyone" and own >= Affiliation.MEMBER

@@ -12,6 +12,7 @@ import msgpack
 from cluster.shards import shard_of
 from cluster.wire import Incarnation, SessionId, Shard
 from router.rooms.config import RoomConfig
+from router.rooms.hats import Hats
 from router.rooms.policy import Affiliation, Role
 from xmpp.stanza import Stanza, from_wire
 
@@ -61,19 +62,27 @@ class Room:
         "crowd",
         "feeds",
         "floor",
+        "handed_over",
+        "hats",
         "history",
         "is_locked",
         "key",
         "last",
         "left",
         "nicks",
+        "noted",
         "occupants",
         "origin",
+        "photos",
         "reserved",
         "shards",
+        "spoke_at",
         "subject",
         "tail",
         "unchecked",
+        "users",
+        "version",
+        "versions",
     )
 
     def __init__(self, bare: str, key: int, origin: int, config: RoomConfig, crowd: int) -> None:
@@ -85,9 +94,17 @@ class Room:
         self.is_locked = False  # XEP-0045, 10.1.1: made, and its owner has not said yet how it shall be
         self.subject: Stanza | None = None  # the message that set it
         self.affiliations: dict[str, Affiliation] = {}  # by bare JID; who is not in it has none
+        self.version = 0  # of the affiliations (XEP-0463): the id of the last change
+        self.versions: dict[str, int] = {}  # the id of the last change of each, also of who has none any more
         self.reserved: dict[str, str] = {}  # nickname -> the bare JID that has registered it (7.10)
+        self.photos: list[str] = []  # hashes of its pictures (XEP-0486)
+        self.hats = Hats()  # XEP-0317
+        self.spoke_at: dict[str, float] = {}  # by bare JID, in slow mode (XEP-0500): Unix seconds
+        self.handed_over = 0  # up to this event, everything that was for others is with their owners
+        self.noted = (0.0, 0)  # when that was looked at (Unix seconds), and the last event then
         self.occupants: dict[str, Occupant] = {}  # by full JID
         self.nicks: dict[str, list[Occupant]] = {}
+        self.users: dict[str, list[Occupant]] = {}  # by bare JID
         self.left: dict[str, Occupant] = {}  # who has gone lately, for routers that may not have heard of it
         self.history: deque[History] = deque(maxlen=HISTORY)
         self.last = 0  # the id of the last event that was let out
@@ -104,13 +121,15 @@ class Room:
         self.left.pop(occupant.jid, None)
         self.occupants[occupant.jid] = occupant
         self.nicks.setdefault(occupant.nick, []).append(occupant)
+        self.users.setdefault(occupant.bare, []).append(occupant)
         if occupant.is_local:
             self.shards[shard_of(occupant.bare)] += 1
 
     def remove(self, occupant: Occupant) -> None:
         """Somebody has gone."""
         del self.occupants[occupant.jid]
-        self._leave_nick(occupant)
+        _drop(self.nicks, occupant.nick, occupant)
+        _drop(self.users, occupant.bare, occupant)
         self.unchecked.pop(occupant.jid, None)
         self.left[occupant.jid] = occupant
         if occupant.is_local:
@@ -121,32 +140,45 @@ class Room:
 
     def rename(self, occupant: Occupant, nick: str) -> None:
         """Somebody has another nickname from now on."""
-        self._leave_nick(occupant)
+        _drop(self.nicks, occupant.nick, occupant)
         occupant.nick = nick
         self.nicks.setdefault(nick, []).append(occupant)
 
-    def _leave_nick(self, occupant: Occupant) -> None:
-        sessions = self.nicks[occupant.nick]
-        sessions.remove(occupant)
-        if not sessions:
-            del self.nicks[occupant.nick]
+    @property
+    def has_remote(self) -> bool:
+        """Whether there are occupants of other servers."""
+        return len(self.occupants) != self.shards.total()
+
+    @property
+    def is_for_others(self) -> bool:
+        """Whether what happens in it is for others than its local occupants, too."""
+        return self.has_remote or self.config.keeps_for_members
 
     def remote(self) -> Iterator[Occupant]:
         """The occupants of other servers."""
-        if len(self.occupants) != self.shards.total():
+        if self.has_remote:
             for occupant in self.occupants.values():
                 if not occupant.is_local:
                     yield occupant
 
     def sessions_of(self, bare: str) -> list[Occupant]:
         """A user's sessions in the room."""
-        return [occupant for occupant in self.occupants.values() if occupant.bare == bare]
+        return list(self.users.get(bare, ()))
 
     # --- what somebody may
 
     def affiliation(self, bare: str) -> Affiliation:
         """Of a user (5.2)."""
         return self.affiliations.get(bare, Affiliation.NONE)
+
+    def affiliate(self, bare: str, affiliation: Affiliation, changed: int) -> None:
+        """What a user is to it from the event `changed` on."""
+        if affiliation == Affiliation.NONE:
+            self.affiliations.pop(bare, None)
+        else:
+            self.affiliations[bare] = affiliation
+        self.versions[bare] = changed
+        self.version = max(self.version, changed)
 
     def owners(self) -> list[str]:
         """The bare JIDs of its owners."""
@@ -159,3 +191,9 @@ class Room:
     def occupant_id(self, bare: str) -> str:
         """XEP-0421: the same for all sessions of a user for the room's life, and nobody can tell the user by it."""
         return blake2b(bare.encode(), key=self.origin.to_bytes(8), digest_size=16, person=b"occupant").hexdigest()
+
+
+def _drop(lists: dict[str, list[Occupant]], key: str, occupant: Occupant) -> None:
+    lists[key].remove(occupant)
+    if not lists[key]:
+        del lists[key]

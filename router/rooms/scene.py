@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from router.rooms.fanout import ALL, MODERATORS, ONLY, OTHERS, Answer, Cast, Part, gone, members_of
+from router.recipients import with_stanza_id
+from router.rooms.fanout import ALL, MODERATORS, ONLY, OTHERS, Answer, Cast, Part, Send, gone, members_of
 from router.rooms.policy import Affiliation, Role
 from router.rooms.room import Occupant, Room
 from router.turn import Turn
@@ -39,6 +40,7 @@ class Frame(NamedTuple):
     reason: str | None = None
     affiliation: Affiliation | None = None  # None: as the room has it
     destroy: bytes = b""  # <destroy/>, when the room goes
+    versions: bytes = b""  # <mav/>: between which versions of the affiliations this is the change (XEP-0463)
 
 
 def presence_of(
@@ -58,9 +60,11 @@ def presence_of(
     )
     codes = (*frame.codes, *((SELF, *frame.own) if is_self else ()))
     statuses = [element("status", None, {"code": str(code)}) for code in codes]
-    x = element("x", ns.MUC_USER, None, item, *statuses, frame.destroy)
+    x = element("x", ns.MUC_USER, None, frame.versions, item, *statuses, frame.destroy)
     known = occupant.presence
     shown = b"" if known is None or frame.is_gone else known.inner
+    if not frame.is_gone:
+        shown += room.hats.shown(occupant.bare)
     occupant_id = element("occupant-id", ns.OCCUPANT_ID, {"id": room.occupant_id(occupant.bare)})
     from_ = f"{room.bare}/{nick or occupant.nick}"
     type_ = "unavailable" if frame.is_gone else None
@@ -72,18 +76,28 @@ def presence_of(
 def announce(
     turn: Turn, room: Room, occupant: Occupant, frames: Sequence[Frame], *, old_nick: str | None = None,
     but: Occupant | None = None, answers: tuple[Answer, ...] = (), members: tuple[tuple[int, int], ...] = (),
+    elsewhere: Sequence[Send] = (),
 ) -> None:  # fmt: skip
-    """Everybody sees these frames of an occupant, in order; `but` is answered apart. `old_nick`: of a change of
-    nickname, whose first frame is still under that one."""
+    """Everybody sees these frames of an occupant, in order; `but` is answered apart (by `answers`, or by `elsewhere`
+    where it is of another server). `old_nick`: of a change of nickname, whose first frame is still under that one."""
     parts = parts_of(room, occupant, frames, old_nick, but)
-    cast(turn, room, Cast(occupant.changed, parts, answers, members))
+    others = remote_of(room, occupant, frames, old_nick, but)
+    cast(turn, room, Cast(occupant.changed, parts, answers, members, elsewhere=(*elsewhere, *others)))
+
+
+def remote_of(
+    room: Room, occupant: Occupant, frames: Sequence[Frame], old_nick: str | None = None, but: Occupant | None = None
+) -> list[Send]:
+    """What occupants of other servers see of one."""
     own = {other.jid for other in _sessions(room, occupant)}
     has_gone = not occupant.is_local and occupant.jid not in room.occupants
+    seen: list[Send] = []
     for other in (*room.remote(), *((occupant,) if has_gone else ())):
         is_self = other.jid in own
         if other is not but and (is_self or is_shown(room, occupant)):
-            for stanza in _seen(room, occupant, frames, old_nick, room.sees_jids(other.role), is_self):
-                send_to(turn, other.jid, stanza)
+            stanzas = _seen(room, occupant, frames, old_nick, room.sees_jids(other.role), is_self)
+            seen += (sent(other.jid, stanza) for stanza in stanzas)
+    return seen
 
 
 def parts_of(
@@ -121,8 +135,25 @@ def _sessions(room: Room, occupant: Occupant) -> list[Occupant]:
 
 
 def cast(turn: Turn, room: Room, event: Cast) -> None:
-    """Let the routers of occupants know, once this turn is committed."""
+    """Let the routers of occupants know, and other servers, once this turn is committed."""
+    if event.id is None:
+        turn.sends += event.elsewhere
     turn.casts += ((room, event),)
+
+
+def tell_everybody(
+    turn: Turn, room: Room, stanza: Stanza, id: int | None = None, message: Stanza | None = None,
+    elsewhere: Sequence[Send] = (),
+) -> None:  # fmt: skip
+    """Everybody in the room gets this."""
+    remote = [sent(other.jid, stanza) for other in room.remote()]
+    cast(turn, room, Cast(id, ((ALL, (), (stanza,)),), message=message, elsewhere=(*elsewhere, *remote)))
+
+
+def tell_moderators(turn: Turn, room: Room, stanza: Stanza) -> None:
+    """Those who moderate get this."""
+    remote = tuple(sent(other.jid, stanza) for other in room.remote() if other.role == Role.MODERATOR)
+    cast(turn, room, Cast(None, ((MODERATORS, (), (stanza,)),), elsewhere=remote))
 
 
 def is_shown(room: Room, occupant: Occupant) -> bool:
@@ -134,8 +165,19 @@ def is_shown(room: Room, occupant: Occupant) -> bool:
 
 
 def send_to(turn: Turn, jid: str, stanza: Stanza) -> None:
-    """To one user, by the way of all stanzas: an occupant of another server."""
-    turn.send(stanza._replace(to=jid, flags=stanza.flags & ~TO_FULL))
+    """To one user, by the way of all stanzas."""
+    turn.sends += (sent(jid, stanza),)
+
+
+def sent(jid: str, stanza: Stanza) -> Send:
+    """A stanza for one user, who need not have a session here."""
+    return stanza._replace(to=jid, flags=stanza.flags & ~TO_FULL), (jid.partition("/")[0],)
+
+
+def with_id(room: Room, message: Stanza, id_: int) -> Stanza:
+    """A message as occupants get it: with the id that the room's archive gave it (XEP-0359)."""
+    said = with_stanza_id(message, room.bare, id_)
+    return said._replace(flags=said.flags | TO_FULL)
 
 
 def save(turn: Turn, room: Room, occupant: Occupant) -> None:
@@ -147,6 +189,12 @@ def save(turn: Turn, room: Room, occupant: Occupant) -> None:
     )  # fmt: skip
 
 
+def begin_handing_over(turn: Turn, room: Room) -> None:
+    """From now on, what happens is also for others than local occupants: nothing of before was."""
+    room.handed_over = turn.newest_id
+    turn.write(rooms.set_handed_over, room.key, room.handed_over)
+
+
 def leave(turn: Turn, room: Room, occupant: Occupant, frame: Frame) -> None:
     """Somebody goes, or is made to. While other sessions of the same nickname stay, nobody else need know."""
     room.remove(occupant)
@@ -155,12 +203,14 @@ def leave(turn: Turn, room: Room, occupant: Occupant, frame: Frame) -> None:
     if occupant.nick not in room.nicks:
         announce(turn, room, occupant, (frame,), members=gone((occupant,)))
         return
-    own = presence_of(room, occupant, frame, True, True)
-    if occupant.is_local:
-        parts: tuple[Part, ...] = ((ONLY, (occupant.sid,), (own,)),)
-        cast(turn, room, Cast(occupant.changed, parts, (), gone((occupant,))))
-    else:
-        send_to(turn, occupant.jid, own)
+    tell_one(turn, room, occupant, presence_of(room, occupant, frame, True, True))
+
+
+def tell_one(turn: Turn, room: Room, occupant: Occupant, stanza: Stanza) -> None:
+    """One who has gone is told so, and nobody else."""
+    parts: tuple[Part, ...] = ((ONLY, (occupant.sid,), (stanza,)),) if occupant.is_local else ()
+    elsewhere = () if occupant.is_local else (sent(occupant.jid, stanza),)
+    cast(turn, room, Cast(occupant.changed, parts, (), gone((occupant,)), elsewhere=elsewhere))
 
 
 def update(turn: Turn, room: Room, occupants: Sequence[Occupant], frame: Frame) -> None:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Final
 
 from router.features.archive import is_worth_keeping
 from router.recipients import with_stanza_id
-from router.rooms import joining, scene
-from router.rooms.fanout import ALL, Cast
-from router.rooms.policy import Role
+from router.rooms import absence, joining, retracting, scene
+from router.rooms.fanout import Send
+from router.rooms.policy import Affiliation, Role
 from router.rooms.room import Occupant, Room
 from router.turn import Turn
 from storage import rooms
 from storage.log import ARCHIVE, QUEUE, TO_OWNER
 from xmpp import ns
-from xmpp.errors import BadRequest, Forbidden, ItemNotFound, NotAcceptable
+from xmpp.errors import BadRequest, Forbidden, ItemNotFound, NotAcceptable, PolicyViolation
 from xmpp.stanza import HAS_BODY, HAS_MUC_USER, HAS_OTHER, HAS_STANZA_ID, HAS_SUBJECT, HAS_THREAD, TO_FULL, Stanza
 from xmpp.xml import canonical_element, element
 
 _OURS: Final = frozenset(
     {f"{{{ns.OCCUPANT_ID}}}occupant-id", f"{{{ns.MUC_USER}}}x", f"{{{ns.DELAY}}}delay", f"{{{ns.ADDRESS}}}addresses"}
 )
+_SPOKEN_SPARE: Final = 100  # users remembered who have gone
 _STANZA_ID: Final = f"{{{ns.SID}}}stanza-id"
 
 
@@ -40,7 +42,25 @@ def to_all(turn: Turn, room: Room, message: Stanza) -> None:
         return
     if occupant.role < Role.PARTICIPANT:
         raise Forbidden("Visitors may not speak in this room.")
+    if room.config.slow_mode_duration and message.flags & HAS_BODY:
+        _go_slow(turn, room, occupant)
     _say(turn, room, occupant, message)
+
+
+def _go_slow(turn: Turn, room: Room, occupant: Occupant) -> None:
+    """XEP-0500, 6: so much time has to be between two messages of a user. Admins and owners need not wait."""
+    wait_s = room.config.slow_mode_duration
+    if room.affiliation(occupant.bare) >= Affiliation.ADMIN:
+        return
+    since = turn.now - room.spoke_at.get(occupant.bare, 0.0)
+    if since < wait_s:
+        raise PolicyViolation(
+            f"In this room you wait {wait_s} seconds between two messages; try again in {ceil(wait_s - since)}.",
+            type="wait",
+        )
+    if len(room.spoke_at) > len(room.occupants) + _SPOKEN_SPARE:
+        room.spoke_at = {bare: at for bare, at in room.spoke_at.items() if turn.now - at < wait_s}
+    room.spoke_at[occupant.bare] = turn.now
 
 
 def _set_subject(turn: Turn, room: Room, occupant: Occupant, message: Stanza) -> None:
@@ -54,14 +74,14 @@ def _set_subject(turn: Turn, room: Room, occupant: Occupant, message: Stanza) ->
 def _say(turn: Turn, room: Room, occupant: Occupant, message: Stanza) -> Stanza:
     said = as_said(room, occupant, message)
     id_: int | None = None
-    is_kept = is_worth_keeping(said._replace(type=None))
-    if is_kept:
+    away: list[Send] = []
+    if is_worth_keeping(said._replace(type=None)):
         id_ = turn.log(said, TO_OWNER, ARCHIVE if room.config.enablelogging else QUEUE)
         said = with_stanza_id(said, room.bare, id_)
-    event = Cast(id_, ((ALL, (), (said,)),), message=said if said.flags & HAS_BODY else None)
-    scene.cast(turn, room, event)
-    for other in room.remote():
-        scene.send_to(turn, other.jid, said)
+        away = absence.sends_of(room, turn.settings, said, id_)
+        if (retracted := retracting.find(message)) is not None:
+            retracting.retract(turn, room, occupant, said, retracted)
+    scene.tell_everybody(turn, room, said, id_, said if said.flags & HAS_BODY else None, away)
     return said
 
 

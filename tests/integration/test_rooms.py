@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support.client import CLIENT, Client, Element, condition, sign_in, sign_in_apart
+from tests.support.client import CLIENT, Client, condition, sign_in, sign_in_apart
 from tests.support.cluster import RunningCluster, wait_until
-
-USER = "{http://jabber.org/protocol/muc#user}"
-MUC = "<x xmlns='http://jabber.org/protocol/muc'/>"
-ADMIN = "http://jabber.org/protocol/muc#admin"
-OWNER = "http://jabber.org/protocol/muc#owner"
-_numbers = itertools.count(1)
+from tests.support.rooms import MUC, OWNER, USER, admin, codes, item, join, new_room, said, submit
 
 
 @pytest.fixture
 def room(cluster: RunningCluster) -> str:
-    return f"room{next(_numbers)}@conference.{cluster.domain}"
+    return new_room(cluster)
 
 
 @pytest.fixture
@@ -27,39 +21,6 @@ def pair(cluster: RunningCluster) -> Iterator[tuple[Client, Client]]:
     romeo, juliet = sign_in_apart(cluster, other_c2s=True, other_router=True)
     with romeo, juliet:
         yield romeo, juliet
-
-
-def codes(presence: Element) -> set[str | None]:
-    return {status.get("code") for status in presence.iter(f"{USER}status")}
-
-
-def item(presence: Element) -> Element:
-    found = presence.find(f"{USER}x/{USER}item")
-    assert found is not None
-    return found
-
-
-def join(client: Client, room: str, nick: str, inner: str = MUC) -> Element:
-    """Come in; returns the presence that says so. What was before it is in order of arrival in the client."""
-    client.send(f"<presence to='{room}/{nick}'>{inner}</presence>")
-    return client.expect(lambda e: e.tag == f"{CLIENT}presence" and "110" in codes(e))
-
-
-def submit(client: Client, room: str, **fields: str) -> Element:
-    written = "".join(
-        f"<field var='muc#roomconfig_{name}'><value>{value}</value></field>" for name, value in fields.items()
-    )
-    type_ = "<field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#roomconfig</value></field>"
-    form = f"<x xmlns='jabber:x:data' type='submit'>{type_}{written}</x>"
-    return client.iq("set", f"<query xmlns='{OWNER}'>{form}</query>", room)
-
-
-def admin(client: Client, room: str, attributes: str) -> Element:
-    return client.iq("set", f"<query xmlns='{ADMIN}'><item {attributes}/></query>", room)
-
-
-def said(client: Client, body: str) -> Element:
-    return client.expect(lambda e: e.tag == f"{CLIENT}message" and e.findtext(f"{CLIENT}body") == body)
 
 
 def test_a_room_is_made_opened_entered_and_spoken_in(pair: tuple[Client, Client], room: str) -> None:

@@ -44,7 +44,7 @@ async def test_everything_about_a_room_comes_back(database: str) -> None:
         assert (found.key, found.room.origin, found.room.config["roomname"]) == (key, 7, "Verona")
         assert found.room.subject is not None
         assert rooms.unpacked(found.room.subject) == subject
-        assert found.affiliations == [AffiliationRow("romeo@example.com", OWNER, "romeo")]
+        assert found.affiliations == [AffiliationRow("romeo@example.com", OWNER, "romeo", 1)]
         assert found.occupants == [
             OccupantRow(ROMEO, "romeo", 3, 11, b"presence", 5),
             OccupantRow(JULIET, "juliet", 0, 12, None, 9),
@@ -127,4 +127,4 @@ async def test_nothing_is_left_of_a_room_that_was_destroyed(database: str) -> No
             await rooms.destroy(conn, key)
         found = await rooms.load(conn, ROOM, 10)
         assert found is not None
-        assert found == (key, None, [], [], [], 0)
+        assert found == (key, None, [], [], [], 0, [])

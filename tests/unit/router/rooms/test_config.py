@@ -17,23 +17,33 @@ OTHER = RoomConfig(
     roomname="Verona", roomdesc="<fair>", lang="it", publicroom=False, persistentroom=True, moderatedroom=True,
     membersonly=True, passwordprotectedroom=True, roomsecret="capulet", whois="anyone", changesubject=True,
     allowinvites=False, allowpm="none", getmemberlist=("moderator",), presencebroadcast=("moderator", "visitor"),
-    maxusers=50, enablelogging=False,
+    maxusers=50, enablelogging=False, slow_mode_duration=20, forwardmentions=False, keepformembers="never",
+    mentions_count=3, mentions_individual="none", mentions_channel="none", mentions_associations="moderators",
+    mentions_hats="moderators",
 )  # fmt: skip
 
 
-def filled_in(config: RoomConfig) -> Form:
-    form = parse_document(configs.to_form(config))
+def filled_in(config: RoomConfig) -> tuple[Form, Form]:
+    return _filled_in(configs.to_form(config)), _filled_in(configs.mentions_form(config))
+
+
+def from_both(config: RoomConfig, forms: tuple[Form, Form]) -> RoomConfig:
+    return configs.from_form(configs.from_form(config, forms[0]), forms[1])
+
+
+def _filled_in(written: bytes) -> Form:
+    form = parse_document(written)
     found = [
         (field.get("var") or "", tuple(value.text or "" for value in field.findall("{jabber:x:data}value")))
         for field in form
     ]
-    return Form("", tuple(found[1:]))
+    return Form(found[0][1][0], tuple(found[1:]))
 
 
 def test_every_field_goes_through_the_form_and_back() -> None:
     assert {getattr(OTHER, field.name) == field.default for field in fields(RoomConfig)} == {False}
-    assert configs.from_form(RoomConfig(), filled_in(OTHER)) == OTHER
-    assert configs.from_form(OTHER, filled_in(RoomConfig(roomsecret="x"))) == RoomConfig(roomsecret="x")
+    assert from_both(RoomConfig(), filled_in(OTHER)) == OTHER
+    assert from_both(OTHER, filled_in(RoomConfig(roomsecret="x"))) == RoomConfig(roomsecret="x")
 
 
 def test_every_field_goes_through_the_database_and_back() -> None:
