@@ -163,7 +163,9 @@ class Api:
 
     async def _room(self, request: ApiRequest) -> Any:
         bare = self._room_jid(request.path["jid"])
-        return {"jid": bare, **await self._call_room(bare, "rooms.show")}
+        shown = await self._call_room(bare, "rooms.show")
+        owner = self._map.owners[shard_of(bare)]
+        return {"jid": bare, "router": node_of(owner) if owner is not None else None, **shown}
 
     async def _set_room(self, request: ApiRequest) -> Any:
         bare = self._room_jid(request.path["jid"])

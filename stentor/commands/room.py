@@ -25,7 +25,13 @@ def _options(pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 def _show(found: dict[str, Any]) -> None:
-    shown = {"jid": found["jid"], "occupants": found["occupants"], "subject": found["subject"], **found["config"]}
+    shown = {
+        "jid": found["jid"],
+        "router": found["router"],
+        "occupants": found["occupants"],
+        "subject": found["subject"],
+        **found["config"],
+    }
     for key, value in shown.items():
         text = ",".join(value) if isinstance(value, list) else value
         click.echo(f"{key:<23}{text}")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.test_resume import Managed, couple
-from tests.support.client import CLIENT, Client, Element, place
+from tests.support.client import CLIENT, Client, Element, place, sign_in_apart
+from tests.support.cluster import RunningCluster, wait_until
 from tests.support.faults import Site
+from tests.support.rooms import MUC, USER, admin, archived, join, submit
 
-USER = "{http://jabber.org/protocol/muc#user}"
-MUC = "<x xmlns='http://jabber.org/protocol/muc'/>"
-OPEN = (
-    "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'>"
-    "<value>http://jabber.org/protocol/muc#roomconfig</value></field></x></query>"
+WITH_GROUPS = (
+    "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>urn:xmpp:mam:2</value></field>"
+    "<field var='include-groupchat'><value>true</value></field></x>"
 )
 
 
@@ -23,9 +23,8 @@ def is_self(element: Element) -> bool:
 
 def enter(romeo: Client, juliet: Managed, room: str) -> None:
     """Romeo makes the room, Juliet comes in; nothing of that is on its way any more."""
-    romeo.send(f"<presence to='{room}/romeo'>{MUC}</presence>")
-    romeo.expect(is_self)
-    romeo.iq("set", OPEN, room)
+    join(romeo, room, "romeo")
+    submit(romeo, room)
     juliet.client.send(f"<presence to='{room}/juliet'>{MUC}</presence>")
     while not is_self(juliet.take()):
         pass
@@ -68,3 +67,40 @@ def test_who_was_away_gets_what_was_said_meanwhile(site: Site, victims: tuple[st
         assert juliet.body() == "after"
         romeo.ping()
         assert not [e for e in romeo._waiting if e.tag == f"{CLIENT}presence" and e.get("from") == f"{room}/juliet"]
+
+
+def test_what_was_said_reaches_members_who_are_away_though_the_owner_of_the_room_dies_with_it(site: Site) -> None:
+    """What the room's owner has committed and acknowledged, and nobody else has heard of."""
+    cluster = site.cluster
+    romeo, juliet = sign_in_apart(cluster, other_c2s=False, other_router=True)
+    with romeo, juliet:
+        (_, owner), (_, other) = place(cluster, romeo), place(cluster, juliet)
+        room = a_room_of(cluster, owner)
+        join(romeo, room, "romeo")
+        assert submit(romeo, room, membersonly="1").get("type") == "result"
+        assert admin(romeo, room, f"jid='{juliet.bare}' affiliation='member'").get("type") == "result"
+        bodies = [f"line {number}" for number in range(20)]
+        site.links.block([(owner, other)])
+        say(romeo, room, *bodies)
+        juliet.ping()
+        assert archived(juliet, None, WITH_GROUPS) == [], "nothing has got through"
+        pid = cluster.kill(owner)
+        site.links.heal()
+        cluster.wait_restarted(owner, pid)
+        cluster.wait_ready()
+        say(romeo, room, "after")
+        wait_until(lambda: len(archived(juliet, None, WITH_GROUPS)) > len(bodies), 10, "all of it is there")
+        kept = archived(juliet, None, WITH_GROUPS)
+        assert [message.findtext(f"{CLIENT}body") for message in kept] == [*bodies, "after"]
+
+
+def a_room_of(cluster: RunningCluster, router: str) -> str:
+    """The JID of a new room that this router owns."""
+    for number in range(100):
+        room = f"of-{router}-{number}@conference.{cluster.domain}"
+        cluster.api.call("POST", "/rooms", {"jid": room})
+        owner = cluster.api.call("GET", f"/rooms/{room}")["router"]
+        cluster.api.call("DELETE", f"/rooms/{room}")
+        if owner == router:
+            return room
+    raise AssertionError(f"{router} owns no room")

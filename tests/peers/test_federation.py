@@ -286,6 +286,46 @@ def test_an_operator_sees_the_streams(world: World) -> None:
         assert f"{theirs.domain}  {ours.domain}  " in shown
 
 
+def test_a_room_of_ours_outlives_its_router_for_users_of_other_servers(tmp_path: Path) -> None:
+    """Both routers die in turn while both say something: each sees everything once, and in the same order."""
+    with running_peers(tmp_path / "peers") as peers:
+        prosody = peers.prosody("pr.example", secure=True)
+        cluster = start_stentor(peers, tmp_path / "cluster", "--router", "2", st_example=False)
+        try:
+            ours = as_server(cluster, TRUSTED)
+            room = f"mantua@conference.{ours.domain}"
+            with Slixmpp(ours, ours.account("romeo")) as romeo, Slixmpp(prosody, prosody.account("juliet")) as juliet:
+                romeo.join(room, "romeo")
+                romeo.open_room(room)
+                juliet.join(room, "juliet")
+                romeo.occupant(f"{room}/juliet")
+                bodies = []
+
+                def speak(words: str) -> None:
+                    for number in range(20):
+                        for speaker, nick in ((romeo, "romeo"), (juliet, "juliet")):
+                            bodies.append(f"{words} {number} by {nick}")
+                            speaker.say(room, bodies[-1])
+
+                speak("before")
+                for node in ("router-0", "router-1"):
+                    pid = cluster.kill(node)
+                    speak(f"without {node}")
+                    cluster.wait_restarted(node, pid)
+                    cluster.wait_ready()
+                speak("after")
+                heard = [
+                    [client.messages.take(lambda m: bool(m.body)).body for _ in bodies] for client in (romeo, juliet)
+                ]
+                assert heard[0] == heard[1]
+                assert sorted(heard[0]) == sorted(bodies)
+                for client in (romeo, juliet):
+                    client.ping(ours.domain)
+                    assert [m for m in client.messages.left() if m.body] == []
+        finally:
+            assert cluster.stop() == 0
+
+
 def test_streams_go_on_when_one_of_two_s2s_dies(tmp_path: Path) -> None:
     with running_peers(tmp_path / "peers") as peers:
         prosody = peers.prosody("pr.example", secure=True)
