@@ -1,4 +1,5 @@
-"""Rooms: what one delivered copy of a message costs, with 100 and 1,000 occupants, ours beside Prosody in one run.
+"""Rooms: what one delivered copy of a message costs, with 100 and 1,000 occupants, ours beside Prosody and ejabberd in
+one run.
 
     python -m bench.rooms [--occupants N]... [--json FILE] [--repeat N] [--messages N] [--only NAME]...
 
@@ -137,7 +138,31 @@ def prosody(folder: Path, port_offset: int) -> Iterator[Target]:
         yield Target(server.domain, server.port, pid, (Process("prosody", "prosody", pid, ""),), None, server.host)
 
 
-KINDS: Final[dict[str, Callable[[Path, int], Any]]] = {"Stentor": stentor, "Prosody": prosody}
+@contextmanager
+def ejabberd(folder: Path, port_offset: int) -> Iterator[Target]:
+    """One ejabberd with rooms, which archives nothing and limits nobody."""
+    with running_peers(folder) as peers:
+        server = peers.ejabberd(
+            "ej.example", muc=True,
+            settings={
+                "loglevel": "warning", "registration_timeout": "infinity",
+                "access_rules": {name: {"allow": "all"} for name in ("c2s", "local", "muc_create", "register")},
+                "modules": {
+                    "mod_disco": {}, "mod_ping": {}, "mod_roster": {}, "mod_stream_mgmt": {},
+                    "mod_register": {"ip_access": "all", "access": "register", "password_strength": 0},
+                    "mod_muc": {"max_users": 10_000, "default_room_options": {"mam": False, "max_users": 10_000}},
+                },
+            },
+        )  # fmt: skip
+        pid = server.process.pid
+        yield Target(server.domain, server.port, pid, (Process("ejabberd", "ejabberd", pid, ""),), None, server.host)
+
+
+KINDS: Final[dict[str, Callable[[Path, int], Any]]] = {
+    "Stentor": stentor,
+    "Prosody": prosody,
+    "ejabberd": ejabberd,
+}
 
 
 def postgresql_s(server: Target) -> float:

@@ -7,11 +7,14 @@ servers shows SASL EXTERNAL, the other dialback.
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import pytest
 
@@ -121,8 +124,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         ejabberd_untrusted = peers.ejabberd("ejself.example", is_self_signed=True, muc=True)
         policies = json.dumps(dict.fromkeys(STRICT, "secure"))
         cluster = start_stentor(
-            peers, directory / "cluster", "--set", f"s2s.domains={policies}", st_example=False, self_example=True
-        )
+            peers, directory / "cluster", "--c2s", "2", "--router", "2", "--set", f"s2s.domains={policies}",
+            st_example=False, self_example=True,
+        )  # fmt: skip
         yield World(
             peers, cluster, as_server(cluster, TRUSTED), as_server(cluster, UNTRUSTED),
             prosody, ejabberd, prosody_untrusted, ejabberd_untrusted,
@@ -190,6 +194,48 @@ def test_a_room_of_ours(pair: tuple[Stentor, Foreign]) -> None:
                 assert listener.body(f"{room}/{nick}") == f"{TEXT} says {nick}"
         juliet.leave(room, "juliet")
         romeo.occupant(f"{room}/juliet", "unavailable")
+
+
+def test_one_room_for_clients_of_all_servers(world: World) -> None:
+    """Two of ours on different c2s and routers, one of Prosody, one of ejabberd: all hear the same in the same order."""
+    room = f"agora@conference.{world.trusted.domain}"
+    with ExitStack() as stack:
+        romeo = stack.enter_context(Slixmpp(world.trusted, world.trusted.account("romeo")))
+        others: dict[str, Slixmpp] = {"mercutio": _elsewhere(world, romeo, stack)}
+        for name, server in (("juliet", world.prosody), ("rosaline", world.ejabberd)):
+            others[name] = stack.enter_context(Slixmpp(server, server.account(name)))
+        romeo.join(room, "romeo")
+        romeo.open_room(room)
+        for name, client in others.items():
+            client.join(room, name)
+        everybody = {"romeo": romeo, **others}
+        for listener in everybody.values():
+            listener.occupant(f"{room}/rosaline")
+        for number in range(5):
+            for name, client in everybody.items():
+                client.say(room, f"{name} {number}")
+        heard = [
+            [client.messages.take(lambda m: m.from_.startswith(room) and bool(m.body)).body for _ in range(20)]
+            for client in everybody.values()
+        ]
+        assert len(set(heard[0])) == 20
+        assert all(others_heard == heard[0] for others_heard in heard)
+
+
+def _elsewhere(world: World, romeo: Slixmpp, stack: ExitStack) -> Slixmpp:
+    """A client whose c2s and router are others than romeo's."""
+
+    def place(client: Slixmpp) -> tuple[str, str]:
+        shown = world.cluster.api.call("GET", f"/sessions/{quote(client.jid, safe='')}")
+        return shown["node"], shown["router"]
+
+    node, router = place(romeo)
+    for _ in range(50):
+        client = stack.enter_context(Slixmpp(world.trusted, world.trusted.account("mercutio")))
+        at = place(client)
+        if at[0] != node and at[1] != router:
+            return client
+    raise AssertionError("the sessions did not spread over the processes")
 
 
 def test_somebody_who_is_away_reads_it_later(pair: tuple[Stentor, Foreign]) -> None:
@@ -287,7 +333,7 @@ def test_an_operator_sees_the_streams(world: World) -> None:
 
 
 def test_a_room_of_ours_outlives_its_router_for_users_of_other_servers(tmp_path: Path) -> None:
-    """Both routers die in turn while both say something: each sees everything once, and in the same order."""
+    """Both routers die, one after the other and both at once, while both say something: each sees everything once."""
     with running_peers(tmp_path / "peers") as peers:
         prosody = peers.prosody("pr.example", secure=True)
         cluster = start_stentor(peers, tmp_path / "cluster", "--router", "2", st_example=False)
@@ -313,12 +359,22 @@ def test_a_room_of_ours_outlives_its_router_for_users_of_other_servers(tmp_path:
                     speak(f"without {node}")
                     cluster.wait_restarted(node, pid)
                     cluster.wait_ready()
+                owner = cluster.api.call("GET", f"/rooms/{room}")["router"]
+                (other,) = {"router-0", "router-1"} - {owner}
+                cluster.kill(other, signal.SIGSTOP)  # what it has not read dies with it
+                heard = [romeo.messages.take(lambda m: bool(m.body)).body for _ in bodies]
+                in_order = heard.copy()
+                speak("while nobody passes it on")
+                heard += [romeo.messages.take(lambda m: m.body.endswith("romeo")).body for _ in range(20)]
+                pids = {node: cluster.kill(node) for node in (owner, other)}
+                for node, pid in pids.items():
+                    cluster.wait_restarted(node, pid)
+                cluster.wait_ready()
                 speak("after")
-                heard = [
-                    [client.messages.take(lambda m: bool(m.body)).body for _ in bodies] for client in (romeo, juliet)
-                ]
-                assert heard[0] == heard[1]
-                assert sorted(heard[0]) == sorted(bodies)
+                heard += [romeo.messages.take(lambda m: bool(m.body)).body for _ in bodies[len(heard) :]]
+                seen = [juliet.messages.take(lambda m: bool(m.body)).body for _ in bodies]
+                assert sorted(heard) == sorted(seen) == sorted(bodies)
+                assert seen[: len(in_order)] == in_order
                 for client in (romeo, juliet):
                     client.ping(ours.domain)
                     assert [m for m in client.messages.left() if m.body] == []
