@@ -83,6 +83,9 @@ class Fanout:
             if router in blocked:
                 room.feeds.pop(router, None)  # it will be sent what it has missed
                 continue
+            if router not in room.feeds and (unknown := self._before(room, router)):
+                self.check(entity, unknown)
+                continue
             parts = [*cast.parts, *self._answers(cast.answers, router)]
             prev = room.feeds.get(router, 0)
             self._send(router, (CAST, entity.shard, entity.epoch, room.bare, prev, cast.id, parts, cast.members))
@@ -96,6 +99,14 @@ class Fanout:
             if cast.message is not None:
                 room.history.append((cast.id, cast.message))
 
+    def _before(self, room: Room, router: Incarnation) -> list[Occupant]:
+        """Occupants of a router that were there before the event that is let out now."""
+        return [
+            occupant
+            for occupant in room.occupants.values()
+            if occupant.is_local and occupant.since <= room.last and self.router_of(occupant.jid) == router
+        ]
+
     def _replay(self, entity: Entity, room: Room, replay: Replay) -> None:
         if max(replay.least, replay.until) < room.floor:
             self.missed(entity, replay.router)  # so much was said while it waited for its batch
@@ -104,10 +115,14 @@ class Fanout:
         events = sorted({**replay.events, **recent}.items())
         answers = self._answers(replay.answers, replay.router)
         where = (entity.shard, entity.epoch, room.bare, room.last)
-        for jid in [jid for jid in room.unchecked if self.router_of(jid) == replay.router]:
-            del room.unchecked[jid]
-        if self._send(replay.router, (REPLAY, *where, events, answers, replay.members)):
-            room.feeds[replay.router] = room.last
+        if not self._send(replay.router, (REPLAY, *where, events, answers, replay.members)):
+            return  # it is asked again
+        # Since it answered, some may have come to that router and others gone from it: of them somebody will answer.
+        told = {sid for sid, _ in replay.members}
+        for jid, occupant in list(room.unchecked.items()):
+            if occupant.sid in told and self.router_of(jid) == replay.router:
+                del room.unchecked[jid]
+        room.feeds[replay.router] = room.last
 
     def _answers(self, answers: Sequence[Answer], router: Incarnation) -> list[Part]:
         return [(ONLY, (answer.sid,), answer.stanzas) for answer in answers if self.router_of(answer.jid) == router]

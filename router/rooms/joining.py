@@ -133,6 +133,7 @@ def _join(turn: Turn, room: Room, presence: Stanza, nick: str, sid: int, own: tu
     is_first_remote = not occupant.is_local and not room.has_remote
     room.add(occupant)
     scene.save(turn, room, occupant)
+    occupant.since = occupant.changed
     if is_first_remote and not room.config.keeps_for_members:
         scene.begin_handing_over(turn, room)
     _let_in(turn, room, occupant, _welcome(turn, room, occupant, before, x, own))

@@ -104,11 +104,13 @@ class Mirrors:
                     left[0].rooms.pop(room, None)
                     del mirror.members[sid]
 
-    def _enter(self, room: str, mirror: _Mirror, sid: int, role: int) -> None:
+    def _enter(self, room: str, mirror: _Mirror, sid: int, role: int) -> bool:
         session = self._owner.sessions.get(SessionId(sid))
-        if session is not None and session.is_adopted and not session.entity.is_settling:
-            mirror.members[sid] = (session, role)
-            session.rooms.setdefault(room, 0)
+        if session is None or not session.is_adopted or session.entity.is_settling:
+            return False
+        mirror.members[sid] = (session, role)
+        session.rooms.setdefault(room, 0)
+        return True
 
     def _deliver(
         self, room: str, targets: Sequence[Session], stanzas: Sequence[tuple[Any, ...]], id_: int | None
@@ -132,8 +134,7 @@ class Mirrors:
         events: Sequence[tuple[int, _Parts]], answers: _Parts, members: Sequence[tuple[int, int]],
     ) -> None:  # fmt: skip
         mirror = self._mirrors[room] = _Mirror(epoch, last)
-        for sid, role in members:
-            self._enter(room, mirror, sid, role)
+        entered = [self._enter(room, mirror, sid, role) for sid, role in members]
         for id_, parts in events:
             for audience, sids, stanzas in parts:
                 targets = [
@@ -148,6 +149,9 @@ class Mirrors:
                 self._deliver(room, [mirror.members[sid][0]], stanzas, last)
         for session, _ in mirror.members.values():
             session.rooms[room] = last
+        if not all(entered):  # taken over since the question was answered: it is to be asked again
+            del self._mirrors[room]
+            self._send(sender, (MARKS, shard, epoch, room, ()))
 
     def _on_check(
         self, sender: Incarnation, shard: Shard, epoch: Epoch, room: str, asked: Sequence[tuple[int, str]]

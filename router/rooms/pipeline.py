@@ -285,9 +285,10 @@ class RoomPipeline:
                 if occupant.changed > least:
                     frame = Frame(is_gone=occupant.role == Role.NONE)
                     events[occupant.changed] = scene.parts_of(room, occupant, (frame,))
-        unaware = [occupant for occupant in here if not known.get(occupant.sid, 0)]
+        unaware = [occupant for occupant in here if not known.get(occupant.sid)]
         answers = tuple(Answer(o.jid, o.sid, joining.welcome_again(turn, room, o)) for o in unaware)
-        replay = Replay(router, events, least, until, answers, members_of(here))
+        staying = [occupant for occupant in here if known.get(occupant.sid) != -1]
+        replay = Replay(router, events, least, until, answers, members_of(staying))
         turn.casts += ((room, replay),)
         for occupant in [o for o in here if known.get(o.sid) == -1]:
             joining.depart(turn, room, occupant, Frame(is_gone=True, codes=(scene.KICKED, scene.ERRORED)))

@@ -25,7 +25,7 @@ History = tuple[int, Stanza]  # the id of a message's row, and the message
 class Occupant:
     """A session in a room. A user may be in it with several sessions under one nickname ("multi-session nicks")."""
 
-    __slots__ = ("bare", "changed", "jid", "nick", "presence", "role", "sid")
+    __slots__ = ("bare", "changed", "jid", "nick", "presence", "role", "sid", "since")
 
     def __init__(self, jid: str, nick: str, role: Role, sid: int, presence: Stanza | None, changed: int) -> None:
         self.jid = jid  # the full JID of the user ("real JID")
@@ -35,6 +35,7 @@ class Occupant:
         self.sid = SessionId(sid)  # of a local user's session; 0: a user of another server
         self.presence = presence  # what the client has sent last, without what is of the room itself
         self.changed = changed  # the id of the event that made it what it is
+        self.since = 0  # the id of the event by which it came in, where this owner has let it in
 
     @property
     def is_local(self) -> bool:

@@ -407,22 +407,23 @@ class User:
 
     # --- the archive
 
-    async def read_archive(self) -> None:
-        """Page the whole archive (XEP-0313), again from its beginning where the stream breaks meanwhile."""
+    async def read_archive(self, of: str | None = None) -> None:
+        """Page the whole archive (XEP-0313), the user's own or a room's, again from its beginning where the stream
+        breaks meanwhile."""
         for _ in range(3):
             await until(lambda: self.is_here, SIGN_IN_S)
             with suppress(Broken):
-                await self._read_archive()
+                await self._read_archive(of)
                 return
         self.log.complaints.append("could not read the archive")
 
-    async def _read_archive(self) -> None:
+    async def _read_archive(self, of: str | None) -> None:
         rows: list[Archived] = []
         after = ""
         while True:
             self._rows = rows
             set_ = f"<set xmlns='http://jabber.org/protocol/rsm'><max>{PAGE}</max>{after}</set>"
-            answer = await self._request(f"<query xmlns='urn:xmpp:mam:2'>{set_}</query>")
+            answer = await self._request(f"<query xmlns='urn:xmpp:mam:2'>{set_}</query>", of)
             if answer.get("type") != "result":
                 self.log.archive = None
                 return
@@ -443,11 +444,12 @@ class User:
             from_ = message.get("from") or ""
             self._rows.append(Archived(key, result.get("id") or "", message.get("id") or "", body, from_))
 
-    async def _request(self, payload: str) -> Element:
+    async def _request(self, payload: str, to: str | None = None) -> Element:
         id_ = f"iq{next(self._ids)}"
         answer: asyncio.Future[Element] = asyncio.get_running_loop().create_future()
         self._answers[id_] = answer
-        self._send(f"<iq type='set' id='{id_}'>{payload}</iq>")
+        addressed = f" to={quoteattr(to)}" if to is not None else ""
+        self._send(f"<iq type='set' id='{id_}'{addressed}>{payload}</iq>")
         async with asyncio.timeout(LEAVE_S * FACTOR):
             return await answer
 

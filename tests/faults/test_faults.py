@@ -17,10 +17,12 @@ from tests.faults.autopsy import examine
 from tests.faults.bank import Terms, open_bank
 from tests.faults.checker import Verdict, check
 from tests.faults.faults import FAULTS, LONG_FAULTS, ONLY_ROUTER, Fault, Field
+from tests.faults.forum import Hearing, audit, open_forum
 from tests.support.cluster import FACTOR
 from tests.support.faults import IS_LONG, SEED, Site, report
 
 PAIRS: Final = 100 if IS_LONG else 20
+MEMBERS: Final = 25 if IS_LONG else 8  # of each room
 RATE: Final = 0.4 if IS_LONG else 1.25  # messages per second and user
 REPETITIONS: Final = 3 if IS_LONG else 1
 BEFORE_S: Final = 5.0 if IS_LONG else 1.0
@@ -48,6 +50,49 @@ def test_a_fault_loses_nothing(site: Site, fault: Fault, seed: int) -> None:
 @pytest.mark.parametrize("seed", [SEED + number for number in range(REPETITIONS)])
 def test_while_the_only_router_is_dead_messages_wait(small_site: Site, seed: int) -> None:
     _run(small_site, ONLY_ROUTER, seed)
+
+
+ROOM_FAULTS: Final = ("c2s killed", "router killed", "router stopped", "router drained", "routers parted")
+ROOM_HEAD: Final = (
+    "fault in rooms",
+    "seed",
+    "members",
+    "said",
+    "heard",
+    "rebound",
+    "departures",
+    "findings",
+    "settled",
+)
+
+
+@pytest.mark.parametrize(
+    ("fault", "seed"),
+    _shuffled([fault for fault in FAULTS if IS_LONG or fault.name in ROOM_FAULTS]),
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_a_fault_loses_nothing_of_what_is_said_in_rooms(site: Site, fault: Fault, seed: int) -> None:
+    site.cluster.wait_ready()
+    hearing, settled_s = asyncio.run(_in_rooms(site, fault, seed))
+    report(ROOM_HEAD)
+    numbers = (hearing.members, hearing.said, hearing.heard, hearing.rebound, hearing.departures, len(hearing.findings))
+    report([fault.name, str(seed), *map(str, numbers), f"{settled_s:.2f}"])
+    print("\n".join([f"{fault.name}, seed {seed} (STENTOR_FAULTS_SEED={SEED})", *hearing.findings[:40]]))
+    assert not hearing.findings
+    assert hearing.said > 0
+    assert fault.may_fail_resumes or (hearing.rebound, hearing.departures) == (0, 0)
+
+
+async def _in_rooms(site: Site, fault: Fault, seed: int) -> tuple[Hearing, float]:
+    rng = random.Random(seed)
+    terms = Terms(pairs=MEMBERS, rate=RATE)
+    async with open_forum(site.cluster, terms, random.Random(rng.getrandbits(64))) as forum:
+        await asyncio.sleep(BEFORE_S * rng.uniform(0.5, 1.5))
+        await fault.act(Field(site, rng, IS_LONG))
+        await asyncio.sleep(AFTER_S)
+        settled_s = await forum.settle()
+        await forum.read_rooms()
+    return audit(forum), settled_s
 
 
 def _run(site: Site, fault: Fault, seed: int) -> None:

@@ -25,6 +25,7 @@ class World:
     def __init__(self) -> None:
         self.map = ShardMap()
         self.sent: list[tuple[Incarnation, Envelope]] = []
+        self.is_linked = True
         self.fanout = Fanout(self.map, self.send)
         self.entity = Entity(ROOM, shard_of(ROOM), Epoch(5), SessionId(1), is_room=True)
         self.room = self.entity.room = Room(ROOM, 1, 7, RoomConfig(), 100)
@@ -33,12 +34,13 @@ class World:
 
     def send(self, to: Incarnation, envelope: Envelope) -> bool:
         self.sent.append((to, envelope))
-        return True
+        return self.is_linked
 
     def occupant(self, name: str, sid: int, router: Incarnation) -> Occupant:
         bare = f"{name}@example.com"
         self.map.update(shard_of(bare), Epoch(1), router)
         occupant = Occupant(f"{bare}/home", name, Role.PARTICIPANT, sid, None, sid)
+        occupant.since = 10  # comes in by the first event of each test
         self.room.add(occupant)
         return occupant
 
@@ -98,7 +100,7 @@ def test_who_does_not_answer_is_asked_again(world: World) -> None:
     world.sent.clear()
     world.fanout.tick({ROOM: world.entity})
     assert [(to, envelope[0]) for to, envelope in world.sent] == [(HERE, CHECK)]
-    world.out(Replay(HERE, {}, 0, 0, (), ()))
+    world.out(Replay(HERE, {}, 0, 0, (), ((1, 2),)))
     world.sent.clear()
     world.fanout.tick({ROOM: world.entity})
     assert world.sent == []
@@ -110,3 +112,36 @@ def test_a_router_without_occupants_is_told_no_more_once_it_says_so(world: World
     assert [to for to, _ in world.out(Cast(11, (PART,)))] == [HERE, THERE], "it hears that she has gone"
     world.fanout.missed(world.entity, THERE)
     assert [to for to, _ in world.out(Cast(12, (PART,)))] == [HERE]
+
+
+def test_who_has_come_to_a_router_since_it_answered_is_still_asked_for(world: World) -> None:
+    nurse = world.occupant("nurse", 3, THERE)
+    world.fanout.check(world.entity, [world.juliet, nurse])
+    world.out(Replay(THERE, {}, 0, 0, (), ((2, 2),)))
+    assert list(world.room.unchecked) == [nurse.jid], "the answer knew nothing of her"
+    assert [to for to, _ in world.out(Cast(10, (PART,)))] == [HERE]
+    world.out(Replay(THERE, {}, 0, 0, (), ((2, 2), (3, 2))))
+    assert not world.room.unchecked
+    assert [to for to, _ in world.out(Cast(11, (PART,)))] == [HERE, THERE]
+
+
+def test_who_has_gone_to_another_router_since_is_still_asked_for(world: World) -> None:
+    world.fanout.check(world.entity, [world.juliet])
+    answer = Replay(THERE, {}, 0, 0, (), ((2, 2),))
+    world.map.update(shard_of(world.juliet.bare), Epoch(2), HERE)
+    world.out(answer)
+    assert list(world.room.unchecked) == [world.juliet.jid], "the answer was of where she is no more"
+
+
+def test_a_replay_that_no_link_takes_is_none(world: World) -> None:
+    world.fanout.check(world.entity, [world.juliet])
+    world.is_linked = False
+    world.out(Replay(THERE, {}, 0, 0, (), ((2, 2),)))
+    assert list(world.room.unchecked) == [world.juliet.jid]
+    assert THERE not in world.room.feeds
+
+
+def test_a_router_of_which_nothing_is_known_is_asked_before_it_is_told(world: World) -> None:
+    world.out(Cast(10, (PART,)))
+    world.room.feeds.clear()
+    assert {(to, envelope[0]) for to, envelope in world.out(Cast(11, (PART,)))} == {(HERE, CHECK), (THERE, CHECK)}

@@ -117,6 +117,16 @@ def test_what_an_old_owner_says_is_not_heard(owner: Owner) -> None:
     assert owner.sent == []
 
 
+def test_a_replay_for_sessions_that_are_not_here_is_asked_for_again(owner: Owner) -> None:
+    romeo = owner.session(ROMEO, 1)
+    romeo.rooms = {ROOM: 10}
+    owner.replay(11, [(11, [part("eleven")])], (), ((1, Role.PARTICIPANT), (2, Role.PARTICIPANT)))
+    assert owner.sent == [(MARKS, SHARD, 5, ROOM, ())]
+    assert romeo.rooms == {ROOM: 11}
+    owner.cast(11, 12, part("twelve"))
+    assert heard(romeo) == ["eleven"], "what comes before the answer is sent again with it"
+
+
 def test_a_replay_shows_each_session_what_it_lacks(owner: Owner) -> None:
     romeo, juliet = owner.session(ROMEO, 1), owner.session(JULIET, 2)
     romeo.rooms, juliet.rooms = {ROOM: 10}, {ROOM: 11}
