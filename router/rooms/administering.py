@@ -175,7 +175,7 @@ def _set_role(turn: Turn, room: Room, wanted: _Change, actor: Occupant | None) -
             joining.depart(turn, room, occupant, frame)
         return
     for occupant in targets:
-        occupant.role = wanted.role
+        room.give_role(occupant, wanted.role)
     scene.update(turn, room, targets, Frame(actor=nick, reason=wanted.reason))
 
 
@@ -212,6 +212,6 @@ def set_affiliation(
             frame = Frame(is_gone=True, codes=(code,), actor=nick, reason=reason, versions=versions)
             joining.depart(turn, room, occupant, frame)
         else:
-            occupant.role = role
+            room.give_role(occupant, role)
             staying.append(occupant)
     scene.update(turn, room, staying, Frame(actor=nick, reason=reason, versions=versions))

@@ -98,7 +98,7 @@ def _voice(turn: Turn, room: Room, message: Stanza, form: Form) -> None:
         others = room.nicks.get(values.get("muc#roomnick", ""), [])
         if values["muc#request_allow"] in ("true", "1") and others and others[0].role == Role.VISITOR:
             for other in others:
-                other.role = Role.PARTICIPANT
+                room.give_role(other, Role.PARTICIPANT)
             scene.update(turn, room, others, Frame(actor=occupant.nick))
         return
     if occupant.role != Role.VISITOR:

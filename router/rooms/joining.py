@@ -129,14 +129,13 @@ def _join(turn: Turn, room: Room, presence: Stanza, nick: str, sid: int, own: tu
     if others:
         role = others[0].role  # 7.2.?: one occupant, with several sessions
     occupant = Occupant(presence.from_, nick, role, sid, _clean(presence), 0)
-    before = list(room.occupants.values())
     is_first_remote = not occupant.is_local and not room.has_remote
     room.add(occupant)
     scene.save(turn, room, occupant)
     occupant.since = occupant.changed
     if is_first_remote and not room.config.keeps_for_members:
         scene.begin_handing_over(turn, room)
-    _let_in(turn, room, occupant, _welcome(turn, room, occupant, before, x, own))
+    _let_in(turn, room, occupant, _welcome(turn, room, occupant, x, own))
 
 
 def _let_in(turn: Turn, room: Room, occupant: Occupant, stanzas: tuple[Stanza, ...]) -> None:
@@ -178,16 +177,15 @@ def _rejoin(turn: Turn, room: Room, occupant: Occupant, presence: Stanza) -> Non
     """7.2: who believes to be outside is told everything again; the others, nothing but what is new."""
     occupant.presence = _clean(presence)
     scene.save(turn, room, occupant)
-    before = [other for other in room.occupants.values() if other is not occupant]
-    _let_in(turn, room, occupant, _welcome(turn, room, occupant, before, presence.child(ns.MUC, "x"), ()))
+    _let_in(turn, room, occupant, _welcome(turn, room, occupant, presence.child(ns.MUC, "x"), ()))
 
 
 def _welcome(
-    turn: Turn, room: Room, occupant: Occupant, others: list[Occupant], x: etree._Element | None, own: tuple[int, ...]
+    turn: Turn, room: Room, occupant: Occupant, x: etree._Element | None, own: tuple[int, ...]
 ) -> tuple[Stanza, ...]:
     """7.2.2 to 7.2.15, in their order: who is there, that one is in, what was said, the subject."""
     stanzas = versioning.changes_since(room, occupant, x)
-    stanzas += look_round(room, occupant, others)
+    stanzas += look_round(room, occupant)
     codes = own
     if room.config.whois == "anyone":
         codes = (scene.NON_ANONYMOUS, *codes)
@@ -204,14 +202,14 @@ def _welcome(
 
 def welcome_again(turn: Turn, room: Room, occupant: Occupant) -> tuple[Stanza, ...]:
     """The same for a session that was in before its router, or the room's, had told it so."""
-    others = [other for other in room.occupants.values() if other is not occupant]
-    return _welcome(turn, room, occupant, others, None, ())
+    return _welcome(turn, room, occupant, None, ())
 
 
-def look_round(room: Room, occupant: Occupant, others: list[Occupant]) -> list[Stanza]:
-    """The presence of those who are there, one for each nickname."""
+def look_round(room: Room, occupant: Occupant) -> list[Stanza]:
+    """The presence of those who are there, one for each nickname; in a crowd, of moderators."""
     sees_jids = room.sees_jids(occupant.role)
-    last = {other.nick: other for other in others if other.nick != occupant.nick}
+    others = room.moderators if scene.is_crowded(room) else room.occupants
+    last = {other.nick: other for other in others.values() if other.nick != occupant.nick}
     return [
         presence_of(room, other, Frame(), sees_jids, False) for other in last.values() if scene.is_shown(room, other)
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -70,11 +70,13 @@ class Room:
         "key",
         "last",
         "left",
+        "moderators",
         "nicks",
         "noted",
         "occupants",
         "origin",
         "photos",
+        "remotes",
         "reserved",
         "shards",
         "spoke_at",
@@ -106,6 +108,9 @@ class Room:
         self.occupants: dict[str, Occupant] = {}  # by full JID
         self.nicks: dict[str, list[Occupant]] = {}
         self.users: dict[str, list[Occupant]] = {}  # by bare JID
+        # Some of the occupants, so that nobody has to look for them among twenty thousand.
+        self.moderators: dict[str, Occupant] = {}
+        self.remotes: dict[str, Occupant] = {}  # of other servers
         self.left: dict[str, Occupant] = {}  # who has gone lately, for routers that may not have heard of it
         self.history: deque[History] = deque(maxlen=HISTORY)
         self.last = 0  # the id of the last event that was let out
@@ -123,12 +128,18 @@ class Room:
         self.occupants[occupant.jid] = occupant
         self.nicks.setdefault(occupant.nick, []).append(occupant)
         self.users.setdefault(occupant.bare, []).append(occupant)
+        if occupant.role == Role.MODERATOR:
+            self.moderators[occupant.jid] = occupant
         if occupant.is_local:
             self.shards[shard_of(occupant.bare)] += 1
+        else:
+            self.remotes[occupant.jid] = occupant
 
     def remove(self, occupant: Occupant) -> None:
         """Somebody has gone."""
         del self.occupants[occupant.jid]
+        self.moderators.pop(occupant.jid, None)
+        self.remotes.pop(occupant.jid, None)
         _drop(self.nicks, occupant.nick, occupant)
         _drop(self.users, occupant.bare, occupant)
         self.unchecked.pop(occupant.jid, None)
@@ -139,6 +150,14 @@ class Room:
             if not self.shards[shard]:
                 del self.shards[shard]
 
+    def give_role(self, occupant: Occupant, role: Role) -> None:
+        """Somebody inside has this role from now on."""
+        occupant.role = role
+        if role == Role.MODERATOR:
+            self.moderators[occupant.jid] = occupant
+        else:
+            self.moderators.pop(occupant.jid, None)
+
     def rename(self, occupant: Occupant, nick: str) -> None:
         """Somebody has another nickname from now on."""
         _drop(self.nicks, occupant.nick, occupant)
@@ -148,19 +167,16 @@ class Room:
     @property
     def has_remote(self) -> bool:
         """Whether there are occupants of other servers."""
-        return len(self.occupants) != self.shards.total()
+        return bool(self.remotes)
 
     @property
     def is_for_others(self) -> bool:
         """Whether what happens in it is for others than its local occupants, too."""
         return self.has_remote or self.config.keeps_for_members
 
-    def remote(self) -> Iterator[Occupant]:
+    def remote(self) -> Iterable[Occupant]:
         """The occupants of other servers."""
-        if self.has_remote:
-            for occupant in self.occupants.values():
-                if not occupant.is_local:
-                    yield occupant
+        return self.remotes.values()
 
     def sessions_of(self, bare: str) -> list[Occupant]:
         """A user's sessions in the room."""

@@ -156,10 +156,15 @@ def tell_moderators(turn: Turn, room: Room, stanza: Stanza) -> None:
     cast(turn, room, Cast(None, ((MODERATORS, (), (stanza,)),), elsewhere=remote))
 
 
+def is_crowded(room: Room) -> bool:
+    """Whether so many are there that the presence of moderators alone is shown."""
+    return len(room.occupants) > room.crowd
+
+
 def is_shown(room: Room, occupant: Occupant) -> bool:
     """Whether others see an occupant (`muc#roomconfig_presencebroadcast`); in a crowd, moderators' alone.
     Who goes may have been seen."""
-    if len(room.occupants) > room.crowd and occupant.role not in (Role.MODERATOR, Role.NONE):
+    if is_crowded(room) and occupant.role not in (Role.MODERATOR, Role.NONE):
         return False
     return occupant.role == Role.NONE or occupant.role.word in room.config.presencebroadcast
 
