@@ -15,7 +15,7 @@ from xmpp import forms, ns
 from xmpp.disco import result_form
 from xmpp.errors import BadRequest, Forbidden, NotAcceptable
 from xmpp.jid import bare_of
-from xmpp.stanza import HAS_MUC_USER, HAS_OTHER, MESSAGE, TO_FULL, Stanza
+from xmpp.stanza import HAS_OTHER, MESSAGE, TO_FULL, Stanza
 from xmpp.xml import element, text_of
 
 _DESTROY = f"{{{ns.MUC_OWNER}}}destroy"
@@ -70,21 +70,13 @@ def configure(turn: Turn, room: Room, new: configs.RoomConfig) -> None:
                 scene.leave(turn, room, occupant, Frame(is_gone=True, codes=(scene.MEMBERS_ONLY,)))
     codes = configs.status_codes(old, new)
     if codes and not was_locked:
-        tell_codes(turn, room, codes)
+        scene.tell_codes(turn, room, codes)
     mentions = configs.changed_mentions(old, new)
     if mentions.fields and not was_locked:
         inner = result_form(mentions)
         told = Stanza(MESSAGE, "groupchat", None, room.bare, None, None, TO_FULL | HAS_OTHER, None, None, inner)
         scene.tell_everybody(turn, room, told)
     joining.close_deserted(turn, room)
-
-
-def tell_codes(turn: Turn, room: Room, codes: tuple[int, ...]) -> None:
-    """10.2.1: everybody is told what has changed."""
-    statuses = (element("status", None, {"code": str(code)}) for code in codes)
-    inner = element("x", ns.MUC_USER, None, *statuses)
-    told = Stanza(MESSAGE, "groupchat", None, room.bare, None, None, TO_FULL | HAS_MUC_USER, None, None, inner)
-    scene.tell_everybody(turn, room, told)
 
 
 # --- who may mention whom (XEP-0513, 3.6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from router.rooms import configuring, scene
+from router.rooms import scene
 from router.rooms.hats import Hat
 from router.rooms.policy import Affiliation
 from router.rooms.room import Room
@@ -109,7 +109,7 @@ def _change(turn: Turn, room: Room, name: str, command: Command) -> None:
     concerned = _CHANGES[name](room, values)
     turn.write(rooms.set_hats, room.key, room.hats.to_json())
     if name in ("create", "destroy"):
-        configuring.tell_codes(turn, room, (104,))
+        scene.tell_codes(turn, room, (104,))
     _show(turn, room, concerned)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64decode
 from hashlib import sha1
 
-from router.rooms import configuring, scene
+from router.rooms import scene
 from router.rooms.policy import Affiliation
 from router.rooms.room import Room
 from router.turn import Turn
@@ -50,7 +50,7 @@ def publish(turn: Turn, room: Room, iq: Stanza) -> None:
     turn.write(vcards.put, room.key, xml)
     turn.write(rooms.set_photos, room.key, photos)
     turn.answer(iq)
-    configuring.tell_codes(turn, room, (104,))
+    scene.tell_codes(turn, room, (104,))
     if is_new:
         scene.tell_everybody(turn, room, update_of(room))
 

@@ -12,7 +12,7 @@ from router.rooms.room import Occupant, Room
 from router.turn import Turn
 from storage import rooms
 from xmpp import ns
-from xmpp.stanza import HAS_MUC_USER, PRESENCE, TO_FULL, Stanza
+from xmpp.stanza import HAS_MUC_USER, MESSAGE, PRESENCE, TO_FULL, Stanza
 from xmpp.xml import element
 
 # Status codes (XEP-0045, 15.6.2).
@@ -148,6 +148,14 @@ def tell_everybody(
     """Everybody in the room gets this."""
     remote = [sent(other.jid, stanza) for other in room.remote()]
     cast(turn, room, Cast(id, ((ALL, (), (stanza,)),), message=message, elsewhere=(*elsewhere, *remote)))
+
+
+def tell_codes(turn: Turn, room: Room, codes: Sequence[int]) -> None:
+    """10.2.1: everybody is told what has changed."""
+    statuses = (element("status", None, {"code": str(code)}) for code in codes)
+    inner = element("x", ns.MUC_USER, None, *statuses)
+    told = Stanza(MESSAGE, "groupchat", None, room.bare, None, None, TO_FULL | HAS_MUC_USER, None, None, inner)
+    tell_everybody(turn, room, told)
 
 
 def tell_moderators(turn: Turn, room: Room, stanza: Stanza) -> None:

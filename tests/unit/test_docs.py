@@ -8,10 +8,13 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
+
+from router.rooms.config import RoomConfig
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PAGES: Final = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -189,6 +192,12 @@ def export(registry):
         "stentor_y": Metric("gauge", frozenset({"state"})),
         "stentor_z_seconds": Metric("histogram", frozenset({"kind"})),
     }
+
+
+def test_the_page_of_rooms_names_every_option_and_no_other() -> None:
+    rows = [line for line in (ROOT / "docs" / "rooms.md").read_text("utf-8").splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row.split("|")[1])}
+    assert named == {field.name for field in fields(RoomConfig)}
 
 
 if __name__ == "__main__":
