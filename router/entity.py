@@ -85,7 +85,7 @@ class Session:
         self.is_adopted = False  # False after a take until its c2s has announced it
         self.seen = 0  # the greatest inbound number accepted
         self.reach = 0  # after a take: the greatest that its c2s has read
-        self.logged = 0  # after a take: the greatest that the owner before has logged
+        self.logged: set[int] = set()  # after a take: those that the owner before has logged
         self.conf = 0  # everything up to here is safe
         self.told = 0  # the conf that the c2s knows
         self.held_back: dict[tuple[str, str], Stanza] | None = None  # None: active (router/client_state.py)
@@ -108,6 +108,12 @@ class Session:
     def is_available(self) -> bool:
         """Whether the session has sent presence and not taken it back (RFC 6121, 4.2)."""
         return self.presence is not None
+
+    @property
+    def lowest_pending(self) -> int:
+        """The least number that still waits for something. They come in order, but after a take: then what was logged
+        is there before what is offered again."""
+        return min(self.pending) if self.logged else next(iter(self.pending))
 
     def pack_state(self) -> tuple[Any, ...]:
         """What the session's c2s keeps for the next owner (rule 16): opaque there, versioned here."""

@@ -252,13 +252,14 @@ class Owner:
         for row in sent:
             sender = self.sessions.get(SessionId(row.sid))
             if sender is not None and sender.entity is entity:
-                sender.logged = max(sender.logged, row.n)
-                sender.seen = max(sender.seen, row.n)
+                sender.logged.add(row.n)
+                if sender.known_q is not None:  # else its edge offers everything again, also what has no row
+                    sender.seen = max(sender.seen, row.n)
                 if row.forward == TO_FORWARD and (place := self._place_of(row.peer)) is not None:
                     self.outbox.hold_row(entity, sender, row, place)
                     to_offer[(row.sid, place)] = None
         for session in entity.sessions.values():
-            session.conf = next(iter(session.pending)) - 1 if session.pending else session.seen
+            session.conf = session.lowest_pending - 1 if session.pending else session.seen
             self.outbox.conf_rose(session)
         for sid, place in to_offer:
             self.outbox.offer_again(sid, place)
@@ -405,7 +406,10 @@ class Owner:
             stanza = stanza._replace(from_=session.jid)
         session.seen = n
         entity = session.entity
-        if entity.is_loaded and not entity.inputs:
+        if session.logged and n in session.logged:  # the owner before has dealt with it
+            session.pending[n] = session.pending.get(n, 0) + 1
+            self.settle(session, n)
+        elif entity.is_loaded and not entity.inputs:
             entity.used_at = self.outbox.now
             self._submitted(session, n, stanza, is_again)
         else:
@@ -423,7 +427,7 @@ class Owner:
         # The owner before may have dealt with it, as its log has told meanwhile. Of a session that has ended meanwhile
         # nobody knows: what its edge held from before is nobody's any more, and was not acknowledged.
         is_known = n > session.reach or self.sessions.get(session.sid) is session
-        if n > session.logged and is_known:
+        if n not in session.logged and is_known:
             self._submitted(session, n, stanza, is_again)
         self.settle(session, n)
 
@@ -886,7 +890,9 @@ class Owner:
             pending[n] = left
             return
         pending.pop(n, None)
-        conf = next(iter(pending)) - 1 if pending else session.seen
+        conf = session.lowest_pending - 1 if pending else session.seen
+        if session.logged and conf >= max(session.logged):
+            session.logged.clear()
         if conf > session.conf:
             session.conf = conf
             self.outbox.conf_rose(session)

@@ -21,6 +21,7 @@ from xmpp.stanza import HAS_BODY, Stanza
 
 Key = tuple[int, int]  # (client, its sequence number)
 
+JOIN = b'<x xmlns="http://jabber.org/protocol/muc"/>'
 ENABLE_CARBONS = b'<enable xmlns="urn:xmpp:carbons:2"/>'
 
 
@@ -29,6 +30,7 @@ class Surroundings(Protocol):
 
     scheduler: Scheduler
     edges: list[EdgeNode]
+    rooms: tuple[str, ...]
 
 
 class Connection:
@@ -134,6 +136,7 @@ class Client:
         self.binds = 0
         self.is_away = False  # logged out, on purpose
         self.received: list[tuple[Key, int, str]] = []  # (key, bind, stanza-id or carbon)
+        self.heard: list[tuple[str, Key, int, int]] = []  # in rooms: (room, key, bind, id), but for history
         self.acked: set[Key] = set()
         self.errors: set[Key] = set()  # what came back to it
         self.resent_anew: set[Key] = set()  # after a session was lost: these may be there twice
@@ -195,6 +198,9 @@ class Client:
             type="set", id="c", to=None, from_=None, payload=f"{ns.CARBONS} enable", inner=ENABLE_CARBONS
         )
         self._submit(None, enable)
+        for room in self.world.rooms:
+            join = stanzas.presence(to=f"{room}/nick{self.number}", from_=None, inner=JOIN, flags=stanzas.HAS_MUC)
+            self._submit(None, join)
         # What the lost session had not acknowledged is sent again, with the same ids.
         for key, stanza in unacked:
             if key is not None:
@@ -281,7 +287,8 @@ class Client:
         key = (self.number, self.sequence)
         body = b"<body>%d:%d</body>" % key
         flags = HAS_BODY if is_kept else stanzas.HAS_CHAT_STATE
-        message = stanzas.message(to=to, from_=None, type="chat", inner=body, flags=flags, id=f"{key[0]}-{key[1]}")
+        type_ = "groupchat" if to in self.world.rooms else "chat"
+        message = stanzas.message(to=to, from_=None, type=type_, inner=body, flags=flags, id=f"{key[0]}-{key[1]}")
         self._waiting.append((key, message))
         self._flush()
         return key
@@ -324,10 +331,18 @@ class Client:
             if key is not None:
                 self.acked.add(key)
 
+    def _hear(self, stanza: Stanza) -> None:
+        """Something said in a room, live and kept; the rest is not checked."""
+        if stanza.flags & HAS_BODY and not stanza.flags & stanzas.HAS_DELAY:
+            room = (stanza.from_ or "").partition("/")[0]
+            self.heard.append((room, key_of(stanza), self.binds, _id_in(stanza)))
+
     def got(self, connection: Connection, q: int, stanza: Stanza) -> None:
         """A stanza has arrived; it is acknowledged a little later."""
         self._h += 1
-        if stanza.kind == stanzas.MESSAGE and b"<body>" in stanza.inner:
+        if stanza.type == "groupchat":
+            self._hear(stanza)
+        elif stanza.kind == stanzas.MESSAGE and b"<body>" in stanza.inner:
             self.received.append((key_of(stanza), self.binds, _name(stanza)))
         elif stanza.kind == stanzas.MESSAGE and stanza.type == "error" and stanza.id:  # and not a carbon of one
             number, _, sequence = stanza.id.partition("-")
@@ -344,6 +359,11 @@ class Client:
                     connection.edge.edge.written(session, self_q)
 
             s.at(s.random.uniform(0.01, 0.5), lambda: connection.when_edge_runs(acknowledge))
+
+
+def _id_in(stanza: Stanza) -> int:
+    """The id that the archive of the room gave it."""
+    return int(stanza.inner.rpartition(b' id="')[2].partition(b'"')[0])
 
 
 def key_of(stanza: Stanza) -> Key:

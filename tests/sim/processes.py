@@ -14,12 +14,16 @@ from cluster.wire import (
     AGAIN,
     ANNOUNCE,
     ATTACH,
+    CAST,
+    CHECK,
     CONFIRM,
     DETACH,
     ENABLED,
     FORWARD,
     MAP,
+    MARKS,
     READ,
+    REPLAY,
     RESUME,
     SUBMIT,
     UNREACHABLE,
@@ -31,18 +35,21 @@ from cluster.wire import (
 from router.batch import Batch
 from router.dialing import Dialing
 from router.directory import Directory
-from router.events import BecameAvailable, SessionBound
+from router.events import BecameAvailable, SessionBound, SessionClosed
 from router.feature import Feature, Stage
 from router.features import carbons, delivery, offline
+from router.features.presence import DIRECTED
 from router.owner import Loaded, Owner
 from router.peers import PeerPipeline
 from router.pipeline import Pipeline
 from router.placement import Row as Placement
 from router.placement import plan
+from router.rooms.room import HISTORY
 from router.settings import Settings
 from router.turn import Request, Turn
 from storage.log import ARCHIVE, FROM_OWNER, TO_OWNER, Row, Wanted, id_at
 from tests.sim.network import Network, Node
+from tests.sim.rooms import ROOMS_DOMAIN
 from tests.sim.store import UNKNOWN, SimStore
 from xmpp import stanza as stanzas
 from xmpp.stanza import HAS_BODY, Stanza
@@ -63,13 +70,31 @@ def _become_available(turn: Turn, event: SessionBound) -> None:
     turn.emit(BecameAvailable(event.session))
 
 
+# And of presence, what rooms need: it is sent to them, and taken back when a session ends.
+@available.on_presence(Stage.OUT_ACT)
+def _send_presence(turn: Turn, presence: Stanza) -> bool:
+    session = turn.session
+    assert session is not None
+    assert presence.to is not None
+    session.marks[DIRECTED] = [*session.marks.get(DIRECTED, ()), presence.to]
+    turn.touch(session)
+    turn.send(presence)
+    return True
+
+
+@available.on_event(SessionClosed)
+def _take_presence_back(turn: Turn, event: SessionClosed) -> None:
+    for to in event.session.marks.get(DIRECTED, ()):
+        turn.send(stanzas.presence(to=to, from_=event.session.jid, type="unavailable"))
+
+
 # And every message with a body is kept, at both sides.
 record = Feature("record")
 
 
 @record.on_message(Stage.OUT_RECORD)
 def _record_sent(turn: Turn, message: Stanza) -> None:
-    if message.flags & HAS_BODY:
+    if message.flags & HAS_BODY and message.type != "groupchat":
         turn.log(message, FROM_OWNER, ARCHIVE)
 
 
@@ -83,7 +108,11 @@ FEATURES = (record, available, carbons.feature, offline.feature, delivery.featur
 PIPELINE = Pipeline(FEATURES, frozenset({DOMAIN}))
 RESUME_TIMEOUT_S = 8
 SETTINGS = Settings(
-    domains=frozenset({DOMAIN}), resume_timeout_s=RESUME_TIMEOUT_S, peer_queue_s=PEER_QUEUE_S, peer_queue=PEER_QUEUE
+    domains=frozenset({DOMAIN}),
+    room_domains=frozenset({ROOMS_DOMAIN}),
+    resume_timeout_s=RESUME_TIMEOUT_S,
+    peer_queue_s=PEER_QUEUE_S,
+    peer_queue=PEER_QUEUE,
 )
 
 
@@ -116,7 +145,7 @@ class RouterNode(Node):
         self.owner.begin()
         for envelope in envelopes:
             kind, fields = envelope[0], envelope[1:]
-            if kind in (SUBMIT, FORWARD, CONFIRM, AGAIN):
+            if kind in (SUBMIT, FORWARD, CONFIRM, AGAIN, CAST, CHECK, MARKS, REPLAY):
                 self.owner.receive(sender, kind, fields)
             elif kind in (ATTACH, DETACH, ANNOUNCE, ACKNOWLEDGED, ENABLED, RESUME, ACTIVITY, READ):
                 self.directory.receive(sender, kind, fields)
@@ -140,7 +169,7 @@ class RouterNode(Node):
                 held = self.owner.tenures[shard]
                 if held is not None and held < epoch:
                     self.directory.dropped(self.owner.drop(shard))
-        self.owner.outbox.owners_changed(changed)
+        self.owner.owners_changed(changed)
 
     def every_tick(self) -> None:
         """Ownership and the cores' own ticks."""
@@ -206,8 +235,8 @@ class RouterNode(Node):
                 self.map.update(shard, epoch, self.incarnation)
             self.tell(list(self._links))
             self.owner.owners_changed(list(taken))
-            for domain in waiting:
-                self.owner.recover(domain)
+            for bare in waiting:
+                self.owner.recover(bare)
 
         self.around(adopt)
 
@@ -250,7 +279,7 @@ class RouterNode(Node):
                 if role == "s2s":
                     self.dialing.edge_up(peer)
                 self.tell([peer])
-                self.owner.outbox.owners_changed([Shard(s) for s, owner in enumerate(self.map.owners) if owner == peer])
+                self.owner.owners_changed([Shard(s) for s, owner in enumerate(self.map.owners) if owner == peer])
             else:
                 self.unlinked(peer)
                 if role != "router":
@@ -301,12 +330,14 @@ class RouterNode(Node):
         self.store.execute(read, self._in_run(done))
 
     def load(self, bare: str, shard: Shard, epoch: Epoch) -> None:
-        """An account or a domain."""
+        """An account, a domain, or a room."""
 
         def read() -> Loaded:
             if "@" not in bare:
                 peer = self.store.peer(bare)
                 return Loaded(peer.key, True, (peer.delivered, peer.rows))
+            if (room := self.store.rooms.by_bare.get(bare)) is not None:
+                return Loaded(room.key, True, (room.loaded(self.store.log[room.key], HISTORY),))
             key = self.store.accounts[bare]
             return Loaded(key, True, (self.store.offline(key),))
 

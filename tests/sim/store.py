@@ -15,6 +15,7 @@ from router.placement import Row as Placement
 from storage import accounts, log, peers, sessions
 from storage.log import FROM_OWNER, OUTBOUND, TO_OWNER, Row, Wanted
 from storage.sessions import SessionRow
+from tests.sim.rooms import SimRooms
 from tests.sim.scheduler import Scheduler
 
 UNKNOWN = object()  # the outcome of a statement that nobody knows
@@ -24,15 +25,17 @@ class SimStore:
     """One database for all."""
 
     def __init__(
-        self, scheduler: Scheduler, bares: Iterable[str], domains: Iterable[str] = (), unknown: float = 0.02
-    ) -> None:
+        self, scheduler: Scheduler, bares: Iterable[str], domains: Iterable[str] = (), unknown: float = 0.02,
+        rooms: Iterable[str] = (),
+    ) -> None:  # fmt: skip
         self._scheduler = scheduler
         self._unknown = unknown
         self.is_away = False
         self.accounts = {bare: key for key, bare in enumerate(bares, 1)}
         self.domains = {domain: key for key, domain in enumerate(domains, 1_001)}
         # Only the shards that somebody lives in: the others would only cost time.
-        names = {*self.accounts, *self.domains}
+        self.rooms = SimRooms(rooms)
+        names = {*self.accounts, *self.domains, *self.rooms.by_bare}
         self.table = {shard: Placement(None, Epoch(0)) for shard in sorted({shard_of(name) for name in names})}
         self.sessions: dict[int, SessionRow] = {}
         self.log: dict[int, list[Row]] = defaultdict(list)  # by account, in order of ids
@@ -83,7 +86,7 @@ class SimStore:
                 key, delivered, strays = arguments
                 self.cursors[key] = (delivered, tuple(strays))
             else:
-                raise AssertionError(f"the simulated database does not know {statement}")
+                self.rooms.write(statement, arguments)
         return ()
 
     def take(self, owner: Incarnation, wanted: dict[Shard, Placement]) -> dict[Shard, Epoch]:
@@ -124,9 +127,10 @@ class SimStore:
         return peers.Peer(key, delivered, rows)
 
     def waiting(self, shards: Iterable[Shard]) -> list[str]:
-        """Domains for which something may wait."""
+        """Domains for which something may wait, and rooms that somebody is in."""
         wanted = set(shards)
-        return [domain for domain in self.domains if shard_of(domain) in wanted and self.peer(domain).rows]
+        domains = [domain for domain in self.domains if shard_of(domain) in wanted and self.peer(domain).rows]
+        return domains + self.rooms.occupied(wanted)
 
     def replay(self, wanted: Sequence[Wanted]) -> list[Row]:
         """As `storage/log.py` has it, and so the next ones."""
@@ -162,4 +166,7 @@ class SimStore:
         """What features ask for."""
         if statement is log.by_ids:
             return self.by_ids(*arguments)
+        if statement is log.above:
+            owner, id_, _, limit = arguments
+            return [r for r in self.log[owner] if r.id > id_][:limit]
         raise AssertionError(f"nobody answers {statement}")

@@ -54,3 +54,20 @@ def test_the_same_holds_with_other_servers(mode: Mode) -> None:
     assert doubled < messages / 100
     assert repeated < messages / 25  # streams that broke with something unacknowledged
     assert unnoticed < messages / 250
+
+
+@pytest.mark.parametrize("mode", ["network", "separate", "overlapping", "nasty"])
+def test_the_same_holds_in_rooms(mode: Mode) -> None:
+    bad = {}
+    messages = heard = 0
+    for seed in range(SEEDS):
+        world = World(seed, mode, with_rooms=True)
+        wrong = world.run()
+        messages += sum(to in world.rooms for to, _ in world.sent.values())
+        heard += sum(len(client.heard) for client in world.clients)
+        if wrong:
+            bad[seed] = wrong[:3]
+    print(f"{mode}: {SEEDS} seeds, {messages} messages in rooms, heard {heard} times")
+    assert not bad, f"{len(bad)} of {SEEDS} seeds: {dict(list(bad.items())[:5])}"
+    assert messages > 100 * SEEDS
+    assert heard > 2 * messages

@@ -17,7 +17,7 @@ import pytest
 from cluster.edge import Edge, EdgeSession
 from cluster.link import SendLink
 from cluster.shards import ShardMap
-from cluster.wire import Ack, Incarnation
+from cluster.wire import Ack, Epoch, Incarnation, SessionId
 from router import peers
 from router.batch import Batch
 from router.dialing import Dialing
@@ -27,6 +27,8 @@ from router.outbox import Outbox
 from router.owner import Owner
 from router.peers import SENDS, Line, PeerPipeline
 from router.resumption import Resumption
+from router.rooms.fanout import Fanout, Replay
+from router.rooms.room import Room
 from router.settings import Settings
 from router.turn import Turn
 from tests.sim.store import SimStore
@@ -131,11 +133,38 @@ def _is_never_kept(message: Stanza) -> bool:
     return False
 
 
-def _caught(mode: Mode, *, federated: bool = False) -> bool:
+# --- of rooms
+
+
+def _takes_the_last_row_for_all(self: Owner, bare: str, epoch: Epoch, rows: Any, sent: Any) -> None:
+    entity = self.entities.get(bare)
+    if entity is not None:
+        for row in sent:
+            sender = self.sessions.get(SessionId(row.sid))
+            if sender is not None:
+                sender.logged.update(range(row.n + 1))
+    _true_replayed(self, bare, epoch, rows, sent)
+
+
+_true_replayed = Owner.replayed
+
+
+_true_replay = Fanout._replay
+
+
+def _replays_nothing(self: Fanout, entity: Entity, room: Room, replay: Replay) -> None:
+    _true_replay(self, entity, room, replay._replace(events={}, least=room.last))
+
+
+def _forgets_marks(self: Directory, edge: Any, shard: Any, epoch: Any, announcement: Any) -> None:
+    _true_announced(self, edge, shard, epoch, (*announcement[:16], ()))
+
+
+def _caught(mode: Mode, *, federated: bool = False, with_rooms: bool = False) -> bool:
     """Whether some seed shows the defect; the first that does ends the search."""
     for seed in range(SEEDS):
         try:
-            if World(seed, mode, federated=federated).run():
+            if World(seed, mode, federated=federated, with_rooms=with_rooms).run():
                 return True
         except AssertionError:  # a client that acknowledges what it was never sent
             return True
@@ -188,6 +217,23 @@ def test_defects_of_federation_are_caught(
 ) -> None:
     monkeypatch.setattr(where, method, wrong)
     assert _caught(mode, federated=True)
+
+
+@pytest.mark.parametrize(
+    ("mode", "where", "method", "wrong"),
+    [
+        ("separate", Owner, "replayed", _takes_the_last_row_for_all),  # rule 6: messages to rooms have no row
+        ("separate", Fanout, "owners_changed", _never),  # nobody is asked whose account has a new owner
+        ("separate", Fanout, "check", _never),  # nor after the room itself was taken over
+        ("separate", Fanout, "_replay", _replays_nothing),
+        ("separate", Directory, "_announced", _forgets_marks),  # who was there is told everything anew
+    ],
+)
+def test_defects_of_rooms_are_caught(
+    mode: Mode, where: Any, method: str, wrong: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(where, method, wrong)
+    assert _caught(mode, with_rooms=True)
 
 
 def test_epochs_matter(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,11 +21,13 @@ from functools import partial
 from typing import Literal
 
 from storage.log import FROM_OWNER, TO_OWNER, Row
+from tests.sim import hearing
 from tests.sim.clients import Client, Key, key_of
 from tests.sim.federation import Federation, is_remote
 from tests.sim.network import Network
 from tests.sim.processes import DOMAIN, PIPELINE, RESUME_TIMEOUT_S, SETTINGS, Beliefs, EdgeNode, RouterNode
 from tests.sim.remotes import Peers, Remote, S2sNode, close_all
+from tests.sim.rooms import ROOMS
 from tests.sim.scheduler import Scheduler
 from tests.sim.store import SimStore
 
@@ -39,17 +41,18 @@ Mode = Literal["network", "separate", "overlapping", "nasty"]
 
 class World:
     """Two edges, two routers, a database, six clients on four accounts, two of them without stream management; where it
-    is `federated`, two s2s processes and two remote servers, too."""
+    is `federated`, two s2s processes and two remote servers, too; `with_rooms`, two rooms that everybody is in."""
 
     def __init__(
         self, seed: int, mode: Mode, router: type[RouterNode] = RouterNode, edge: type[EdgeNode] = EdgeNode, *,
-        federated: bool = False,
+        federated: bool = False, with_rooms: bool = False,
     ) -> None:  # fmt: skip
         self.scheduler = Scheduler(seed)
         self.mode = mode
         self.network = Network(self.scheduler)
         domains = REMOTES if federated else {}
-        self.store = SimStore(self.scheduler, ACCOUNTS, domains, 0.08 if mode == "nasty" else 0.02)
+        self.rooms: tuple[str, ...] = ROOMS if with_rooms else ()
+        self.store = SimStore(self.scheduler, ACCOUNTS, domains, 0.08 if mode == "nasty" else 0.02, self.rooms)
         self.beliefs = Beliefs(self.network)
         self.routers = [
             router(self.network, f"router-{i}", self.store, self.beliefs, self._new_peers) for i in range(2)
@@ -60,7 +63,7 @@ class World:
         self.sent: dict[Key, tuple[str, bool]] = {}  # to whom, and whether it is kept
         self.gateways = [S2sNode(self.network, f"s2s-{i}", self) for i in range(2 if federated else 0)]
         self.remotes = [Remote(self, i, domain, has_management=REMOTES[domain]) for i, domain in enumerate(domains)]
-        self.addressees = [*ACCOUNTS, *(user for remote in self.remotes for user in remote.users.values())]
+        self.addressees = [*ACCOUNTS, *self.rooms, *(user for remote in self.remotes for user in remote.users.values())]
         self.federation = Federation(self.remotes, self.clients, self.store, self.sent)
         self.faults: Counter[str] = Counter()
         self.doubled = 0  # deliveries that came twice in one session, where that is allowed
@@ -299,7 +302,7 @@ class World:
         for client in self.clients:
             for key in sorted(client.acked):
                 to, is_kept = self.sent[key]
-                if not is_kept:
+                if not is_kept or to in self.rooms:
                     continue
                 if to not in self.store.accounts:
                     if not in_log[client.account, FROM_OWNER][key]:
@@ -317,6 +320,9 @@ class World:
                 wrong.append(f"C5: shard {shard} committed under epoch {epoch} after {epochs[shard]}")
             epochs[shard] = max(epochs[shard], epoch)
         is_single = self.mode in ("network", "separate")
+        wrong += hearing.check(
+            self.store.rooms.by_bare, lambda key: self.store.log[key], self.clients, self.sent, is_single=is_single
+        )
         return wrong + self.federation.check(is_calm=self.mode == "network", is_single=is_single)
 
     def _check_order(self, account: str, rows: list[Row]) -> list[str]:
@@ -366,6 +372,7 @@ class World:
         """Everybody is back, nothing is held, and a message from each reaches everybody."""
         wrong = [f"stuck: client {c.number} is not bound" for c in self.clients if not c.is_bound]
         before = {client.number: len(client.received) for client in self.clients}
+        heard_before = {client.number: len(client.heard) for client in self.clients}
         said: dict[str, list[Key]] = defaultdict(list)
         for client in self.clients:
             for addressee in self.addressees:
@@ -386,6 +393,9 @@ class World:
             for key in said[client.account]:
                 if not got[key]:
                     wrong.append(f"after healing: client {client.number} never got {key}")
+            heard = {key for _, key, _, _ in client.heard[heard_before[client.number] :]}
+            deaf = [key for room in self.rooms for key in said[room] if key not in heard]
+            wrong += [f"after healing: client {client.number} never heard {key}" for key in deaf]
         known = {session.sid for router in self.routers for session in router.owner.sessions.values()}
         rows = set(self.store.sessions)
         bound = self._bound()
