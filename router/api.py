@@ -163,13 +163,15 @@ class Api:
 
     async def _room(self, request: ApiRequest) -> Any:
         bare = self._room_jid(request.path["jid"])
-        shown = await self._call_room(bare, "rooms.show")
-        owner = self._map.owners[shard_of(bare)]
-        return {"jid": bare, "router": node_of(owner) if owner is not None else None, **shown}
+        return self._with_router(bare, await self._call_room(bare, "rooms.show"))
 
     async def _set_room(self, request: ApiRequest) -> Any:
         bare = self._room_jid(request.path["jid"])
-        return {"jid": bare, **await self._call_room(bare, "rooms.set", _options(request))}
+        return self._with_router(bare, await self._call_room(bare, "rooms.set", _options(request)))
+
+    def _with_router(self, bare: str, shown: dict[str, Any]) -> dict[str, Any]:
+        owner = self._map.owners[shard_of(bare)]
+        return {"jid": bare, "router": node_of(owner) if owner is not None else None, **shown}
 
     async def _destroy_room(self, request: ApiRequest) -> Any:
         bare = self._room_jid(request.path["jid"])
