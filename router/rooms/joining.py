@@ -40,6 +40,8 @@ _NOBODY_THERE: Final = frozenset(
         "remote-server-timeout", "service-unavailable",
     }
 )  # fmt: skip
+# Of a ping: what does not mean that its recipient only does not know what that is.
+_NOT_REACHED: Final = _NOBODY_THERE - {"service-unavailable"}
 _OURS: Final = frozenset({f"{{{ns.MUC}}}x", f"{{{ns.MUC_USER}}}x", f"{{{ns.OCCUPANT_ID}}}occupant-id"})
 
 
@@ -308,11 +310,26 @@ def came_back(turn: Turn, error: Stanza) -> None:
     occupant = room.occupants.get(error.from_ or "") if room is not None else None
     if room is None or occupant is None or occupant.is_local:
         return
+    if _conditions(error) & _NOBODY_THERE:
+        _vanished(turn, room, occupant)
+
+
+def did_not_answer(turn: Turn, error: Stanza) -> None:
+    """The room had asked whether somebody of another server is still there (watching.py)."""
+    room: Room | None = turn.entity.room
+    occupant = room.remotes.get(error.from_ or "") if room is not None else None
+    if room is not None and occupant is not None and error.type == "error" and _conditions(error) & _NOT_REACHED:
+        _vanished(turn, room, occupant)
+
+
+def _conditions(error: Stanza) -> set[str]:
     fault = error.child(ns.CLIENT, "error")
-    conditions = {str(child.tag).rpartition("}")[2] for child in fault} if fault is not None else set()
-    if conditions & _NOBODY_THERE:
-        occupant.presence = None
-        depart(turn, room, occupant, Frame(is_gone=True, codes=(scene.KICKED, scene.ERRORED)))
+    return {str(child.tag).rpartition("}")[2] for child in fault} if fault is not None else set()
+
+
+def _vanished(turn: Turn, room: Room, occupant: Occupant) -> None:
+    occupant.presence = None
+    depart(turn, room, occupant, Frame(is_gone=True, codes=(scene.KICKED, scene.ERRORED)))
 
 
 def depart(turn: Turn, room: Room, occupant: Occupant, frame: Frame) -> None:

@@ -25,6 +25,7 @@ from router.rooms import (
     retracting,
     scene,
     speaking,
+    watching,
 )
 from router.rooms import config as configs
 from router.rooms.fanout import ALL, Answer, Cast, Fanout, Part, Replay, Send, members_of
@@ -110,8 +111,8 @@ class RoomPipeline:
             else:
                 self._presence(turn, stanza)
             room: Room | None = turn.entity.room
-            if room is not None and turn.casts and room.is_for_others:
-                self._note_handed_over(turn, room)
+            if room is not None and room.is_for_others:
+                self._for_others(turn, room, stanza)
         except StanzaError as fault:
             self.bounced[stanza.kind] += 1
             _refuse(turn, stanza, fault)
@@ -148,6 +149,7 @@ class RoomPipeline:
             relaying.relay(turn, room, iq, nick)
             return
         if iq.type not in ("get", "set"):
+            joining.did_not_answer(turn, iq)
             return
         check_iq(iq)
         handler = _IQ_HANDLERS.get((iq.type, iq.payload or ""))
@@ -216,6 +218,7 @@ class RoomPipeline:
     def _offer_again(self, room: Room, rows: Sequence[Row], turn: Turn) -> None:
         """The owner before may not have told them of the last events: whoever has them takes no notice."""
         others = list(room.remote())
+        watching.begin(turn, room)
         events: dict[int, list[Send]] = {}
         for row in rows:
             said = _said(room, row)
@@ -235,6 +238,14 @@ class RoomPipeline:
         for id_, sends in sorted(events.items()):
             if sends:
                 self._elsewhere.send_event(turn.entity, room.origin, id_, sends, True)
+
+    def _for_others(self, turn: Turn, room: Room, stanza: Stanza) -> None:
+        occupant = room.remotes.get(stanza.from_ or "")
+        if occupant is not None and stanza.type != "error":
+            occupant.heard_at = turn.now
+        watching.begin(turn, room)
+        if turn.casts:
+            self._note_handed_over(turn, room)
 
     def _note_handed_over(self, turn: Turn, room: Room) -> None:
         """Now and then it is written down how far everything has come: an event is said to be with the peers when it

@@ -25,7 +25,7 @@ History = tuple[int, Stanza]  # the id of a message's row, and the message
 class Occupant:
     """A session in a room. A user may be in it with several sessions under one nickname ("multi-session nicks")."""
 
-    __slots__ = ("bare", "changed", "jid", "nick", "presence", "role", "sid", "since")
+    __slots__ = ("bare", "changed", "heard_at", "jid", "nick", "presence", "role", "sid", "since")
 
     def __init__(self, jid: str, nick: str, role: Role, sid: int, presence: Stanza | None, changed: int) -> None:
         self.jid = jid  # the full JID of the user ("real JID")
@@ -35,6 +35,7 @@ class Occupant:
         self.sid = SessionId(sid)  # of a local user's session; 0: a user of another server
         self.presence = presence  # what the client has sent last, without what is of the room itself
         self.changed = changed  # the id of the event that made it what it is
+        self.heard_at = 0.0  # of another server: Unix seconds at which anything came from it
         self.since = 0  # the id of the event by which it came in, where this owner has let it in
 
     @property
@@ -67,6 +68,7 @@ class Room:
         "hats",
         "history",
         "is_locked",
+        "is_watched",
         "key",
         "last",
         "left",
@@ -94,6 +96,7 @@ class Room:
         self.origin = origin
         self.config = config
         self.crowd = crowd  # with more occupants, the presence of moderators alone is shown to others
+        self.is_watched = False  # router/rooms/watching.py
         self.is_locked = False  # XEP-0045, 10.1.1: made, and its owner has not said yet how it shall be
         self.subject: Stanza | None = None  # the message that set it
         self.affiliations: dict[str, Affiliation] = {}  # by bare JID; who is not in it has none

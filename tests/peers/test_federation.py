@@ -382,6 +382,28 @@ def test_a_room_of_ours_outlives_its_router_for_users_of_other_servers(tmp_path:
             assert cluster.stop() == 0
 
 
+def test_who_has_vanished_with_their_server_leaves_a_room(tmp_path: Path) -> None:
+    with running_peers(tmp_path / "peers") as peers:
+        prosody = peers.prosody("pr.example", secure=True)
+        impatient = ("--set", "rooms.ask_s=2", "--set", "s2s.queue_s=2")
+        cluster = start_stentor(peers, tmp_path / "cluster", *impatient, st_example=False)
+        try:
+            ours = as_server(cluster, TRUSTED)
+            room = f"mantua@conference.{ours.domain}"
+            with Slixmpp(ours, ours.account("romeo")) as romeo:
+                romeo.join(room, "romeo")
+                romeo.open_room(room)
+                with Slixmpp(prosody, prosody.account("juliet")) as juliet:
+                    juliet.join(room, "juliet")
+                    romeo.occupant(f"{room}/juliet")
+                    time.sleep(5.0)  # she is asked meanwhile, and nothing shall come of it
+                    assert not [p for p in romeo.occupants.left() if p.type == "unavailable"], "who answers stays"
+                    prosody.process.kill()
+                    romeo.occupant(f"{room}/juliet", "unavailable")
+        finally:
+            assert cluster.stop() == 0
+
+
 def test_streams_go_on_when_one_of_two_s2s_dies(tmp_path: Path) -> None:
     with running_peers(tmp_path / "peers") as peers:
         prosody = peers.prosody("pr.example", secure=True)
