@@ -359,6 +359,9 @@ class Rooms(Section):
     )
     history: int = Field(default=20, ge=0, le=100, description="messages that somebody who joins is shown")
     occupants: int = Field(default=20_000, ge=1, le=1_000_000, description="most occupants of one room")
+    affiliations: int = Field(
+        default=20_000, ge=1, le=1_000_000, description="most members, admins, owners and outcasts of one room"
+    )
     ask_s: Seconds = Field(
         default=900.0, description="users of other servers who are silent for so long are asked whether they are there"
     )

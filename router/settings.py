@@ -25,6 +25,7 @@ class Settings:
     room_defaults: RoomConfig = field(default_factory=RoomConfig)
     room_history: int = 20  # messages shown to who comes in
     room_occupants: int = 20_000
+    room_affiliations: int = 20_000
     rooms_ask_s: float = 900.0
     rooms_keep_for_members: bool = True  # what is said in rooms, for members who are away
     room_presence_most: int = 500  # with more occupants, who comes in is shown moderators alone
@@ -76,6 +77,7 @@ def from_config(config: Config) -> Settings:
         room_history=config.rooms.history,
         room_occupants=config.rooms.occupants,
         room_presence_most=config.rooms.presence_most,
+        room_affiliations=config.rooms.affiliations,
         rooms_ask_s=config.rooms.ask_s,
         rooms_keep_for_members=config.rooms.keep_for_members,
         registration_mode=config.registration.mode,

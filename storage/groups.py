@@ -7,14 +7,16 @@ from storage.log import GROUP
 from storage.rows import Connection, fetch_values
 
 
-async def visit(conn: Connection, owner: int, room: str, id_: int) -> None:
-    """The member comes into the room: everything up to this id is not new to them any more."""
+async def visit(conn: Connection, owner: int, bare: str, room: str, id_: int) -> None:
+    """Somebody comes into a room: where they are a member of it, everything up to this id is not new any more."""
     await conn.execute(
         """
-        insert into room_visits (owner, room, id) values (%s, %s, %s)
+        insert into room_visits (owner, room, id)
+        select %s, e.jid, %s from entities e join room_affiliations a on a.room = e.key
+        where e.jid = %s and a.jid = %s and a.affiliation > 1
         on conflict (owner, room) do update set id = greatest(room_visits.id, excluded.id)
         """,
-        (owner, room, id_),
+        (owner, id_, room, bare),
     )
 
 

@@ -47,7 +47,7 @@ def visit(turn: Turn, presence: Stanza) -> bool:
     key = turn.entity.key
     if "@" in to:
         if presence.flags & HAS_MUC and presence.type is None and key is not None:
-            turn.write(groups.visit, key, bare_of(to), turn.newest_id)
+            turn.write(groups.visit, key, turn.entity.bare, bare_of(to), turn.newest_id)
     elif presence.type == "unavailable":
         if session.marks.pop(_ACTIVITY, None) is not None:
             turn.touch(session)

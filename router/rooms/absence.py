@@ -65,16 +65,16 @@ def _mentioned(room: Room, said: Stanza) -> set[str]:
     speakers = room.nicks.get((said.from_ or "").partition("/")[2])
     role = speakers[0].role if speakers else Role.PARTICIPANT  # who has gone meanwhile had this one at least
     found: set[str] = set()
-    mentions: list[etree._Element] = []
-    for child in said.children():
-        if child.tag == _REFERENCE and child.get("type") == "mention":
-            found.update(_of_uri(room, child.get("uri") or ""))
-        elif child.tag == _MENTION:
-            mentions.append(child)
-    if len(mentions) <= room.config.mentions_count:  # XEP-0513, 3.6: else all of them are ignored
-        for mention in mentions:
-            if not any(mention.find(silent) is not None for silent in _SILENT):
-                found.update(_of_mention(room, role, mention))
+    children = said.children()
+    references = [child for child in children if child.tag == _REFERENCE and child.get("type") == "mention"]
+    mentions = [child for child in children if child.tag == _MENTION]
+    if len(references) + len(mentions) > room.config.mentions_count:
+        return found  # XEP-0513, 3.6: all of them are ignored
+    for reference in references:
+        found.update(_of_uri(room, reference.get("uri") or ""))
+    for mention in mentions:
+        if not any(mention.find(silent) is not None for silent in _SILENT):
+            found.update(_of_mention(room, role, mention))
     return found
 
 

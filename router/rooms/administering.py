@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from lxml import etree
@@ -22,7 +23,7 @@ from router.rooms.scene import Frame
 from router.turn import Turn
 from storage import rooms
 from xmpp import ns
-from xmpp.errors import BadRequest, Conflict, Forbidden, ItemNotFound, JidError, JidMalformed
+from xmpp.errors import BadRequest, Conflict, Forbidden, ItemNotFound, JidError, JidMalformed, ResourceConstraint
 from xmpp.jid import bare_of, prepare
 from xmpp.stanza import Stanza
 from xmpp.xml import element, text_of
@@ -110,12 +111,18 @@ def change(turn: Turn, room: Room, iq: Stanza) -> None:
             (owners.add if wanted.affiliation == Affiliation.OWNER else owners.discard)(wanted.bare)
     if not owners and room.owners():
         raise Conflict("A room has one owner at least.")  # 10.6
+    check_room_for(turn, room, [wanted.bare or "" for wanted in changes if wanted.affiliation is not None])
     actor = room.occupants.get(iq.from_ or "")
+    unseen = [wanted for wanted in changes if wanted.affiliation is not None and not _is_seen(room, wanted.bare)]
+    before = room.version
+    for wanted in unseen:
+        _affiliate(turn, room, wanted, actor)
+    versioning.tell(turn, room, list(dict.fromkeys(wanted.bare or "" for wanted in unseen)), before)
     for wanted in changes:
-        if wanted.affiliation is not None:
-            _set_affiliation(turn, room, wanted, actor)
-        else:
+        if wanted.affiliation is None:
             _set_role(turn, room, wanted, actor)
+        elif wanted not in unseen:
+            _affiliate(turn, room, wanted, actor)
     turn.answer(iq)
 
 
@@ -179,16 +186,37 @@ def _set_role(turn: Turn, room: Room, wanted: _Change, actor: Occupant | None) -
     scene.update(turn, room, targets, Frame(actor=nick, reason=wanted.reason))
 
 
-def _set_affiliation(turn: Turn, room: Room, wanted: _Change, actor: Occupant | None) -> None:
+def _affiliate(turn: Turn, room: Room, wanted: _Change, actor: Occupant | None) -> None:
     assert wanted.affiliation is not None
     assert wanted.bare is not None
-    set_affiliation(turn, room, wanted.bare, wanted.affiliation, wanted.reason, actor)
+    _change_affiliation(turn, room, wanted.bare, wanted.affiliation, wanted.reason, actor)
+
+
+def _is_seen(room: Room, bare: str | None) -> bool:
+    """Whether others see the presence of any session of a user."""
+    return any(scene.is_shown(room, occupant) for occupant in room.sessions_of(bare or ""))
+
+
+def check_room_for(turn: Turn, room: Room, bares: Iterable[str]) -> None:
+    """Whoever was something to the room once is remembered; raises ResourceConstraint where that would be too many."""
+    new = {bare for bare in bares if bare not in room.versions}
+    if len(room.versions) + len(new) > turn.settings.room_affiliations:
+        raise ResourceConstraint("The lists of this room are full.")
 
 
 def set_affiliation(
     turn: Turn, room: Room, bare: str, new: Affiliation, reason: str | None = None, actor: Occupant | None = None
 ) -> None:
     """Whatever it was before. Sessions of the user see it, and leave if they may not stay."""
+    is_seen, before = _is_seen(room, bare), room.version
+    _change_affiliation(turn, room, bare, new, reason, actor)
+    if not is_seen:
+        versioning.tell(turn, room, (bare,), before)
+
+
+def _change_affiliation(
+    turn: Turn, room: Room, bare: str, new: Affiliation, reason: str | None, actor: Occupant | None
+) -> None:
     old, before, changed = room.affiliation(bare), room.version, turn.next_id()
     room.affiliate(bare, new, changed)
     reserved = next((nick for nick, jid in room.reserved.items() if jid == bare), None)
@@ -200,10 +228,7 @@ def set_affiliation(
     versions = versioning.between(before, changed)
     nick = actor.nick if actor is not None else None
     staying: list[Occupant] = []
-    sessions = room.sessions_of(bare)
-    if not any(scene.is_shown(room, occupant) for occupant in sessions):
-        versioning.tell(turn, room, bare, new, versions)
-    for occupant in sessions:
+    for occupant in room.sessions_of(bare):
         role = role_after(
             old, new, occupant.role, is_moderated=config.moderatedroom, is_members_only=config.membersonly
         )

@@ -55,7 +55,9 @@ class RoomConfig:
 
     @property
     def keeps_for_members(self) -> bool:
-        """Whether members who are away get what is said."""
+        """Whether members who are away get what is said: never of a room that shall not be archived."""
+        if not self.enablelogging:
+            return False
         return self.keepformembers == "always" or (self.keepformembers == "membersonly" and self.membersonly)
 
 

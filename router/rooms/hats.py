@@ -14,6 +14,7 @@ from xmpp.xml import element
 
 HATS: Final = 100  # in a room
 WORN: Final = 20  # by one user
+WEARERS: Final = 1_000
 _LONGEST: Final = 1_000  # characters
 
 
@@ -67,10 +68,10 @@ class Hats:
     def give(self, bare: str, uri: str) -> None:
         """Raises ItemNotFound, or Conflict where somebody wears it already or too many others."""
         self._find(uri)
-        worn = self._worn.setdefault(bare, [])
-        if uri in worn or len(worn) >= WORN:
+        worn = self._worn.get(bare, ())
+        if uri in worn or len(worn) >= WORN or (not worn and len(self._worn) >= WEARERS):
             raise Conflict("That hat is on that head already, or there is no room for another.")
-        worn.append(uri)
+        self._worn.setdefault(bare, []).append(uri)
 
     def take(self, bare: str, uri: str) -> None:
         """Raises ItemNotFound where it is not worn."""

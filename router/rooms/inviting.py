@@ -48,6 +48,7 @@ def _invite(turn: Turn, room: Room, message: Stanza, invite: etree._Element) -> 
         raise Forbidden("You may not invite others to this room.")
     to = _address(invite)
     if room.config.membersonly and room.affiliation(bare_of(to)) == Affiliation.NONE:
+        administering.check_room_for(turn, room, (bare_of(to),))
         administering.set_affiliation(turn, room, bare_of(to), Affiliation.MEMBER, None, occupant)
     inside = [_reason(invite)]
     if (thread := invite.find(f"{{{ns.MUC_USER}}}continue")) is not None:

@@ -92,6 +92,7 @@ class Operating:
         new = affiliation_of(word)
 
         def run(turn: Turn) -> None:
+            administering.check_room_for(turn, _room(turn), (bare_of(jid),))
             administering.set_affiliation(turn, _room(turn), bare_of(jid), new)
 
         await self._command(bare, run)

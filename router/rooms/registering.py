@@ -68,6 +68,7 @@ def _check_nick(room: Room, bare: str, nick: str) -> None:
 
 
 def _let_register(turn: Turn, room: Room, bare: str, nick: str) -> None:
+    administering.check_room_for(turn, room, (bare,))
     if (old := nick_of(room, bare)) is not None:
         del room.reserved[old]
     room.reserved[nick] = bare

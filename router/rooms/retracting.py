@@ -32,7 +32,7 @@ def retract(turn: Turn, room: Room, occupant: Occupant, said: Stanza, retracted:
     if id_ is not None:
         stone = element("retracted", ns.RETRACT, {"id": said.id, "stamp": format_moment(turn.now)})
         author = room.occupant_id(occupant.bare)
-        turn.fetch_first(log.by_ids, partial(_retracted, author, stone), room.key, (id_,))
+        turn.fetch(log.by_ids, partial(_retracted, author, stone), room.key, (id_,))
 
 
 def _retracted(author: str, stone: bytes, turn: Turn, rows: list[Row]) -> None:
@@ -56,7 +56,7 @@ def moderate(turn: Turn, room: Room, iq: Stanza) -> None:
     id_ = _id_of(node)
     if id_ is None:
         raise ItemNotFound("There is no such message.")
-    turn.fetch_first(log.by_ids, partial(_moderated, iq, moderator.jid, reason), room.key, (id_,))
+    turn.fetch(log.by_ids, partial(_moderated, iq, moderator.jid, reason), room.key, (id_,))
 
 
 def _moderated(iq: Stanza, moderator_jid: str, reason: str, turn: Turn, rows: list[Row]) -> None:

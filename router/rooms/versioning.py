@@ -6,6 +6,7 @@ changed is known whatever version a client comes with.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from lxml import etree
@@ -66,15 +67,24 @@ def changes_since(room: Room, occupant: Occupant, x: etree._Element | None) -> l
     return told
 
 
-def tell(turn: Turn, room: Room, bare: str, affiliation: Affiliation, versions: bytes) -> None:
-    """5.2.2: the affiliation of somebody who is not there (or whom nobody sees) has changed: those who may see the
-    lists of the room are told."""
-    plain = _message(room, versions, _item(bare, affiliation))
-    if affiliation == Affiliation.OUTCAST:
-        _tell_of_outcast(turn, room, plain, _message(room, versions, _item(bare, Affiliation.NONE)))
+def tell(turn: Turn, room: Room, bares: Sequence[str], since: int) -> None:
+    """5.2.2: the affiliations of some who are not there (or whom nobody sees) have changed, one after the other: those
+    who may see the lists of the room are told."""
+    for start in range(0, len(bares), ITEMS):
+        page = bares[start : start + ITEMS]
+        until_ = room.versions[page[-1]]
+        items = [(bare, room.affiliation(bare)) for bare in page]
+        _tell(turn, room, items, between(since, until_))
+        since = until_
+
+
+def _tell(turn: Turn, room: Room, items: Sequence[tuple[str, Affiliation]], versions: bytes) -> None:
+    plain = _message(room, versions, *(_item(bare, affiliation) for bare, affiliation in items))
+    if any(affiliation == Affiliation.OUTCAST for _, affiliation in items):
+        shown = (_item(bare, _seen(affiliation, False)) for bare, affiliation in items)
+        _tell_of_outcasts(turn, room, plain, _message(room, versions, *shown))
         return
-    shown = room.config.getmemberlist
-    roles = [role for role in Role if role.word in shown]
+    roles = [role for role in Role if role.word in room.config.getmemberlist]
     parts: list[Part] = []
     if len(roles) == 3:
         parts.append((ALL, (), (plain,)))
@@ -84,16 +94,15 @@ def tell(turn: Turn, room: Room, bare: str, affiliation: Affiliation, versions: 
         if {Role.VISITOR, Role.PARTICIPANT} <= set(roles):
             parts.append((OTHERS, (), (plain,)))
         elif set(roles) - {Role.MODERATOR}:
-            sids = [
-                o.sid for o in room.occupants.values() if o.is_local and o.role in roles and o.role < Role.MODERATOR
-            ]
+            local = [occupant for occupant in room.occupants.values() if occupant.is_local]
+            sids = [o.sid for o in local if o.role in roles and o.role < Role.MODERATOR]
             parts.append((ONLY, tuple(sids), (plain,)))
     remote = tuple(scene.sent(other.jid, plain) for other in room.remote() if other.role in roles)
     scene.cast(turn, room, Cast(None, tuple(parts), elsewhere=remote))
 
 
-def _tell_of_outcast(turn: Turn, room: Room, plain: Stanza, hidden: Stanza) -> None:
-    """The list of outcasts is for admins (XEP-0045, 9.2); for the others, somebody is nothing to the room any more."""
+def _tell_of_outcasts(turn: Turn, room: Room, plain: Stanza, hidden: Stanza) -> None:
+    """The list of outcasts is for admins (XEP-0045, 9.2); for the others, these are nothing to the room any more."""
     admins = [o for o in room.occupants.values() if room.affiliation(o.bare) >= Affiliation.ADMIN]
     sids = tuple(occupant.sid for occupant in admins if occupant.is_local)
     remote = [scene.sent(other.jid, plain) for other in admins if not other.is_local]

@@ -330,3 +330,22 @@ def test_admins_decide_who_becomes_a_member(pair: tuple[Client, Client], room: s
     approved = juliet.expect(lambda e: e.get("from") == room and e.find(f"{USER}x/{USER}item") is not None)
     assert item(approved).get("affiliation") == "member"
     assert item(join(juliet, room, "juliet")).get("affiliation") == "member"
+
+
+def test_the_lists_of_a_room_have_an_end(pair: tuple[Client, Client], room: str) -> None:
+    """Whoever was anything once is remembered; a request beyond the limit changes nothing."""
+    romeo, _ = pair
+    join(romeo, room, "romeo")
+    submit(romeo, room)
+    items = "".join(f"<item jid='user{number}@example.com' affiliation='outcast'/>" for number in range(500))
+    query = "<query xmlns='http://jabber.org/protocol/muc#admin'>{}</query>"
+    for thousand in range(39):
+        filled = romeo.iq("set", query.format(items.replace("user", f"user{thousand}-")), room)
+        assert filled.get("type") == "result"
+    romeo.ping()
+    told = [e for e in romeo._waiting if e.tag == f"{CLIENT}message" and affiliations(e)]
+    assert [len(affiliations(e)) for e in told] == [500] * 39, "one message for all that one request has changed"
+    for more in (items, items.replace("user", "other")):
+        answer = romeo.iq("set", query.format(more), room)
+    assert condition(answer) == "resource-constraint"
+    assert romeo.iq("get", query.format("<item affiliation='member'/>"), room).get("type") == "result"
