@@ -69,11 +69,19 @@ class Node(Section):
     )
 
 
+ContactKind = Literal["abuse", "admin", "feedback", "sales", "security", "status", "support"]
+
+
 class Server(Section):
     """What the cluster serves."""
 
     domains: tuple[str, ...] = Field(default=("localhost",), min_length=1, description="the XMPP domains served here")
     admins: tuple[str, ...] = Field(default=(), description="bare JIDs of the accounts that administer the cluster")
+    contacts: dict[ContactKind, tuple[str, ...]] = Field(
+        default={},
+        description="kind -> addresses (URIs, as mailto:abuse@example.com) that others are told (XEP-0157); kinds: "
+        "abuse, admin, feedback, sales, security, status, support. Without any, xmpp: addresses of admins",
+    )
     show_os: bool = Field(
         default=False, description="whether a version query (XEP-0092) also names the operating system"
     )
@@ -231,6 +239,41 @@ class Components(Section):
         "everything, or balanced, each sender has one; queue_s: how long stanzas wait for it while it is away, 0: they "
         "are bounced; privileges (XEP-0356): {roster: none, get, set, both; message: none, outgoing; presence: none, "
         "managed_entity, roster; iq: {namespace: get, set, both}}, by default nothing",
+    )
+
+
+class ExternalService(Section):
+    """A service beside XMPP that clients may use (XEP-0215), for instance a TURN server."""
+
+    type: Literal["stun", "stuns", "turn", "turns"] = Field(description="its kind")
+    host: str = Field(min_length=1, description="its name or address")
+    port: Port = Field(default=3478, description="its port")
+    transport: Literal["udp", "tcp"] = Field(default="udp", description="by what it is reached")
+    name: str = Field(default="", description="what people may be shown")
+    secret: Secret = Field(default="", description="shared with it (coturn: static-auth-secret)")
+    ttl_s: int = Field(default=86_400, ge=60, le=31_536_000, description="how long credentials are good")
+    username: str = Field(default="", description="where it has no secret: the same for everybody")
+    password: Secret = Field(default="", description="that belongs to it")
+
+    @model_validator(mode="after")
+    def _has_one_kind_of_credentials(self) -> ExternalService:
+        if self.secret and (self.username or self.password):
+            raise ValueError("it has either secret or username and password")
+        if bool(self.username) != bool(self.password):
+            raise ValueError("one of username and password is missing")
+        return self
+
+
+class Calls(Section):
+    """What voice and video calls need besides XMPP."""
+
+    services: dict[str, ExternalService] = Field(
+        default={},
+        json_schema_extra=SECRET,
+        description="any name -> {type, host, port, transport, name, secret, ttl_s, username, password}: services that "
+        "clients are told of (XEP-0215); type: stun, stuns, turn, turns; transport: udp, tcp; secret: shared with the "
+        "TURN server (coturn: use-auth-secret, static-auth-secret), makes credentials that are good for ttl_s seconds; "
+        "or username and password, the same for everybody",
     )
 
 
@@ -457,6 +500,7 @@ class Config(Settings):
     c2s: C2S = Field(default_factory=C2S)
     s2s: S2S = Field(default_factory=S2S)
     components: Components = Field(default_factory=Components)
+    calls: Calls = Field(default_factory=Calls)
     resume: Resume = Field(default_factory=Resume)
     bus: Bus = Field(default_factory=Bus)
     database: Database = Field(default_factory=Database)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cluster.config import Component, Config, Policy
+from cluster.config import Component, Config, ExternalService, Policy
 from cluster.metrics import software_version
 from cluster.process import CannotStart
 from router.rooms.config import RoomConfig, with_options
@@ -50,6 +50,8 @@ class Settings:
     peer_queue: int = 5_000  # stanzas that wait for one domain
     peer_queue_s: float = 120.0
     components: Mapping[str, Component] = field(default_factory=dict)  # by domain
+    external_services: Mapping[str, ExternalService] = field(default_factory=dict)  # by any name
+    contacts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by kind
 
     def policy_of(self, domain: str) -> Policy:
         """Whether another server is spoken to."""
@@ -63,6 +65,13 @@ def _room_defaults(options: Mapping[str, str]) -> RoomConfig:
         raise CannotStart(
             f"rooms.defaults: {problem.text} `stentor room show` names the options of a room"
         ) from problem
+
+
+def contacts_of(config: Config) -> dict[str, tuple[str, ...]]:
+    """Whom others are told to write to; without any, the admins."""
+    admins = tuple(f"xmpp:{admin}" for admin in config.server.admins)
+    chosen = {str(kind): addresses for kind, addresses in config.server.contacts.items()}
+    return chosen or ({"admin": admins} if admins else {})
 
 
 def from_config(config: Config) -> Settings:
@@ -101,4 +110,6 @@ def from_config(config: Config) -> Settings:
         peer_queue=config.s2s.queue,
         peer_queue_s=config.s2s.queue_s,
         components=config.components.domains,
+        external_services=config.calls.services,
+        contacts=contacts_of(config),
     )

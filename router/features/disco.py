@@ -17,7 +17,7 @@ from xmpp.xml import element
 
 feature = Feature(
     "disco",
-    xep=((30, "2.5.0"), (115, "1.6.0"), (128, "1.0.1"), (232, "0.3")),
+    xep=((30, "2.5.0"), (115, "1.6.0"), (128, "1.0.1"), (157, "1.1.1"), (232, "0.3")),
     server_features=(ns.DISCO_INFO, ns.DISCO_ITEMS, ns.CAPS),
     account_features=(ns.DISCO_INFO, ns.DISCO_ITEMS),
 )
@@ -32,13 +32,17 @@ def tell_features(features: Iterable[Feature]) -> None:
 
 
 def server_info(settings: Settings) -> Info:
-    """disco#info of a served domain, with software information (XEP-0232)."""
+    """disco#info of a served domain, with software information (XEP-0232) and contact addresses
+    (XEP-0157)."""
     fields = [("software", ("Stentor",)), ("software_version", (settings.software_version,))]
     if settings.show_os:
         fields += [("os", (platform.system(),)), ("os_version", (platform.release(),))]
     names = {name for declared in _all for name in declared.server_features}
-    form = Form(ns.SOFTWARE_INFO, tuple(fields))
-    return Info((Identity("server", "im", "Stentor"),), tuple(sorted(names)), (form,))
+    forms = [Form(ns.SOFTWARE_INFO, tuple(fields))]
+    if settings.contacts:
+        addresses = tuple((f"{kind}-addresses", uris) for kind, uris in sorted(settings.contacts.items()))
+        forms.append(Form(ns.SERVER_INFO, addresses))
+    return Info((Identity("server", "im", "Stentor"),), tuple(sorted(names)), tuple(forms))
 
 
 def account_info() -> Info:

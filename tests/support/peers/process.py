@@ -27,6 +27,8 @@ DEBIAN_PACKAGES: Final = {
     "ejabberd": "ejabberd",
     "ngircd": "ngircd",
     "biboumi": "biboumi",
+    "turnserver": "coturn",
+    "turnutils_uclient": "coturn",
 }
 # What the peers listen on, at addresses of their own.
 C2S: Final = 15222
