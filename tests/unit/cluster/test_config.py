@@ -107,7 +107,10 @@ def test_a_secret_is_shown_nowhere(tmp_path: Path) -> None:
     misplaced = 'components.domains={"irc.example": "hunter2"}'
     assert "hunter2" not in str(problems(misplaced)["components.domains.irc.example"])
     assert "hunter2" not in repr(load(None, [short.replace("hunter2", "hunter2 hunter2")], {}))
-    secrets = {"admin.token", "database.url", "bus.secret_key", "components.domains"}
+    service = 'calls.services={"turn": {"type": "turn", "host": "h", "secret": "hunter2"}}'
+    assert "hunter2" not in repr(load(None, [service], {}))
+    assert "hunter2" not in str(problems(service.replace("}}", ', "username": "u"}}'))["calls.services.turn"])
+    secrets = {"admin.token", "database.url", "bus.secret_key", "components.domains", "calls.services"}
     assert {key for key in keys() if is_secret(key)} == secrets
 
 
