@@ -140,6 +140,7 @@ XEP_NAMES: Final = {
     334: "Message Processing Hints",
     344: "Impact of TLS and DNSSEC on Dialback",
     352: "Client State Indication",
+    353: "Jingle Message Initiation",
     356: "Privileged Entity",
     359: "Unique and Stable Stanza IDs",
     368: "SRV records for XMPP over TLS",

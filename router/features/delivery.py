@@ -9,7 +9,7 @@ from router.turn import Turn
 from xmpp.errors import ServiceUnavailable
 from xmpp.stanza import Stanza
 
-feature = Feature("delivery", rfc="RFC 6121, 8")
+feature = Feature("delivery", xep=((353, "0.8.0"),), rfc="RFC 6121, 8")
 
 
 @feature.on_message(Stage.IN_DELIVER)
