@@ -74,9 +74,8 @@ ROOM_HEAD: Final = (
 def test_a_fault_loses_nothing_of_what_is_said_in_rooms(site: Site, fault: Fault, seed: int) -> None:
     site.cluster.wait_ready()
     hearing, settled_s = asyncio.run(_in_rooms(site, fault, seed))
-    report(ROOM_HEAD)
     numbers = (hearing.members, hearing.said, hearing.heard, hearing.rebound, hearing.departures, len(hearing.findings))
-    report([fault.name, str(seed), *map(str, numbers), f"{settled_s:.2f}"])
+    report(ROOM_HEAD, [fault.name, str(seed), *map(str, numbers), f"{settled_s:.2f}"])
     print("\n".join([f"{fault.name}, seed {seed} (STENTOR_FAULTS_SEED={SEED})", *hearing.findings[:40]]))
     assert not hearing.findings
     assert hearing.said > 0
@@ -119,9 +118,8 @@ async def _under_load(site: Site, fault: Fault, seed: int) -> tuple[Verdict, flo
         settled_s = await bank.settle()
     verdict = check(bank.logs, since)
     limit_s += bank.worst_lag_s
-    report(HEAD)
     times = [f"{seconds:.2f}" for seconds in (limit_s, settled_s, bank.worst_lag_s)]
-    report([fault.name, str(seed), *verdict.cells(), *times])
+    report(HEAD, [fault.name, str(seed), *verdict.cells(), *times])
     silence = verdict.silence
     story = [
         f"fault from {since:.3f} to {until:.3f} s",

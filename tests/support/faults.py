@@ -20,7 +20,7 @@ SEED: Final = int(os.environ.pop("STENTOR_FAULTS_SEED", "") or random.SystemRand
 OPTIONS: Final = ("--tls", "optional", "--set", "limits.enabled=false")
 BUS_PORT: Final = 7400
 
-_table: Final[list[Sequence[str]]] = []
+_tables: Final[dict[tuple[str, ...], list[Sequence[str]]]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +32,26 @@ class Site:
     links: Links
 
 
-def report(cells: Sequence[str]) -> None:
-    """A line of the table that the run ends with; the first one is its head."""
-    if not _table or cells != _table[0]:
-        _table.append(cells)
+def report(head: Sequence[str], cells: Sequence[str]) -> None:
+    """A line of the table with this head; the run ends with the tables."""
+    _tables.setdefault(tuple(head), []).append(cells)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the table."""
-    if not _table:
-        return
-    terminalreporter.section(f"faults, STENTOR_FAULTS_SEED={SEED}")
-    widths = [max(map(len, column)) for column in zip(*_table, strict=True)]
-    for first, *others in _table:
-        words = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]
-        terminalreporter.write_line("  ".join(words))
+    """Print the tables."""
+    for head, rows in _tables.items():
+        terminalreporter.section(f"{head[0]}, STENTOR_FAULTS_SEED={SEED}")
+        for line in laid_out(head, rows):
+            terminalreporter.write_line(line)
+
+
+def laid_out(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A table, its columns aligned: the first to the left, the others to the right."""
+    lines = [head, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for first, *others in lines:
+        cells = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
+        yield "  ".join([first.ljust(widths[0]), *cells])
 
 
 def _site(tmp_path_factory: pytest.TempPathFactory, routers: int, *options: str) -> Iterator[Site]:
