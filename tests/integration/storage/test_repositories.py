@@ -73,11 +73,21 @@ async def test_deleting_an_account_leaves_nothing_but_its_key(database: str) -> 
             await blocks.add(conn, owner, ["e@f"])
             await private.put(conn, owner, "ns x", b"<x/>")
             await vcards.put(conn, owner, b"<vCard/>")
+            await conn.execute("insert into room_visits (owner, room, id) values (%s, 'r@c', 1)", (owner,))
             await sessions.save(conn, session(bare, owner, "home", sid=owner))
         first = await accounts.find(conn, ROMEO)
         await accounts.delete(conn, key)
         assert await accounts.find(conn, ROMEO) is None
-        for table in ("accounts", "credentials", "rosters", "roster_removed", "blocks", "private_xml", "vcards"):
+        for table in (
+            "accounts",
+            "credentials",
+            "rosters",
+            "roster_removed",
+            "blocks",
+            "private_xml",
+            "vcards",
+            "room_visits",
+        ):
             assert await fetch_value(conn, f"select count(*) from {table}") == 1, table
         assert [row.bare for row in await sessions.load_shards(conn, range(1024))] == [JULIET]
         again = await accounts.create(conn, ROMEO, shard_of(ROMEO), credentials("SHA-1"))

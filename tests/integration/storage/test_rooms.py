@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 
 from cluster.shards import shard_of
-from storage import log, rooms
-from storage.log import ARCHIVE, TO_OWNER, Row, append_sql, columns, id_at
+from storage import archive, groups, log, rooms
+from storage.archive import Query
+from storage.log import ARCHIVE, GROUP, TO_OWNER, Row, Wanted, append_sql, columns, id_at
 from storage.rooms import AffiliationRow, OccupantRow, PublicRoom
-from storage.rows import Connection
+from storage.rows import Connection, fetch_value
 from tests.support.database import asynchronous, connected
 from xmpp import stanza as stanzas
 
@@ -128,3 +129,98 @@ async def test_nothing_is_left_of_a_room_that_was_destroyed(database: str) -> No
         found = await rooms.load(conn, ROOM, 10)
         assert found is not None
         assert found == (key, None, [], [], [], 0, [])
+
+
+def row(owner: int, id_: int, class_: int = ARCHIVE, peer: str = ROOM) -> Row:
+    message = stanzas.message(to=None, from_=f"{ROOM}/romeo", type="groupchat")
+    head = log.pack_head(message)
+    return Row(shard_of(ROOM), owner, id_, class_, TO_OWNER, log.DONE, peer, 7, id_, head, b"<body>hear</body>")
+
+
+@asynchronous
+async def test_what_others_may_not_have_is_found_where_there_are_others(database: str) -> None:
+    async with connected(database) as conn:
+        await log.maintain(conn, time.time(), {})
+        key = await made(conn)
+        ids = [id_at(time.time()) + number for number in range(4)]
+        await conn.execute(append_sql("true"), columns([row(key, id_) for id_ in ids]))
+        for id_ in (ids[1], ids[0]):
+            await rooms.set_handed_over(conn, key, id_)  # it never falls
+        found = await rooms.load(conn, ROOM, 0)
+        assert found is not None
+        assert found.room is not None
+        assert (found.room.handed_over, found.not_handed_over) == (ids[1], [])
+        kept = await rooms.load(conn, ROOM, 0, lambda _: True)
+        assert kept is not None
+        assert [late.id for late in kept.not_handed_over] == ids[2:]
+        await rooms.save_occupant(conn, key, "paris@far.example/home", "paris", 2, 0, None, ids[3])
+        there = await rooms.load(conn, ROOM, 0)
+        assert there is not None
+        assert [late.id for late in there.not_handed_over] == ids[2:]
+
+
+@asynchronous
+async def test_pictures_and_hats_come_back(database: str) -> None:
+    async with connected(database) as conn:
+        await log.maintain(conn, time.time(), {})
+        key = await made(conn)
+        for _ in range(2):
+            await rooms.set_photos(conn, key, ["a" * 40])
+            await rooms.set_hats(conn, key, '{"known": [["u", "t", ""]], "worn": {}}')
+        found = await rooms.load(conn, ROOM, 0)
+        assert found is not None
+        assert found.room is not None
+        assert (found.room.photos, found.room.hats) == (["a" * 40], {"known": [["u", "t", ""]], "worn": {}})
+
+
+@asynchronous
+async def test_a_tombstone_stands_where_the_message_was(database: str) -> None:
+    async with connected(database) as conn:
+        await log.maintain(conn, time.time(), {})
+        key = await made(conn)
+        id_ = id_at(time.time())
+        await conn.execute(append_sql("true"), columns([row(key, id_), row(key + 1, id_)]))
+        grave = stanzas.message(to=None, from_=f"{ROOM}/romeo", type="groupchat", id="grave")
+        for _ in range(2):
+            await log.rewrite(conn, key, id_, log.pack_head(grave), b"<retracted/>")
+        (found,) = await log.by_ids(conn, key, [id_])
+        assert (found.stanza.id, found.inner, found.sid, found.n) == ("grave", b"<retracted/>", 7, id_)
+        (other,) = await log.by_ids(conn, key + 1, [id_])
+        assert other.inner == b"<body>hear</body>"
+
+
+@asynchronous
+async def test_what_a_member_has_not_seen_and_what_others_do_not_write(database: str) -> None:
+    async with connected(database) as conn:
+        await log.maintain(conn, time.time(), {})
+        key = await made(conn)
+        await rooms.set_affiliation(conn, key, "romeo@example.com", MEMBER, None, "", 1)
+        await rooms.set_affiliation(conn, key, "tybalt@example.com", 0, None, "", 2)
+        ids = [id_at(time.time()) + number for number in range(3)]
+        romeo, tybalt = 901, 902
+        await conn.execute(append_sql("true"), columns([row(romeo, id_, GROUP) for id_ in ids]))
+        await conn.execute(append_sql("true"), columns([row(romeo, ids[0], ARCHIVE, "juliet@example.com")]))
+        assert await groups.unseen(conn, romeo, 10) == [ROOM]
+        for id_ in (ids[1], ids[0]):
+            await groups.visit(conn, romeo, "romeo@example.com", ROOM, id_)
+        assert await groups.unseen(conn, romeo, 10) == [ROOM]
+        await groups.visit(conn, romeo, "romeo@example.com", ROOM, ids[2])
+        assert await groups.unseen(conn, romeo, 10) == []
+        await groups.visit(conn, tybalt, "tybalt@example.com", ROOM, ids[2])
+        await groups.visit(conn, tybalt, "tybalt@example.com", "nowhere@conference.example.com", ids[2])
+        assert await fetch_value(conn, "select count(*) from room_visits where owner = %s", tybalt) == 0
+
+
+@asynchronous
+async def test_an_archive_has_what_was_kept_of_rooms_for_those_who_ask_for_it(database: str) -> None:
+    async with connected(database) as conn:
+        await log.maintain(conn, time.time(), {})
+        ids = [id_at(time.time()) + number for number in range(4)]
+        classes = (ARCHIVE, GROUP, ARCHIVE, GROUP)
+        rows = [row(901, id_, class_) for id_, class_ in zip(ids, classes, strict=True)]
+        await conn.execute(append_sql("true"), columns(rows))
+        for with_groups, expected in ((False, ids[::2]), (True, ids)):
+            query = Query(901, with_groups=with_groups)
+            assert [r.id for r in (await archive.find(conn, query, 10, False)).rows] == expected
+            assert await archive.count(conn, query, 100) == len(expected)
+        assert [r.id for r in await log.replay(conn, [Wanted(901, 0, 0, (), ())])] == ids[::2], "no session is shown it"
