@@ -32,7 +32,8 @@ def retract(turn: Turn, room: Room, occupant: Occupant, said: Stanza, retracted:
     if id_ is not None:
         stone = element("retracted", ns.RETRACT, {"id": said.id, "stamp": format_moment(turn.now)})
         author = room.occupant_id(occupant.bare)
-        turn.fetch(log.by_ids, partial(_retracted, author, stone), room.key, (id_,))
+        # Who has heard of it and looks into the archive shall not find it there: the room does nothing else meanwhile.
+        turn.fetch_first(log.by_ids, partial(_retracted, author, stone), room.key, (id_,))
 
 
 def _retracted(author: str, stone: bytes, turn: Turn, rows: list[Row]) -> None:
