@@ -40,6 +40,8 @@ from xmpp.stream import Limits
 log = logs.get_logger()
 
 TICK_S: Final = 1.0
+BEGIN_STEP_S: Final = 0.05  # between looks at whether listening can begin
+EARLY_DIALS: Final = 1_000  # domains to be dialled as soon as it has
 MAP_YOUNG_S: Final = 30.0
 BEFORE_LOGIN_BYTES: Final = 65_536  # of one stream, until a domain is authenticated
 STANZA_ELEMENTS: Final = 5_000
@@ -69,6 +71,8 @@ class S2SApplication:
         self._federation: Federation
         self._routers: set[Incarnation] = set()
         self._is_serving = False
+        self._has_asked = False  # for the facts
+        self._early: dict[tuple[str, str], tuple[Shard, Epoch]] = {}  # (remote, local): asked for before we serve
         self._heard_at = 0.0
 
     def ready_checks(self) -> Mapping[str, Check]:
@@ -167,6 +171,9 @@ class S2SApplication:
         s2s = self._config.s2s
         if self._servers:
             log.info("listening", addresses=list(s2s.listen), port=s2s.port, tls_port=s2s.tls_port)
+        early, self._early = self._early, {}
+        for (remote, local), (shard, epoch) in early.items():
+            self._on_dial(shard, epoch, remote, local)
 
     # --- drain and stop
 
@@ -211,7 +218,10 @@ class S2SApplication:
                 receive(sender, envelope[0], envelope[1:])
 
     def _on_dial(self, shard: Shard, epoch: Epoch, remote: str, local: str) -> None:
-        if self._is_serving and self._edge.map.is_current(shard, epoch):  # else the owner asks again
+        if not self._is_serving:
+            if len(self._early) < EARLY_DIALS:
+                self._early[(remote, local)] = (shard, epoch)
+        elif self._edge.map.is_current(shard, epoch):  # else the owner asks again
             self._federation.dial(remote, local)
 
     def _after_batch(self) -> None:
@@ -228,11 +238,15 @@ class S2SApplication:
     # --- time
 
     async def _tick(self) -> None:
+        tick_at = time.monotonic() + TICK_S
         while True:
-            await asyncio.sleep(TICK_S)
-            self._edge.tick()
+            await asyncio.sleep(TICK_S if self._is_serving else BEGIN_STEP_S)
             if not self._is_serving:
                 await self._serve()
+            if time.monotonic() < tick_at:
+                continue
+            tick_at = time.monotonic() + TICK_S / 2
+            self._edge.tick()
             self._federation.tick()
             self._connections.check()
             self._components.check()
@@ -240,7 +254,12 @@ class S2SApplication:
     def _ask_facts(self) -> None:
         """Ask a router for what all s2s processes must have alike."""
 
+        if self._has_asked:
+            return
+        self._has_asked = True
+
         def done(answer: Answer) -> None:
+            self._has_asked = False
             if answer.ok:
                 self._federation.secret = answer.value["dialback"]
 
