@@ -421,6 +421,23 @@ class Rooms(Section):
     )  # fmt: skip
 
 
+class PubSub(Section):
+    """Publishing (XEP-0060): services of their own, and the nodes of accounts (XEP-0163)."""
+
+    domains: tuple[str, ...] = Field(
+        default=("pubsub.{domain}",), description="the services; {domain} stands for each of server.domains"
+    )
+    create: Literal["anyone", "local", "admins"] = Field(
+        default="local", description="who may make a node there: anyone, accounts of this server, server.admins"
+    )
+    nodes: int = Field(default=10_000, ge=1, le=1_000_000, description="most nodes of one service")
+    nodes_per_account: int = Field(default=500, ge=1, le=100_000, description="most nodes of one account")
+    items: int = Field(default=5_000, ge=1, le=1_000_000, description="most items of one node: what `max` stands for")
+    item_bytes: int = Field(default=262_144, ge=1_024, description="the payload of one item, bytes")
+    subscriptions: int = Field(default=10_000, ge=1, le=1_000_000, description="most subscribers of one node")
+    affiliations: int = Field(default=5_000, ge=1, le=1_000_000, description="most that are something to one node")
+
+
 class Registration(Section):
     """Accounts made by clients (XEP-0077)."""
 
@@ -508,6 +525,7 @@ class Config(Settings):
     limits: Limits = Field(default_factory=Limits)
     registration: Registration = Field(default_factory=Registration)
     rooms: Rooms = Field(default_factory=Rooms)
+    pubsub: PubSub = Field(default_factory=PubSub)
     archive: Archive = Field(default_factory=Archive)
     drain: Drain = Field(default_factory=Drain)
     run: Run = Field(default_factory=Run)
@@ -515,8 +533,19 @@ class Config(Settings):
 
     def room_domains(self) -> tuple[str, ...]:
         """The domains that have rooms."""
-        names = (name.replace("{domain}", domain) for name in self.rooms.domains for domain in self.server.domains)
-        return tuple(dict.fromkeys(names))
+        return self._named(self.rooms.domains)
+
+    def publishing_domains(self) -> tuple[str, ...]:
+        """The domains of publishing services."""
+        return self._named(self.pubsub.domains)
+
+    def service_domains(self) -> tuple[str, ...]:
+        """Every domain of ours that has no accounts and is no component."""
+        return (*self.room_domains(), *self.publishing_domains())
+
+    def _named(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        found = (name.replace("{domain}", domain) for name in names for domain in self.server.domains)
+        return tuple(dict.fromkeys(found))
 
 
 S = TypeVar("S", bound=Settings)

@@ -127,12 +127,11 @@ class Reading:
     """One query, from its request to its answer, for a session of the account or (turn.session None) for whoever may
     read a room's archive. Raises what is wrong with the request."""
 
-    def __init__(self, turn: Turn, iq: Stanza) -> None:
-        node, key = iq.child(ns.MAM, "query"), turn.entity.key
+    def __init__(self, turn: Turn, iq: Stanza, owner: int | None = None) -> None:
+        """`owner`: whose rows they are, if not the entity's own (a node: XEP-0442)."""
+        node, key = iq.child(ns.MAM, "query"), turn.entity.key if owner is None else owner
         assert node is not None
         assert key is not None
-        if node.get("node") is not None:
-            raise FeatureNotImplemented("This archive has no nodes.")  # 6.1.3
         self._iq = iq
         self._session: Session | None = turn.session
         self._own = turn.entity.bare

@@ -35,6 +35,7 @@ class Session:
         "entity",
         "gen",
         "held_back",
+        "interest",
         "is_adopted",
         "is_exact",
         "is_resumable",
@@ -73,6 +74,8 @@ class Session:
         self.presence: Stanza | None = None  # the last available presence, None while unavailable
         self.priority = 0
         self.marks: dict[str, Any] = {}  # features' own facts, by feature name; must survive msgpack
+        # The nodes of which its client wants notifications (router/features/pep.py); None: not known (yet).
+        self.interest: frozenset[str] | None = None
 
         self.sid = sid
         self.gen = 0
@@ -150,6 +153,7 @@ class Entity:
         "is_loaded",
         "is_peer",
         "is_room",
+        "is_service",
         "is_settling",
         "key",
         "lines",
@@ -167,12 +171,21 @@ class Entity:
         "waiting",
     )
 
-    def __init__(self, bare: str, shard: Shard, epoch: Epoch, origin: SessionId, is_room: bool = False) -> None:
+    def __init__(
+        self,
+        bare: str,
+        shard: Shard,
+        epoch: Epoch,
+        origin: SessionId,
+        is_room: bool = False,
+        is_service: bool = False,
+    ) -> None:
         self.bare = bare
         self.is_room = is_room  # router/rooms/
+        self.is_service = is_service  # router/pubsub/: a domain whose nodes these are
         self.room: Any = None  # of a room: its state, None where there is no such room
         self.local, at, _ = bare.rpartition("@")
-        self.is_peer = not at  # the domain of another server or of a component (router/peers.py)
+        self.is_peer = not at and not is_service  # the domain of another server or of a component (router/peers.py)
         self.lines: dict[str, Any] = {}  # of a peer: what waits for it, by the domain that it is from
         self.unsaved = 0  # of a peer: rows that it has got and the database does not know of
         self.shard = shard

@@ -54,6 +54,14 @@ class BecameAvailable(NamedTuple):
     session: Session
 
 
+class SentPresence(NamedTuple):
+    """Available presence was sent, initial or not, and everybody has been told. `asked`: the nodes of which contacts
+    were asked for the newest items together with their presence."""
+
+    session: Session
+    asked: frozenset[str]
+
+
 class BecameReachable(NamedTuple):
     """The priority of an available session is not negative any more: it takes messages to the bare JID from now on."""
 
@@ -79,6 +87,7 @@ Event = (
     | SaidInRoom
     | WereRead
     | BecameAvailable
+    | SentPresence
     | BecameReachable
     | BecameUnavailable
     | AccountRemoved

@@ -39,6 +39,8 @@ from router.events import Event, LeftUnread, Recovered, SessionClosed
 from router.outbox import Outbox
 from router.peers import PeerPipeline
 from router.pipeline import Pipeline
+from router.pubsub import node as nodes
+from router.pubsub.pipeline import ServicePipeline
 from router.recipients import content, shown
 from router.rooms.fanout import Fanout, Send
 from router.rooms.mirror import Mirrors
@@ -128,6 +130,7 @@ class Owner:
         self.sessions: dict[SessionId, Session] = {}
         self.outbox = Outbox(shard_map, effects.send, self.settle)
         self.rooms = RoomPipeline(pipeline, settings, Fanout(shard_map, effects.send), self)
+        self.services = ServicePipeline(pipeline)
         self.mirrors = Mirrors(self, effects.send)
         self.queue = Queue(effects.commit, self._epoch_of, self._release, self._refused, self._demoted, self._forget)
         self.ids = Ids(effects.bits)
@@ -200,7 +203,8 @@ class Owner:
             if epoch is None:
                 return None
             is_room = bare.rpartition("@")[2] in self.settings.room_domains
-            entity = Entity(bare, shard, epoch, SessionId(self.effects.new_id()), is_room)
+            is_service = bare in self.settings.service_domains
+            entity = Entity(bare, shard, epoch, SessionId(self.effects.new_id()), is_room, is_service)
             self.entities[bare] = entity
         return entity
 
@@ -300,6 +304,8 @@ class Owner:
             self.peers.assign(entity, delivered, rows, self.now)
         elif entity.is_room:
             self.rooms.assign(entity, *found.values)
+        elif entity.is_service:
+            nodes.assign(entity, *found.values)
         elif found.key is None:
             entity.roster, entity.blocks, entity.data = Roster(), set(), {}
         else:
@@ -495,7 +501,13 @@ class Owner:
         """The recipient's turn: each stanza of a bundle stands for itself, a refused one takes nothing with it."""
         entity.counter += 1
         turn = Turn(entity, None, bundle[0], self.settings, now, entity.origin, entity.counter, self.ids, key, above)
-        pipeline = self.rooms if entity.is_room else self.peers if entity.is_peer else self.pipeline
+        pipeline: Any = self.pipeline
+        if entity.is_room:
+            pipeline = self.rooms
+        elif entity.is_peer:
+            pipeline = self.peers
+        elif entity.is_service:
+            pipeline = self.services
         if len(bundle) == 1:
             pipeline.incoming(turn, bundle[0])
             return turn
@@ -684,14 +696,17 @@ class Owner:
         settings = self.settings
         if domain in settings.domains or domain in settings.room_domains:
             return to if at else None
+        if domain in settings.service_domains:
+            return None if at else to
         if settings.reaches_others or domain in settings.components:
             return domain
         return None
 
     def _bounce(self, turn: Turn, stanza: Stanza, to: str) -> None:
         fault: StanzaError = RemoteServerNotFound("This server speaks to no others.")
-        if to in self.settings.domains or to in self.settings.room_domains:
-            fault = ServiceUnavailable()  # the domain itself is no entity
+        domain = to.rpartition("@")[2]
+        if to in self.settings.domains or to in self.settings.room_domains or domain in self.settings.service_domains:
+            fault = ServiceUnavailable()  # the domain itself is no entity, or has nobody but itself
         if stanza.kind == stanzas.PRESENCE or not stanzas.is_answerable(stanza) or turn.session is None:
             return
         error = stanzas.error(stanza, fault)

@@ -147,7 +147,7 @@ class PeerPipeline:
             if stanza.kind == IQ and stanza.type in ("get", "set"):
                 check_iq(stanza)
                 self._accounts.handle_iq(turn, stanza, At.ROOMS)
-        elif to_domain in settings.domains or to_domain in settings.room_domains or to_domain in settings.components:
+        elif to_domain in {*settings.domains, *settings.room_domains, *settings.components, *settings.service_domains}:
             if stanza.kind == IQ:
                 check_iq(stanza)
             turn.send(stanza)

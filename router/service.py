@@ -45,6 +45,7 @@ from cluster.wire import (
     Shard,
     new_incarnation,
 )  # fmt: skip
+from router import interests
 from router.api import Api
 from router.batch import Batch
 from router.calls import Calls, Passwords
@@ -64,8 +65,8 @@ from router.rooms.operating import Operating
 from router.rooms.room import HISTORY
 from router.settings import Settings, from_config
 from router.turn import Request
+from storage import capabilities, migrate, nodes, peers, pubsub, rooms
 from storage import log as rows_log
-from storage import migrate, nodes, peers, rooms
 from storage import secrets as stored_secrets
 from storage.log import Row, Wanted
 from storage.pool import StorageError, is_away
@@ -174,6 +175,8 @@ class RouterApplication:
         )
         await store.listen("stentor", self._ownership.wake)
         process.essential("ownership", self._ownership.run())
+        for known in await self._again_while_away(lambda: store.run(capabilities.newest)):
+            interests.known.put(known.name, known.wants)
         await self._maintain_log()
         process.essential("router_tick", self._tick())
         process.essential("log_maintenance", self._maintain())
@@ -478,6 +481,9 @@ class RouterApplication:
 
     async def _load(self, bare: str, epoch: Epoch) -> None:
         assert self._store is not None
+        if bare in self._settings.service_domains:
+            await self._load_service(bare, epoch)
+            return
         if "@" not in bare:
             await self._load_peer(bare, epoch)
             return
@@ -497,6 +503,12 @@ class RouterApplication:
         assert store is not None
         found = await self._again_while_away(lambda: store.run(peers.load, domain, shard_of(domain), limit))
         self._around(lambda: self._owner.loaded(domain, epoch, Loaded(found.key, True, (found.delivered, found.rows))))
+
+    async def _load_service(self, domain: str, epoch: Epoch) -> None:
+        store = self._store
+        assert store is not None
+        found = await self._again_while_away(lambda: store.run(pubsub.load_service, domain, shard_of(domain)))
+        self._around(lambda: self._owner.loaded(domain, epoch, Loaded(found.key, True, (found.nodes,))))
 
     async def _load_room(self, bare: str, epoch: Epoch) -> None:
         store = self._store

@@ -325,7 +325,7 @@ def stream_settings(config: Config) -> StreamSettings:
 
 def _domains(config: Config) -> frozenset[str]:
     """Ours, those of rooms and components too: nobody outside speaks for them, and others write to them."""
-    return frozenset({*config.server.domains, *config.room_domains(), *config.components.domains})
+    return frozenset({*config.server.domains, *config.service_domains(), *config.components.domains})
 
 
 def _phase(stream: Stream) -> str:

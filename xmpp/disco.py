@@ -67,6 +67,11 @@ def result_form(form: Form) -> bytes:
 
 def caps_hash(info: Info) -> str:
     """The verification string's SHA-1, base64 (XEP-0115, 5.1)."""
+    return b64encode(sha1(caps_string(info).encode(), usedforsecurity=False).digest()).decode()
+
+
+def caps_string(info: Info) -> str:
+    """XEP-0115, 5.1: what is hashed."""
     parts = [f"{i.category}/{i.type}/{i.lang}/{i.name}<" for i in sorted(info.identities, key=_identity_order)]
     parts += [f"{feature}<" for feature in sorted(set(info.features), key=str.encode)]
     for form in sorted(info.forms, key=lambda form: form.form_type.encode()):
@@ -74,7 +79,7 @@ def caps_hash(info: Info) -> str:
         for var, values in sorted(form.fields, key=lambda field: field[0].encode()):
             parts.append(f"{var}<")
             parts += [f"{value}<" for value in sorted(values, key=str.encode)]
-    return b64encode(sha1("".join(parts).encode(), usedforsecurity=False).digest()).decode()
+    return "".join(parts)
 
 
 def _identity_order(identity: Identity) -> tuple[bytes, bytes, bytes]:

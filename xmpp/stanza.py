@@ -47,6 +47,7 @@ HAS_EVENT: Final = 524288  # of the moment only: pubsub events (XEP-0060), resul
 HAS_STANZA_ID: Final = 1048576  # XEP-0359
 HAS_ORIGIN_ID: Final = 2097152
 TO_FULL: Final = 4194304  # set by routers: a missing 'to' is the recipient's full JID, not its bare one
+BY_INTEREST: Final = 8388608  # set by routers: of an account's nodes, for those clients that want it (XEP-0163)
 
 _NAME_BYTES: Final = {MESSAGE: b"message", PRESENCE: b"presence", IQ: b"iq"}
 

@@ -17,6 +17,7 @@ from router.features import (
     external_services,
     groups,
     offline,
+    pep,
     ping,
     presence,
     private,
@@ -34,6 +35,7 @@ ALL: Final[tuple[Feature, ...]] = (
     blocking.feature,
     groups.feature,  # what is said in rooms is for no session
     privileges.feature,  # what is not its user's own business is dealt with here
+    pep.feature,  # notifications of contacts are not kept; probes ask for items, too
     archive.feature,
     roster.feature,
     subscriptions.feature,  # takes subscription stanzas before presence sees them

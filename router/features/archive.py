@@ -15,13 +15,16 @@ from lxml import etree
 from router.archive_query import FIELDS, Reading, parse_jid
 from router.entity import Entity
 from router.feature import At, Feature, Stage
+from router.pubsub import requests as nodes
+from router.pubsub.node import host_of
+from router.pubsub.rights import is_known_to
 from router.recipients import with_stanza_id
 from router.turn import Turn
 from storage import archive
 from storage.archive import Ends, Preferences
 from storage.log import ARCHIVE, FROM_OWNER, TO_OWNER, time_of
 from xmpp import forms, ns
-from xmpp.errors import BadRequest, Forbidden, JidError, ResourceConstraint
+from xmpp.errors import BadRequest, Forbidden, JidError, ResourceConstraint, ServiceUnavailable
 from xmpp.jid import bare_of, prepare
 from xmpp.stanza import (
     HAS_BODY,
@@ -215,8 +218,27 @@ def tell_fields(turn: Turn, iq: Stanza) -> None:
 
 @feature.on_iq("set", ns.MAM, "query", at=At.OWN)
 def query(turn: Turn, iq: Stanza) -> None:
-    """XEP-0313, 4: a page of the archive."""
-    Reading(turn, iq).begin(turn)
+    """XEP-0313, 4: a page of the archive, or of that of a node (XEP-0442)."""
+    if (node := _node(iq)) is not None:
+        nodes.archive(turn, iq, node)
+    else:
+        Reading(turn, iq).begin(turn)
+
+
+def _node(iq: Stanza) -> str | None:
+    asked = iq.child(ns.MAM, "query")
+    return None if asked is None else asked.get("node")
+
+
+@feature.on_iq("set", ns.MAM, "query", at=At.ACCOUNT)
+def query_node(turn: Turn, iq: Stanza) -> None:
+    """XEP-0442: of somebody's node; of the account itself nobody reads another's (XEP-0313, 8.1)."""
+    node = _node(iq)
+    if node is None:
+        raise Forbidden
+    if node not in host_of(turn.entity).nodes and not is_known_to(turn.entity, bare_of(iq.from_ or "")):
+        raise ServiceUnavailable
+    nodes.archive(turn, iq, node)
 
 
 @feature.on_iq("get", ns.MAM, "metadata", at=At.OWN)
@@ -233,7 +255,6 @@ def tell_ends(turn: Turn, iq: Stanza) -> None:
 
 
 @feature.on_iq("get", ns.MAM, "query", at=At.ACCOUNT)
-@feature.on_iq("set", ns.MAM, "query", at=At.ACCOUNT)
 @feature.on_iq("get", ns.MAM, "metadata", at=At.ACCOUNT)
 @feature.on_iq("get", ns.MAM_PREFERENCES, "prefs", at=At.ACCOUNT)
 @feature.on_iq("set", ns.MAM_PREFERENCES, "prefs", at=At.ACCOUNT)

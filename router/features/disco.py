@@ -7,11 +7,15 @@ from collections.abc import Iterable
 from typing import Final
 
 from router.feature import At, Feature
+from router.pubsub import discovering
+from router.pubsub.node import host_of
+from router.pubsub.rights import is_known_to
 from router.settings import Settings
 from router.turn import Turn
 from xmpp import ns
 from xmpp.disco import Form, Identity, Info, caps_hash, info_payload, items_payload
 from xmpp.errors import ItemNotFound, ServiceUnavailable
+from xmpp.jid import bare_of
 from xmpp.stanza import Stanza
 from xmpp.xml import element
 
@@ -48,7 +52,7 @@ def server_info(settings: Settings) -> Info:
 def account_info() -> Info:
     """disco#info of an account's bare JID."""
     names = {name for declared in _all for name in declared.account_features}
-    return Info((Identity("account", "registered"),), tuple(sorted(names)))
+    return Info((Identity("account", "registered"), Identity("pubsub", "pep")), tuple(sorted(names)))
 
 
 def server_caps(settings: Settings) -> bytes:
@@ -80,39 +84,49 @@ def items_of_server(turn: Turn, iq: Stanza) -> None:
         raise ItemNotFound
     turn.answer(
         iq,
-        items_payload(
-            tuple((domain, "") for domain in sorted({*turn.settings.room_domains, *turn.settings.components}))
-        ),
+        items_payload(tuple((domain, "") for domain in sorted(_services(turn.settings)))),
     )
+
+
+def _services(settings: Settings) -> set[str]:
+    return {*settings.room_domains, *settings.service_domains, *settings.components}
 
 
 @feature.on_iq("get", ns.DISCO_INFO, "query", at=At.OWN)
 @feature.on_iq("get", ns.DISCO_INFO, "query", at=At.ACCOUNT)
 def of_account(turn: Turn, iq: Stanza) -> None:
     """An account, for its owner and for those who see its presence (XEP-0030, 8)."""
-    _require_authorized(turn, iq)
     if (node := _node(iq, ns.DISCO_INFO)) is not None:
-        raise ItemNotFound(f"There is no node {node[:100]}.")
+        _require_node(turn, iq, node)
+        discovering.node_info(turn, host_of(turn.entity), iq, node)
+        return
+    _require_authorized(turn, iq)
     turn.answer(iq, info_payload(account_info()))
 
 
 @feature.on_iq("get", ns.DISCO_ITEMS, "query", at=At.OWN)
 @feature.on_iq("get", ns.DISCO_ITEMS, "query", at=At.ACCOUNT)
 def items_of_account(turn: Turn, iq: Stanza) -> None:
-    """RFC 6121, 8.5.1 names this: the available resources, for whom they are no secret."""
+    """RFC 6121, 8.5.1 names this: the available resources, for whom they are no secret; and nodes (XEP-0163, 6.2)."""
+    host = host_of(turn.entity)
+    if (node := _node(iq, ns.DISCO_ITEMS)) is not None:
+        _require_node(turn, iq, node)
+        discovering.node_items(turn, host, iq, node)
+        return
     _require_authorized(turn, iq)
-    if _node(iq, ns.DISCO_ITEMS) is not None:
-        raise ItemNotFound
-    turn.answer(iq, items_payload(tuple((session.jid, "") for session in turn.entity.available())))
+    sessions = (element("item", None, {"jid": session.jid}) for session in turn.entity.available())
+    nodes = discovering.nodes(turn, host, bare_of(iq.from_ or turn.entity.bare))
+    turn.answer(iq, element("query", ns.DISCO_ITEMS, None, *sessions, *nodes))
 
 
 def _require_authorized(turn: Turn, iq: Stanza) -> None:
     """XEP-0030, 8: who does not see the account's presence does not learn whether there is one. (Of items it wants an
     empty result then; RFC 6121, 8.5.1 an error where there is no account. The two must look the same.)"""
-    if turn.session is not None:
-        return
-    assert iq.from_ is not None
-    bare = iq.from_.partition("/")[0]
-    contact = turn.entity.roster.contacts.get(bare)
-    if bare != turn.entity.bare and (contact is None or not contact.sees_us):
+    if turn.session is None and not is_known_to(turn.entity, bare_of(iq.from_ or "")):
         raise ServiceUnavailable
+
+
+def _require_node(turn: Turn, iq: Stanza, node: str) -> None:
+    """To a stranger, an account without the node looks as no account does."""
+    if node not in host_of(turn.entity).nodes:
+        _require_authorized(turn, iq)

@@ -7,9 +7,10 @@ from typing import Final
 
 from router.blocking_rules import is_blocked
 from router.entity import Entity, Session
-from router.events import BecameAvailable, BecameReachable, BecameUnavailable, SessionClosed
+from router.events import BecameAvailable, BecameReachable, BecameUnavailable, SentPresence, SessionClosed
 from router.feature import Feature, Stage
 from router.features.activity import unavailable_since
+from router.features.pep import probe_of
 from router.turn import Turn
 from xmpp import ns
 from xmpp import stanza as stanzas
@@ -49,19 +50,23 @@ def _become_available(turn: Turn, session: Session, presence: Stanza) -> None:
     entity = turn.entity
     priority = _priority(presence)
     is_initial, was_hidden = session.presence is None, session.priority < 0
+    asked: frozenset[str] = frozenset()
     session.presence, session.priority = presence, priority
     turn.touch(session)
     turn.broadcast(presence, [contact for contact in _subscribers(entity) if not is_blocked(entity, contact)])
     for other in entity.available():  # 4.2.2: to all of the account's resources, this one included
         turn.deliver(other, presence)
     if is_initial:
-        _begin(turn, session)
+        session.interest = None
+        asked = _begin(turn, session)
     elif was_hidden and priority >= 0:
         turn.emit(BecameReachable(session))
+    turn.emit(SentPresence(session, asked))
 
 
-def _begin(turn: Turn, session: Session) -> None:
-    """4.2.2 and 4.3: initial presence asks for the contacts' presence and learns of the account's other resources."""
+def _begin(turn: Turn, session: Session) -> frozenset[str]:
+    """4.2.2 and 4.3: initial presence asks for the contacts' presence and learns of the account's other resources.
+    Returns the nodes of which contacts were asked for the newest items."""
     entity = turn.entity
     for other in entity.available():
         if other is not session and other.presence is not None:
@@ -75,9 +80,11 @@ def _begin(turn: Turn, session: Session) -> None:
     domains = turn.settings.domains
     here = [jid for jid in seen if domain_of(jid) in domains]
     elsewhere = [jid for jid in seen if domain_of(jid) not in domains]
-    turn.broadcast(stanzas.presence(to=None, from_=session.jid, type="probe"), here)
+    probe, asked = probe_of(session)
+    turn.broadcast(probe, here)
     turn.broadcast(stanzas.presence(to=None, from_=entity.bare, type="probe"), elsewhere)
     turn.emit(BecameAvailable(session))
+    return asked
 
 
 def _become_unavailable(turn: Turn, session: Session, presence: Stanza) -> None:

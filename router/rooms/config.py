@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from router import options
+from router.options import Kind
 from xmpp import forms, ns
 from xmpp.disco import Form
 from xmpp.errors import NotAcceptable
@@ -17,7 +19,6 @@ ROLES: Final = ("moderator", "participant", "visitor")
 FORM: Final = f"{ns.MUC}#roomconfig"
 _FIELD: Final = "muc#roomconfig_"
 _LOCKED: Final = "is_locked"
-_LONGEST: Final = 4_096  # characters of a text
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,38 +62,6 @@ class RoomConfig:
         return self.keepformembers == "always" or (self.keepformembers == "membersonly" and self.membersonly)
 
 
-class _Kind(NamedTuple):
-    """How one field is written and read. `check` says which values there may be (XEP-0122)."""
-
-    type: str
-    label: str
-    read: Callable[[tuple[str, ...]], Any]
-    options: tuple[str, ...] = ()
-    check: bytes = b""
-
-
-def _boolean(values: tuple[str, ...]) -> bool:
-    if len(values) != 1 or values[0] not in ("0", "1", "true", "false"):
-        raise NotAcceptable("A boolean is 0, 1, true or false.")
-    return values[0] in ("1", "true")
-
-
-def _text(values: tuple[str, ...]) -> str:
-    text = "\n".join(values)
-    if len(text) > _LONGEST:
-        raise NotAcceptable(f"A text may have {_LONGEST} characters.")
-    return text
-
-
-def _one_of(*options: str) -> Callable[[tuple[str, ...]], str]:
-    def read(values: tuple[str, ...]) -> str:
-        if len(values) != 1 or values[0] not in options:
-            raise NotAcceptable(f"The value is one of {', '.join(options)}.")
-        return values[0]
-
-    return read
-
-
 def _roles(values: tuple[str, ...]) -> tuple[str, ...]:
     if not set(values) <= set(ROLES):
         raise NotAcceptable(f"Roles are {', '.join(ROLES)}.")
@@ -118,35 +87,37 @@ _PM: Final = ("anyone", "participants", "moderators", "none")
 _WHO: Final = ("participants", "moderators", "none")
 _KEPT: Final = ("membersonly", "always", "never")
 _KINDS: Final = {
-    "roomname": _Kind("text-single", "Name", _text),
-    "roomdesc": _Kind("text-single", "Description", _text),
-    "lang": _Kind("text-single", "Language of what is said", _text),
-    "publicroom": _Kind("boolean", "Listed among the rooms", _boolean),
-    "persistentroom": _Kind("boolean", "Stays when nobody is there", _boolean),
-    "moderatedroom": _Kind("boolean", "Who comes in must be given voice", _boolean),
-    "membersonly": _Kind("boolean", "For members alone", _boolean),
-    "passwordprotectedroom": _Kind("boolean", "Wants a password", _boolean),
-    "roomsecret": _Kind("text-private", "Password", _text),
-    "whois": _Kind("list-single", "Who sees addresses", _one_of("moderators", "anyone"), ("moderators", "anyone")),
-    "changesubject": _Kind("boolean", "Participants may change the subject", _boolean),
-    "allowinvites": _Kind("boolean", "Occupants may invite others", _boolean),
-    "allowpm": _Kind("list-single", "Who may send private messages", _one_of(*_PM), _PM),
-    "getmemberlist": _Kind("list-multi", "Who may see the lists of members", _roles, ROLES),
-    "presencebroadcast": _Kind("list-multi", "Whose presence is shown", _roles, ROLES),
-    "maxusers": _Kind("list-single", "Most occupants", _number, _MOST),
-    "enablelogging": _Kind("boolean", "Messages are archived", _boolean),
-    "slow_mode_duration": _Kind(
+    "roomname": Kind("text-single", "Name", options.text),
+    "roomdesc": Kind("text-single", "Description", options.text),
+    "lang": Kind("text-single", "Language of what is said", options.text),
+    "publicroom": Kind("boolean", "Listed among the rooms", options.boolean),
+    "persistentroom": Kind("boolean", "Stays when nobody is there", options.boolean),
+    "moderatedroom": Kind("boolean", "Who comes in must be given voice", options.boolean),
+    "membersonly": Kind("boolean", "For members alone", options.boolean),
+    "passwordprotectedroom": Kind("boolean", "Wants a password", options.boolean),
+    "roomsecret": Kind("text-private", "Password", options.text),
+    "whois": Kind(
+        "list-single", "Who sees addresses", options.one_of("moderators", "anyone"), ("moderators", "anyone")
+    ),
+    "changesubject": Kind("boolean", "Participants may change the subject", options.boolean),
+    "allowinvites": Kind("boolean", "Occupants may invite others", options.boolean),
+    "allowpm": Kind("list-single", "Who may send private messages", options.one_of(*_PM), _PM),
+    "getmemberlist": Kind("list-multi", "Who may see the lists of members", _roles, ROLES),
+    "presencebroadcast": Kind("list-multi", "Whose presence is shown", _roles, ROLES),
+    "maxusers": Kind("list-single", "Most occupants", _number, _MOST),
+    "enablelogging": Kind("boolean", "Messages are archived", options.boolean),
+    "slow_mode_duration": Kind(
         "text-single", "Seconds between two messages of a user, 0: as they like", _number, (), _integer(0)
     ),
-    "forwardmentions": _Kind("boolean", "Members who are away are told when they are mentioned", _boolean),
-    "keepformembers": _Kind("list-single", "Members who are away get what is said", _one_of(*_KEPT), _KEPT),
+    "forwardmentions": Kind("boolean", "Members who are away are told when they are mentioned", options.boolean),
+    "keepformembers": Kind("list-single", "Members who are away get what is said", options.one_of(*_KEPT), _KEPT),
 }
 _MENTIONS: Final = {
-    "mentions_count": _Kind("text-single", "Most mentions in a message", _number, (), _integer(0)),
-    "mentions_individual": _Kind("list-single", "Who may mention somebody", _one_of(*_WHO), _WHO),
-    "mentions_channel": _Kind("list-single", "Who may mention everybody", _one_of(*_WHO), _WHO),
-    "mentions_associations": _Kind("list-single", "Who may mention roles and affiliations", _one_of(*_WHO), _WHO),
-    "mentions_hats": _Kind("list-single", "Who may mention those with a hat", _one_of(*_WHO), _WHO),
+    "mentions_count": Kind("text-single", "Most mentions in a message", _number, (), _integer(0)),
+    "mentions_individual": Kind("list-single", "Who may mention somebody", options.one_of(*_WHO), _WHO),
+    "mentions_channel": Kind("list-single", "Who may mention everybody", options.one_of(*_WHO), _WHO),
+    "mentions_associations": Kind("list-single", "Who may mention roles and affiliations", options.one_of(*_WHO), _WHO),
+    "mentions_hats": Kind("list-single", "Who may mention those with a hat", options.one_of(*_WHO), _WHO),
 }
 _ALL: Final = {**_KINDS, **_MENTIONS}
 # Not registered with any form: XEP-0068, 3.4.
@@ -172,20 +143,8 @@ def mentions_form(config: RoomConfig) -> bytes:
     )
 
 
-def _field(name: str, kind: _Kind, value: Any) -> Field:
-    if isinstance(value, bool):
-        values: tuple[str, ...] = ("1" if value else "0",)
-    elif isinstance(value, tuple):
-        values = value
-    elif name == "maxusers":
-        values = (str(value or "none"),)
-    elif isinstance(value, int):
-        values = (str(value),)
-    else:
-        values = (value,) if value else ()
-    options = tuple(dict.fromkeys((*kind.options, *(values if kind.type == "list-single" else ()))))
-    extra = b"".join(element("option", None, None, element("value", None, None, option)) for option in options)
-    return Field(_var(name), kind.type, values, kind.label, (extra if kind.options else b"") + kind.check)
+def _field(name: str, kind: Kind, value: Any) -> Field:
+    return options.shown(kind, _var(name), (value or "none") if name == "maxusers" else value)
 
 
 def from_form(config: RoomConfig, form: Form) -> RoomConfig:
@@ -200,14 +159,14 @@ def from_form(config: RoomConfig, form: Form) -> RoomConfig:
     return changed
 
 
-def with_options(config: RoomConfig, options: Mapping[str, str]) -> RoomConfig:
+def with_options(config: RoomConfig, chosen: Mapping[str, str]) -> RoomConfig:
     """What an operator wants: names without prefix, the values of a list parted by commas. Raises NotAcceptable."""
-    unknown = options.keys() - _ALL.keys()
+    unknown = chosen.keys() - _ALL.keys()
     if unknown:
         raise NotAcceptable(f"There is no option {', '.join(sorted(unknown))}.")
     fields_ = tuple(
         (_var(name), tuple(value.split(",")) if _ALL[name].type == "list-multi" else (value,))
-        for name, value in options.items()
+        for name, value in chosen.items()
     )
     return from_form(from_form(config, Form(FORM, fields_)), Form(ns.MENTIONS, fields_))
 

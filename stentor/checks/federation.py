@@ -114,7 +114,7 @@ async def check_tls(config: Config, domain: str) -> AsyncIterator[Finding]:
 
 def _kinds(config: Config, domain: str) -> tuple[Kind, ...]:
     """Clients do not connect to the domain of a component."""
-    return (SERVERS,) if domain in {*config.components.domains, *config.room_domains()} else (SERVERS, CLIENTS)
+    return (SERVERS,) if domain in {*config.components.domains, *config.service_domains()} else (SERVERS, CLIENTS)
 
 
 async def check_federation(config: Config, domain: str, from_: str) -> AsyncIterator[Finding]:

@@ -50,7 +50,7 @@ class Pair:
 
 def ours(config: Config) -> frozenset[str]:
     """The domains that are served here, those of rooms and components too."""
-    return frozenset((*config.server.domains, *config.room_domains(), *config.components.domains))
+    return frozenset((*config.server.domains, *config.service_domains(), *config.components.domains))
 
 
 def judge_policy(config: Config, pair: Pair) -> Finding:

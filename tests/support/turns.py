@@ -17,14 +17,16 @@ from router.events import SessionClosed
 from router.features import ALL
 from router.features.account import derive_all
 from router.pipeline import Pipeline
+from router.pubsub.pipeline import ServicePipeline
 from router.settings import Settings
 from router.turn import Request, Turn, Write
-from storage import accounts, log, private, rosters, vcards
+from storage import accounts, capabilities, log, private, rosters, vcards
 from tests.support.archive import Model
+from tests.support.published import Published
 from xmpp import ns
 from xmpp import stanza as stanzas
 from xmpp.errors import InternalServerError, StanzaError
-from xmpp.stanza import Stanza
+from xmpp.stanza import TO_FULL, Stanza
 from xmpp.stream import Limits, StreamParser, open_stream
 
 DOMAIN: Final = "example.com"
@@ -77,7 +79,10 @@ class World:
             private.get: lambda key, name: None,
             private.total_size: lambda key, without: 0,
             vcards.get: lambda key: None,
+            capabilities.find: lambda name: None,
         }
+        self.published = Published()
+        self.database |= self.published.functions()
         self.ids = log.Ids()
         self.log: list[log.Row] = []  # what was kept, in order
         self.archive = Model(lambda: self.log)
@@ -148,7 +153,7 @@ class World:
         stanza = parse(arrived) if isinstance(arrived, str) else arrived
         turn = self._turn(entity, None, stanza)
         turn.key = (ELSEWHERE, turn.n)
-        self.pipeline.incoming(turn, stanza)
+        self._incoming(turn, stanza)
         self._over(turn)
         return turn
 
@@ -198,8 +203,10 @@ class World:
 
     def _release(self, turn: Turn) -> None:
         for session, stanza, _ in turn.deliveries:
-            self._heard[session.jid].append(text(stanza, session.bare))
+            self._heard[session.jid].append(text(stanza, session.jid if stanza.flags & TO_FULL else session.bare))
         self.writes += turn.writes
+        for write in turn.writes:
+            self.published.write(write)
         self.log += turn.rows
         self.closed += [(session.jid, condition) for session, condition in turn.closing]
         if turn.reloads:
@@ -212,13 +219,27 @@ class World:
             for to in recipients:
                 self._route(stanza, to)
 
+    def service(self, domain: str) -> Entity:
+        """A publishing service."""
+        self._ids += 1
+        entity = Entity(domain, shard_of(domain), Epoch(1), SessionId(self._ids), is_service=True)
+        entity.is_loaded, entity.key = True, self._ids
+        self.entities[domain] = entity
+        return entity
+
+    def _incoming(self, turn: Turn, stanza: Stanza) -> None:
+        if turn.entity.is_service:
+            ServicePipeline(self.pipeline).incoming(turn, stanza)
+        else:
+            self.pipeline.incoming(turn, stanza)
+
     def _route(self, stanza: Stanza, to: str) -> None:
         entity = self.entities.get(to)
         if entity is None:
             self.away.append(text(stanza, to))
             return
         turn = self._turn(entity, None, stanza)
-        self.pipeline.incoming(turn, stanza)
+        self._incoming(turn, stanza)
         self._work.append(lambda: self._release(turn))
 
     def _answer(self, turn: Turn, request: Request) -> None:

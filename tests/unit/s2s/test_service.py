@@ -45,7 +45,7 @@ def test_streams_keep_to_the_configuration(pair: tuple[Path, Path]) -> None:
             's2s.domains={"capulet.example": "deny"}', "s2s.idle_timeout_s=60", COMPONENT,
         )
     )  # fmt: skip
-    assert settings.domains == {LOCAL, f"conference.{LOCAL}", "sms.montague.example"}
+    assert settings.domains == {LOCAL, f"conference.{LOCAL}", f"pubsub.{LOCAL}", "sms.montague.example"}
     assert not settings.is_tls_required
     assert not settings.has_bidi
     assert (settings.policy_of("paris.example"), settings.policy_of(REMOTE)) == ("secure", "deny")

@@ -636,7 +636,7 @@ def form(fields: str, type: str = "submit") -> str:
         (query(rsm="<max>-1</max>"), BAD_REQUEST),
         (query(rsm="<index>one</index>"), BAD_REQUEST),
         (query((TEXT_FIELD, "word"), rsm="<max>1</max><index>1</index>"), NOT_IMPLEMENTED),
-        (query().replace('queryid="f27"', 'node="n"'), NOT_IMPLEMENTED),
+        (query().replace('queryid="f27"', 'node="n"'), NOT_FOUND),
     ],
 )
 def test_queries_that_are_none(scene: Scene, request_: str, answer: str) -> None:

@@ -206,8 +206,9 @@ def test_the_examples_of_the_xep(info: Info, ver: str) -> None:
 @pytest.mark.parametrize("to", [None, JULIET])
 def test_an_account_tells_its_owner_what_it_is(scene: Scene, to: str | None) -> None:
     query = query_of(scene.ask(scene.balcony, to, ns.DISCO_INFO))
-    (identity,) = query.findall(f"{{{ns.DISCO_INFO}}}identity")
-    assert attributes(identity) == {"category": "account", "type": "registered"}
+    account, pep = query.findall(f"{{{ns.DISCO_INFO}}}identity")
+    assert attributes(account) == {"category": "account", "type": "registered"}
+    assert attributes(pep) == {"category": "pubsub", "type": "pep"}
     assert features_of(query) == list(account_info().features)
     assert set(features_of(query)) == {name for feature in ALL for name in feature.account_features}
 
