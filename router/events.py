@@ -75,6 +75,12 @@ class BecameUnavailable(NamedTuple):
     presence: Stanza  # the unavailable presence, with its status if it had one
 
 
+class NodeChanged(NamedTuple):
+    """Something was published at a node of the account (XEP-0163), or taken away; or the node has gone."""
+
+    name: str
+
+
 class AccountRemoved(NamedTuple):
     """The account is being deleted in this turn; sessions are still there."""
 
@@ -90,5 +96,6 @@ Event = (
     | SentPresence
     | BecameReachable
     | BecameUnavailable
+    | NodeChanged
     | AccountRemoved
 )

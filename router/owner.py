@@ -626,6 +626,8 @@ class Owner:
             if isinstance(value, StanzaError):
                 raise value
             asked.request.then(turn, value)
+            if turn.events:
+                self.pipeline.tell(turn)
         except StanzaError as fault:
             turn.drop_effects()
             if stanza is not None:

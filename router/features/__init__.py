@@ -9,6 +9,7 @@ from router.features import (
     account,
     activity,
     archive,
+    avatars,
     blocking,
     carbons,
     channel_search,
@@ -38,6 +39,7 @@ ALL: Final[tuple[Feature, ...]] = (
     pep.feature,  # notifications of contacts are not kept; probes ask for items, too
     archive.feature,
     roster.feature,
+    avatars.feature,  # presence has the hash of the picture before anybody sees it
     subscriptions.feature,  # takes subscription stanzas before presence sees them
     presence.feature,
     carbons.feature,

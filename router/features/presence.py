@@ -64,6 +64,16 @@ def _become_available(turn: Turn, session: Session, presence: Stanza) -> None:
     turn.emit(SentPresence(session, asked))
 
 
+def told_anew(turn: Turn, session: Session, presence: Stanza) -> None:
+    """The server has changed what an available session's presence says; everybody is told."""
+    entity = turn.entity
+    session.presence = presence
+    turn.touch(session)
+    turn.broadcast(presence, [contact for contact in _subscribers(entity) if not is_blocked(entity, contact)])
+    for other in entity.available():
+        turn.deliver(other, presence)
+
+
 def _begin(turn: Turn, session: Session) -> frozenset[str]:
     """4.2.2 and 4.3: initial presence asks for the contacts' presence and learns of the account's other resources.
     Returns the nodes of which contacts were asked for the newest items."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from router.feature import At, Feature
+from router.features.avatars import from_vcard, into_vcard
 from router.turn import Turn
 from storage import vcards
 from xmpp import ns
 from xmpp.errors import Forbidden, NotAcceptable, ServiceUnavailable
+from xmpp.jid import bare_of
 from xmpp.stanza import Stanza
 from xmpp.xml import canonical_element, element
 
@@ -23,8 +25,13 @@ def put(turn: Turn, iq: Stanza) -> None:
     xml = canonical_element(card, ns.CLIENT)
     if len(xml) > turn.settings.vcard_bytes:
         raise NotAcceptable("The vCard is too large.")
-    turn.write(vcards.put, key, xml)
-    turn.answer(iq)
+
+    def before(later: Turn, old: bytes | None) -> None:
+        from_vcard(later, card, old)
+        later.write(vcards.put, key, xml)
+        later.answer(iq)
+
+    turn.fetch_first(vcards.get, before, key)
 
 
 @feature.on_iq("get", ns.VCARD, "vCard", at=At.OWN)
@@ -47,6 +54,9 @@ def refuse(turn: Turn, iq: Stanza) -> None:
 
 def _fetch(turn: Turn, iq: Stanza, is_own: bool) -> None:
     def found(later: Turn, xml: bytes | None) -> None:
+        into_vcard(later, bare_of(iq.from_ or ""), xml, answer)
+
+    def answer(later: Turn, xml: bytes | None) -> None:
         if xml is None and not is_own:
             raise ServiceUnavailable
         later.answer(iq, xml if xml is not None else element("vCard", ns.VCARD))

@@ -11,7 +11,7 @@ from router.pubsub import config as configs
 from router.pubsub import notifying, subscribing
 from router.pubsub.config import NodeConfig
 from router.pubsub.node import AFFILIATIONS, Affiliation, Host, Node, Subscription, named_by, new_key
-from router.pubsub.publishing import NODE_LONGEST, check_may_create, create, name_of
+from router.pubsub.publishing import NODE_LONGEST, changed, check_may_create, create, name_of
 from router.pubsub.rights import because, check_owner, unsupported
 from router.turn import Turn
 from storage import pubsub
@@ -117,6 +117,7 @@ def remove(turn: Turn, host: Host, node: Node) -> None:
     """There is no such node any more."""
     del host.nodes[node.name]
     turn.write(pubsub.delete, node.key)
+    changed(turn, host, node)
 
 
 def purge(turn: Turn, host: Host, iq: Stanza, asked: etree._Element) -> None:
@@ -126,6 +127,7 @@ def purge(turn: Turn, host: Host, iq: Stanza, asked: etree._Element) -> None:
         raise unsupported("persistent-items")
     node.set_last(None)
     turn.write(pubsub.purge, node.key)
+    changed(turn, host, node)
     if node.config.notify_retract:
         notifying.tell(turn, host, node, element("purge", None, {"node": node.name}))
     turn.answer(iq)

@@ -7,8 +7,10 @@ from typing import Final
 
 from lxml import etree
 
+from router.events import NodeChanged
 from router.pubsub import config as configs
 from router.pubsub import notifying
+from router.pubsub.config import NodeConfig
 from router.pubsub.node import Affiliation, Host, Node, host_of, named_by, new_key
 from router.pubsub.rights import because, check_publisher, unsupported
 from router.turn import Turn
@@ -126,6 +128,24 @@ def put(turn: Turn, host: Host, node: Node, item: Item, by: str | None) -> None:
     if node.config.archive:
         _archive(turn, host, node, item)
     notifying.tell(turn, host, node, event, by)
+    changed(turn, host, node)
+
+
+def changed(turn: Turn, host: Host, node: Node) -> None:
+    """What an account's nodes have is the business of other features, too."""
+    if not host.is_service:
+        turn.emit(NodeChanged(node.name))
+
+
+def put_own(turn: Turn, name: str, id_: str, payload: bytes, config: NodeConfig) -> None:
+    """The server publishes in an account's name; where there is no such node yet, it will be `config`."""
+    host = host_of(turn.entity)
+    node = host.nodes.get(name)
+    if node is None:
+        check_may_create(turn, host, host.bare)
+        node = Node(new_key(turn.key, name), name, config, host.bare)
+        create(turn, host, node)
+    put(turn, host, node, Item(id_, turn.next_id(), host.bare, payload), None)
 
 
 def _archive(turn: Turn, host: Host, node: Node, item: Item) -> None:
@@ -207,6 +227,7 @@ def take_back(turn: Turn, host: Host, node: Node, ids: tuple[str, ...], is_told:
     turn.write(pubsub.retract, node.key, ids)
     if node.last is None or node.last.id in ids:
         node.last, node.is_last_known = None, False
+    changed(turn, host, node)
     if is_told:
         gone = (element("retract", None, {"id": id_}) for id_ in ids)
         notifying.tell(turn, host, node, element("items", None, {"node": node.name}, *gone))

@@ -42,6 +42,3 @@ create table capabilities (
     wants text[] not null,
     seen_at timestamptz not null default now()
 );
-
--- The hash of the picture in a vCard (XEP-0153), "" without one.
-alter table vcards add column photo text not null default '';

@@ -249,6 +249,7 @@ class World:
         fault: StanzaError | None = None
         try:
             request.then(later, value)
+            self.pipeline.tell(later)
         except StanzaError as problem:
             fault = problem
         except Exception as bug:

@@ -138,7 +138,7 @@ async def test_a_node_goes_with_everything_of_it(database: str) -> None:
             await pubsub.delete(conn, NODE)
         assert await pubsub.load(conn, owner) == []
         for table in ("pubsub_items", "pubsub_affiliations", "pubsub_subscriptions"):
-            assert await fetch_value(conn, f"select count(*) from {table}") == 0  # type: ignore[arg-type]
+            assert await fetch_value(conn, f"select count(*) from {table}") == 0
 
 
 @asynchronous

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import Any
 
 import pytest
 from lxml import etree
@@ -28,8 +29,12 @@ UNAVAILABLE = error("service-unavailable", "cancel")
 class Scene:
     """Juliet and Romeo, who see each other; the nurse, who is nobody to them; a service. All are online."""
 
-    def __init__(self, **settings: object) -> None:
-        chosen = {"service_domains": frozenset({SERVICE}), "admins": frozenset({"admin@example.com"}), **settings}
+    def __init__(self, **settings: Any) -> None:
+        chosen: dict[str, Any] = {
+            "service_domains": frozenset({SERVICE}),
+            "admins": frozenset({"admin@example.com"}),
+            **settings,
+        }
         self.world = World(dataclasses.replace(PLAIN, **chosen))
         self.accounts = {bare: self.world.account(bare) for bare in (JULIET, ROMEO, NURSE)}
         self.service = self.world.service(SERVICE)
@@ -127,7 +132,7 @@ def test_a_notification_says_who_it_is_from(scene: Scene) -> None:
     message = etree.fromstring(said)
     assert (message.get("from"), message.get("to"), message.get("type")) == (JULIET, scene.romeo.jid, "headline")
     (address,) = message.iter(f"{{{ns.ADDRESS}}}address")
-    assert dict(address.attrib) == {"type": "replyto", "jid": scene.juliet.jid}
+    assert (address.get("type"), address.get("jid")) == ("replyto", scene.juliet.jid)
 
 
 def test_an_item_without_an_id_gets_one(scene: Scene) -> None:
@@ -368,7 +373,9 @@ def test_items_are_read_in_pages(scene: Scene) -> None:
         set_ = f'<set xmlns="{ns.RSM}">{inner}</set>'
         answer = scene.ask(scene.romeo, "get", f'<items node="n"/>{set_}', JULIET)
         node = next(etree.fromstring(answer).iter(f"{{{ns.RSM}}}set"))
-        return "".join(re.findall('item id="(.)"', answer)), {child.tag.partition("}")[2]: child.text for child in node}
+        return "".join(re.findall('item id="(.)"', answer)), {
+            str(child.tag).partition("}")[2]: child.text or "" for child in node
+        }
 
     assert page("<max>2</max>") == ("ab", {"first": "a", "last": "b", "count": "5"})
     assert page("<max>2</max><after>b</after>") == ("cd", {"first": "c", "last": "d", "count": "5"})
@@ -457,7 +464,7 @@ def test_who_subscribes_is_told(scene: Scene) -> None:
     (items,) = scene.events(scene.nurse)
     assert items[0].get("id") == "two"
     again = scene.ask(scene.nurse, "set", f'<subscribe node="n" jid="{NURSE}"/>', JULIET)
-    assert subscription.get("subid") in again
+    assert (subscription.get("subid") or "?") in again
 
 
 @pytest.mark.parametrize(
