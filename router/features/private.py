@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from lxml import etree
 
 from router.feature import At, Feature
+from router.features.bookmarks import CONFERENCE, NAME, read, replace, storage_of
 from router.turn import Turn
 from storage import private
+from storage.pubsub import Item
 from xmpp import ns
 from xmpp.errors import BadRequest, Forbidden, NotAcceptable, ResourceConstraint
 from xmpp.stanza import Stanza
-from xmpp.xml import canonical_element, element, split_tag
+from xmpp.xml import canonical_element, element, parse_document, split_tag
 
 feature = Feature("private", xep=((49, "1.2"),), server_features=(ns.PRIVATE,))
 
@@ -28,7 +31,8 @@ def put(turn: Turn, iq: Stanza) -> None:
         raise NotAcceptable("There is no element in the query.")  # 2.3
     key = turn.entity.key
     assert key is not None
-    stored = {_name(child): canonical_element(child, ns.PRIVATE) for child in children}
+    bookmarks = [child for child in children if _name(child) == NAME]
+    stored = {_name(child): _kept(child) for child in children}
     new_bytes = sum(map(len, stored.values()))
     if new_bytes > turn.settings.private_bytes:
         raise NotAcceptable("The element is too large.")
@@ -38,6 +42,8 @@ def put(turn: Turn, iq: Stanza) -> None:
             raise ResourceConstraint("There is no room for it in this account's private storage.")
         for name, xml in stored.items():
             later.write(private.put, key, name, xml)
+        for storage in bookmarks[-1:]:
+            replace(later, storage)
         later.answer(iq)
 
     turn.fetch(private.total_size, counted, key, tuple(stored))
@@ -56,10 +62,27 @@ def get(turn: Turn, iq: Stanza) -> None:
     assert key is not None
 
     def found(later: Turn, xml: bytes | None) -> None:
+        if _name(asked) == NAME:
+            read(later, partial(_answer_bookmarks, iq, xml))
+            return
         inner = xml if xml is not None else canonical_element(asked, ns.PRIVATE)
         later.answer(iq, element("query", ns.PRIVATE, None, inner))
 
     turn.fetch(private.get, found, key, _name(asked))
+
+
+def _kept(child: etree._Element) -> bytes:
+    """Of bookmarks, what the node has (XEP-0402) is not kept here, too."""
+    if _name(child) != NAME:
+        return canonical_element(child, ns.PRIVATE)
+    others = (canonical_element(other, ns.BOOKMARKS_OLD) for other in child if other.tag != CONFERENCE)
+    return element("storage", ns.BOOKMARKS_OLD, None, *others)
+
+
+def _answer_bookmarks(iq: Stanza, xml: bytes | None, turn: Turn, items: list[Item]) -> None:
+    kept = () if xml is None else parse_document(xml)
+    others = (canonical_element(other, ns.BOOKMARKS_OLD) for other in kept if other.tag != CONFERENCE)
+    turn.answer(iq, element("query", ns.PRIVATE, None, storage_of(items, others)))
 
 
 @feature.on_iq("get", ns.PRIVATE, "query", at=At.ACCOUNT)

@@ -86,11 +86,11 @@ def test_several_elements_at_once(scene: Scene) -> None:
 
 def test_namespaces_attributes_and_text_survive(scene: Scene) -> None:
     inner = (
-        '<storage xmlns="storage:bookmarks"><conference name="&quot;&lt;R&gt;&quot; &amp; co" autojoin="true">'
+        '<storage xmlns="storage:rooms"><conference name="&quot;&lt;R&gt;&quot; &amp; co" autojoin="true">'
         '<nick xml:lang="cs">Dvořím</nick> &amp; <x xmlns="urn:x"><y/></x></conference></storage>'
     )
     scene.ask("set", inner)
-    assert scene.ask("get", '<storage xmlns="storage:bookmarks"/>') == scene.result(inner)
+    assert scene.ask("get", '<storage xmlns="storage:rooms"/>') == scene.result(inner)
 
 
 @pytest.mark.parametrize("namespace", ["{a}b", "a}b", "{}", "}{"])
