@@ -61,6 +61,7 @@ _CHILD_FLAGS: Final = {
     f"{ns.MAM} result": stanzas.HAS_EVENT,
     f"{ns.IBB} data": stanzas.HAS_EVENT,
     f"{ns.RTT} rtt": stanzas.HAS_EVENT,
+    f"{ns.DISPLAYED} displayed": stanzas.HAS_SYNC,
     f"{ns.SID} stanza-id": stanzas.HAS_STANZA_ID,
     f"{ns.SID} origin-id": stanzas.HAS_ORIGIN_ID,
     **{f"{ns.CHAT_STATES} {s}": stanzas.HAS_CHAT_STATE for s in ("active", "composing", "paused", "inactive", "gone")},

@@ -16,8 +16,10 @@ from router.features import (
     channel_search,
     delivery,
     disco,
+    displayed,
     external_services,
     groups,
+    inbox,
     offline,
     pep,
     ping,
@@ -35,6 +37,7 @@ from router.features import (
 
 ALL: Final[tuple[Feature, ...]] = (
     blocking.feature,
+    displayed.feature,  # what is for the own server alone goes no further
     groups.feature,  # what is said in rooms is for no session
     privileges.feature,  # what is not its user's own business is dealt with here
     pep.feature,  # notifications of contacts are not kept; probes ask for items, too
@@ -55,6 +58,7 @@ ALL: Final[tuple[Feature, ...]] = (
     account.feature,
     bookmarks.feature,
     private.feature,
+    inbox.feature,
     vcard.feature,
     rooms.feature,
     channel_search.feature,
