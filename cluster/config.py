@@ -438,6 +438,18 @@ class PubSub(Section):
     affiliations: int = Field(default=5_000, ge=1, le=1_000_000, description="most that are something to one node")
 
 
+class Push(Section):
+    """Push notifications (XEP-0357), by the services of the apps that want them."""
+
+    tell: Literal["nothing", "sender", "body"] = Field(
+        default="nothing",
+        description="what the service learns of a message: nothing, who it is from, also what it says",
+    )
+    text: str = Field(
+        default="New message", max_length=200, description="what stands for the body where that is not told"
+    )
+
+
 class Registration(Section):
     """Accounts made by clients (XEP-0077)."""
 
@@ -526,6 +538,7 @@ class Config(Settings):
     registration: Registration = Field(default_factory=Registration)
     rooms: Rooms = Field(default_factory=Rooms)
     pubsub: PubSub = Field(default_factory=PubSub)
+    push: Push = Field(default_factory=Push)
     archive: Archive = Field(default_factory=Archive)
     drain: Drain = Field(default_factory=Drain)
     run: Run = Field(default_factory=Run)

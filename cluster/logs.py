@@ -19,6 +19,7 @@ Logger = FilteringBoundLogger
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 KEYS: Final = {
+    "account": "the bare JID of an account",
     "address": "of the other end of a connection",
     "addresses": "where a process listens",
     "bidi": "whether a stream has two directions (XEP-0288)",
@@ -48,6 +49,7 @@ KEYS: Final = {
     "retry_s": "seconds until the next try",
     "role": "c2s, s2s or router",
     "seconds": "how long",
+    "service": "the address of a push service",
     "sessions": "how many sessions",
     "shards": "how many shards",
     "sid": "id of a stream or session",

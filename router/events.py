@@ -42,6 +42,13 @@ class SaidInRoom(NamedTuple):
     id: int  # of the account's row
 
 
+class HeardInRoom(NamedTuple):
+    """Something was said in a room where a session is that has no stream at the moment."""
+
+    session: Session
+    message: Stanza
+
+
 class WereRead(NamedTuple):
     """Clients of sessions that are over had these rows of the account's log; their c2s could not say so before."""
 
@@ -91,6 +98,7 @@ Event = (
     | LeftUnread
     | Recovered
     | SaidInRoom
+    | HeardInRoom
     | WereRead
     | BecameAvailable
     | SentPresence

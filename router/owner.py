@@ -35,7 +35,7 @@ from cluster.wire import (
 from router.batch import Batch, Item, Key, Queue
 from router.contacts import Roster
 from router.entity import UNFINISHED, Entity, Session
-from router.events import Event, LeftUnread, Recovered, SessionClosed
+from router.events import Event, HeardInRoom, LeftUnread, Recovered, SessionClosed
 from router.outbox import Outbox
 from router.peers import PeerPipeline
 from router.pipeline import Pipeline
@@ -593,6 +593,15 @@ class Owner:
         turn = Turn(entity, None, None, self.settings, self.now, *origin, self.ids)
         run(turn)
         self.finish(turn, then)
+
+    def heard(self, session: Session, message: Stanza) -> None:
+        """A session without a stream was given something that was said in a room (router/rooms/mirror.py)."""
+        if not session.entity.is_peer:
+            run = partial(self._heard, session, message)
+            self._inputs.append(partial(self.when_loaded, session.entity, partial(self.act, session.entity, run)))
+
+    def _heard(self, session: Session, message: Stanza, turn: Turn) -> None:
+        self.emit(turn, HeardInRoom(session, message))
 
     def emit(self, turn: Turn, event: Event) -> None:
         """Tell whoever it concerns what has happened to an entity."""

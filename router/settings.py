@@ -59,6 +59,8 @@ class Settings:
     peer_queue_s: float = 120.0
     components: Mapping[str, Component] = field(default_factory=dict)  # by domain
     external_services: Mapping[str, ExternalService] = field(default_factory=dict)  # by any name
+    push_tell: Literal["nothing", "sender", "body"] = "nothing"
+    push_text: str = "New message"
     contacts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by kind
 
     def policy_of(self, domain: str) -> Policy:
@@ -127,5 +129,7 @@ def from_config(config: Config) -> Settings:
         peer_queue_s=config.s2s.queue_s,
         components=config.components.domains,
         external_services=config.calls.services,
+        push_tell=config.push.tell,
+        push_text=config.push.text,
         contacts=contacts_of(config),
     )

@@ -147,6 +147,7 @@ XEP_NAMES: Final = {
     344: "Impact of TLS and DNSSEC on Dialback",
     352: "Client State Indication",
     353: "Jingle Message Initiation",
+    357: "Push Notifications",
     356: "Privileged Entity",
     359: "Unique and Stable Stanza IDs",
     368: "SRV records for XMPP over TLS",

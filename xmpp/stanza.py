@@ -49,6 +49,7 @@ HAS_ORIGIN_ID: Final = 2097152
 TO_FULL: Final = 4194304  # set by routers: a missing 'to' is the recipient's full JID, not its bare one
 BY_INTEREST: Final = 8388608  # set by routers: of an account's nodes, for those clients that want it (XEP-0163)
 HAS_SYNC: Final = 16777216  # XEP-0490 <displayed/>, for the sender's own server
+OF_PRIVATE_ROOM: Final = 33554432  # set by routers: said in a room for members alone
 
 _NAME_BYTES: Final = {MESSAGE: b"message", PRESENCE: b"presence", IQ: b"iq"}
 

@@ -26,6 +26,7 @@ from router.features import (
     presence,
     private,
     privileges,
+    push,
     rooms,
     roster,
     session,
@@ -46,6 +47,7 @@ ALL: Final[tuple[Feature, ...]] = (
     avatars.feature,  # presence has the hash of the picture before anybody sees it
     subscriptions.feature,  # takes subscription stanzas before presence sees them
     presence.feature,
+    push.feature,  # of what has passed the archive's screens
     carbons.feature,
     offline.feature,  # keeps what `delivery` would send back
     delivery.feature,

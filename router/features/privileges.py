@@ -47,7 +47,7 @@ _IQ: Final = f"{{{ns.CLIENT}}}iq"
 _OF_ACCOUNT: Final = frozenset(
     {
         f"{ns.DISCO_INFO} query", f"{ns.DISCO_ITEMS} query", f"{ns.VCARD} vCard", f"{ns.PRIVATE} query",
-        f"{ns.MAM_PREFERENCES} prefs",
+        f"{ns.MAM_PREFERENCES} prefs", f"{ns.PUBSUB} pubsub", f"{ns.PUBSUB_OWNER} pubsub",
     }
 )  # fmt: skip
 

@@ -16,7 +16,7 @@ from router.entity import Entity, Session
 from router.outbox import Outbox
 from router.rooms.fanout import ALL, MODERATORS, ONLY
 from router.rooms.policy import Role
-from xmpp.stanza import from_wire
+from xmpp.stanza import MESSAGE, Stanza, from_wire
 
 _Parts = Sequence[tuple[int, Sequence[int], Sequence[tuple[Any, ...]]]]  # fanout.Part
 
@@ -29,6 +29,9 @@ class Sessions(Protocol):
     tenures: list[Epoch | None]
     map: ShardMap
     outbox: Outbox
+
+    def heard(self, session: Session, message: Stanza) -> None:
+        """A session that has no stream was given this."""
 
 
 class _Mirror:
@@ -122,7 +125,12 @@ class Mirrors:
             self._owner.outbox.deliver([(session, None) for session in targets], from_wire(fields))
         # The last one's number says that they have had all of it.
         ref = None if id_ is None else -id_
-        self._owner.outbox.deliver([(session, ref) for session in targets], from_wire(last))
+        stanza = from_wire(last)
+        self._owner.outbox.deliver([(session, ref) for session in targets], stanza)
+        if stanza.kind == MESSAGE:
+            for session in targets:
+                if session.place is None:
+                    self._owner.heard(session, stanza)
         if id_ is not None:
             for session in targets:
                 session.rooms[room] = id_

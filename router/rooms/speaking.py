@@ -16,7 +16,17 @@ from storage import rooms
 from storage.log import ARCHIVE, QUEUE, TO_OWNER
 from xmpp import ns
 from xmpp.errors import BadRequest, Forbidden, ItemNotFound, NotAcceptable, PolicyViolation
-from xmpp.stanza import HAS_BODY, HAS_MUC_USER, HAS_OTHER, HAS_STANZA_ID, HAS_SUBJECT, HAS_THREAD, TO_FULL, Stanza
+from xmpp.stanza import (
+    HAS_BODY,
+    HAS_MUC_USER,
+    HAS_OTHER,
+    HAS_STANZA_ID,
+    HAS_SUBJECT,
+    HAS_THREAD,
+    OF_PRIVATE_ROOM,
+    TO_FULL,
+    Stanza,
+)
 from xmpp.xml import canonical_element, element
 
 _OURS: Final = frozenset(
@@ -93,6 +103,8 @@ def as_said(room: Room, occupant: Occupant, message: Stanza) -> Stanza:
         inner = b"".join(canonical_element(child, ns.CLIENT) for child in kept)
     inner += element("occupant-id", ns.OCCUPANT_ID, {"id": room.occupant_id(occupant.bare)})
     flags = (message.flags & ~HAS_MUC_USER) | TO_FULL
+    if room.config.membersonly:
+        flags |= OF_PRIVATE_ROOM
     return message._replace(to=None, from_=f"{room.bare}/{occupant.nick}", inner=inner, flags=flags)
 
 

@@ -20,7 +20,7 @@ from router.pipeline import Pipeline
 from router.pubsub.pipeline import ServicePipeline
 from router.settings import Settings
 from router.turn import Request, Turn, Write
-from storage import accounts, capabilities, log, private, rosters, vcards
+from storage import accounts, capabilities, inbox, log, private, rosters, vcards
 from tests.support.archive import Model
 from tests.support.published import Published
 from xmpp import ns
@@ -80,6 +80,7 @@ class World:
             private.total_size: lambda key, without: 0,
             vcards.get: lambda key: None,
             capabilities.find: lambda name: None,
+            inbox.conversations: lambda key, displayed: [],
         }
         self.published = Published()
         self.database |= self.published.functions()

@@ -33,11 +33,15 @@ class Owner:
         self.sessions: dict[SessionId, Session] = {}
         self.outbox = Outbox(self.map, lambda to, envelope: True, lambda session, n: None)
         self.sent: list[Envelope] = []
+        self.unseen: list[tuple[Session, Stanza]] = []  # given to sessions that have no stream
         self.mirrors = Mirrors(self, self.send)
 
     def send(self, to: Incarnation, envelope: Envelope) -> bool:
         self.sent.append(envelope)
         return True
+
+    def heard(self, session: Session, message: Stanza) -> None:
+        self.unseen.append((session, message))
 
     def session(self, bare: str, sid: int) -> Session:
         entity = self.entities[bare] = Entity(bare, shard_of(bare), Epoch(1), SessionId(1))
