@@ -316,7 +316,9 @@ def _publish(turn: Turn, service: Service, reason: str) -> None:
 
 def _summary(turn: Turn, service: Service) -> bytes:
     entity, stanza = turn.entity, service.sender
-    unread = len(entity.offline) or max((len(s.unacknowledged) for s in entity.sessions.values()), default=0)
+    unread = len(entity.offline) + (turn.log_id is not None) or max(
+        (len(s.unacknowledged) for s in entity.sessions.values()), default=0
+    )
     fields = [("message-count", (str(max(unread, 1)),))]
     pending = sum(contact.pending_in for contact in entity.roster.contacts.values())
     if stanza is not None and stanza.kind == PRESENCE:

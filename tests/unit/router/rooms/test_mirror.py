@@ -60,6 +60,15 @@ class Owner:
         self.mirrors.receive(THERE, CHECK, (SHARD, 5, ROOM, asked))
 
 
+def test_what_a_session_without_a_stream_is_given_is_told() -> None:
+    """Its device may have to be woken (XEP-0357)."""
+    owner = Owner()
+    here, away = owner.session(ROMEO, 1), owner.session(JULIET, 2)
+    here.place = Incarnation("c2s-0#1")
+    owner.cast(0, 5, (ALL, (), (said("hello"),)), members=((1, Role.PARTICIPANT), (2, Role.PARTICIPANT)))
+    assert [(session, stanza.inner) for session, stanza in owner.unseen] == [(away, b"hello")]
+
+
 def said(text: str) -> Stanza:
     return stanzas.message(to=None, from_=f"{ROOM}/romeo", type="groupchat", inner=text.encode())
 
