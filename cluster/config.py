@@ -230,7 +230,7 @@ class Components(Section):
     """Where components connect."""
 
     listen: tuple[str, ...] = Field(default=("127.0.0.1",), min_length=1, description="addresses to listen on")
-    port: Port = Field(default=5347, description="port for components; served where domains has any")
+    port: Port = Field(default=5347, description="port for components")
     domains: dict[str, Component] = Field(
         default={},
         json_schema_extra=SECRET,

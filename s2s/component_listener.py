@@ -42,8 +42,8 @@ _PHASES: Final = {
 
 
 class ComponentListener:
-    """The components of one process: its listening sockets and their connections. Without a component in
-    `components.domains` it does nothing."""
+    """The components of one process: its listening sockets and their connections. It listens, too, where
+    `components.domains` has nobody: then nobody is let in."""
 
     def __init__(self, config: Config, edge: Edge) -> None:
         """Raises CannotStart where the settings name no domain, or one of ours."""
@@ -57,8 +57,6 @@ class ComponentListener:
     async def start(self) -> None:
         """Listen. Raises CannotStart."""
         components = self._config.components
-        if not components.domains:
-            return
         loop = asyncio.get_running_loop()
         for address in components.listen:
             try:

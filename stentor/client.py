@@ -31,11 +31,24 @@ class Refused(Failed):
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where clients and components find the cluster, as its configuration says."""
+
+    host: str = "127.0.0.1"
+    domain: str = "localhost"
+    port: int = 5222
+    tls_port: int = 5223
+    component_port: int = 5347
+    web_port: int = 443
+
+
+@dataclass(frozen=True, slots=True)
 class Api:
-    """A router's administration API."""
+    """A router's administration API. `place`: where the cluster is, as far as that is known here."""
 
     url: str
     token: str
+    place: Place = Place()
 
     def call(self, method: str, path: str, body: Any = None, query: dict[str, str] | None = None) -> Any:
         """One call below /api/v1; returns the JSON answer. Raises Refused, or Failed where nobody answers."""
@@ -101,11 +114,17 @@ def find(data: str | None, config_file: str | None, admin_url: str | None, token
         if not config.admin.token:
             raise Failed(f"{config_file}: admin.token is not set, so the administration API is not served", 2)
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.admin.host, config.admin.host)
-        return Api(f"http://{host}:{config.admin.api_port}", config.admin.token)
+        listens = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.c2s.listen[0], config.c2s.listen[0])
+        place = Place(listens, config.server.domains[0], config.c2s.port, config.c2s.tls_port, config.components.port)
+        return Api(f"http://{host}:{config.admin.api_port}", config.admin.token, place)
     path = Path(data or DEFAULT_DATA) / "run.json"
     try:
         facts = json.loads(path.read_text())
-        return Api(f"http://127.0.0.1:{facts['ports']['admin']}", facts["admin_token"])
+        ports = facts["ports"]
+        place = Place(
+            facts.get("host", "127.0.0.1"), facts["domains"][0], ports["c2s"], ports["c2s_tls"], ports["component"]
+        )
+        return Api(f"http://127.0.0.1:{ports['admin']}", facts["admin_token"], place)
     except FileNotFoundError:
         raise Failed(
             f"{path} does not exist. Start `stentor dev`, or name a cluster with --data, --config or --admin-url"

@@ -220,6 +220,7 @@ def _facts(config: Config) -> dict[str, Any]:
     }  # fmt: skip
     return {
         "domains": list(config.server.domains),
+        "host": config.c2s.listen[0],
         "ports": ports,
         "database_url": config.database.url,
         "admin_token": config.admin.token,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stentor.failure import load_config
+from stentor.client import Api, Place, connects
+from stentor.failure import Failed, load_config
 
 if TYPE_CHECKING:
     from stentor.checks.findings import Finding
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def check() -> None:
-    """Look for what is wrong: config, dns, tls, federation.
+    """Look for what is wrong: config, dns, tls, federation, features.
 
     Of a domain every line begins with ok, warn or fail. A fail names the cause and what to do; with one, the exit
     code is 1.
@@ -81,6 +82,45 @@ def federation(domain: str, from_: str | None, config_file: str | None, override
     from stentor.checks.federation import check_federation, default_from
 
     return _tell(check_federation(loaded, domain, _domain(from_) if from_ else default_from(loaded, domain)))
+
+
+@check.command()
+@click.argument("domain", required=False)
+@click.option("--host", metavar="HOST", help="Where clients connect [default: of the configuration]")
+@click.option("--port", type=int, help="Port for STARTTLS")
+@click.option("--tls-port", type=int, help="Port for direct TLS")
+@click.option("--component-port", type=int, help="Port for components")
+@click.option("--web-port", type=int, help="Port of https [default: 443]")
+@connects
+def features(
+    api: Api,
+    domain: str | None,
+    host: str | None,
+    port: int | None,
+    tls_port: int | None,
+    component_port: int | None,
+    web_port: int | None,
+) -> int:
+    """What DOMAIN has of the compliance suite (XEP-0479, Advanced Server), tried out with two accounts of its own.
+
+    Each line begins with yes or no; a no says what is missing. With one, the exit code is 1.
+    """
+    from stentor.checks.features import check_features
+    from stentor.checks.visitor import Unexpected
+
+    known = api.place
+    place = Place(
+        host or known.host, domain or known.domain, port or known.port, tls_port or known.tls_port,
+        component_port or known.component_port, web_port or known.web_port,
+    )  # fmt: skip
+    code = 0
+    try:
+        for answer in check_features(api, place):
+            click.echo(str(answer))
+            code = max(code, int(bool(answer.problem)))
+    except (Unexpected, OSError) as problem:
+        raise Failed(f"{place.host} port {place.port}: nobody can sign in: {problem}") from None
+    return code
 
 
 def _domain(text: str) -> str:
