@@ -35,7 +35,7 @@ _NAMES: Final = {QUEUE: "log_queue", ARCHIVE: "log_archive", OUTBOUND: "log_outb
 AHEAD: Final = 3  # partitions that exist beyond the present one
 MAINTENANCE_LOCK: Final = 0x5374656E746F73  # one process makes partitions at a time
 
-_FIELDS: Final = "shard, owner, id, class, dir, forward, peer, sid, n, head, inner_xml"
+FIELDS: Final = "shard, owner, id, class, dir, forward, peer, sid, n, head, inner_xml"
 
 
 class Row(NamedTuple):
@@ -123,7 +123,7 @@ def append_sql(condition: LiteralString) -> LiteralString:
     """The statement that appends many rows where a condition holds. Its values are those of `columns`. Rows that are
     there already (the same batch again) are left alone."""
     return f"""
-        insert into log ({_FIELDS})
+        insert into log ({FIELDS})
         select v[i * 8 - 7], v[i * 8 - 6], v[i * 8 - 5], v[i * 8 - 4], v[i * 8 - 3], v[i * 8 - 2],
             peer, v[i * 8 - 1], v[i * 8], head, inner_xml
         from (select %b::int8[] v) numbers,
@@ -252,7 +252,7 @@ async def above(conn: Connection, owner: int, id_: int, others: Sequence[int], l
 
 def _columns(table: LiteralString) -> LiteralString:
     names: LiteralString = ", "
-    return names.join(f"{table}.{name}" for name in _FIELDS.split(", "))
+    return names.join(f"{table}.{name}" for name in FIELDS.split(", "))
 
 
 async def _read(conn: Connection, sql: LiteralString, *values: object) -> list[Row]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final, LiteralString, NamedTuple
 
 from storage import entities
+from storage.log import FIELDS, Row
 from storage.rows import Connection, fetch_all, fetch_value
 
 KIND: Final = "pubsub"
@@ -210,17 +211,26 @@ async def delete(conn: Connection, key: int) -> None:
 
 
 async def publish(
-    conn: Connection, node: int, id_: str, seq: int, publisher: str, payload: bytes, keep: int | None, since: int
+    conn: Connection, node: int, item: Item, key: tuple[int, int], keep: int | None, since: int, archived: Row | None
 ) -> None:
-    """An item, in the place of the one of the same name; of all items the newest `keep` stay (None: all), and none from
-    before the id `since`."""
+    """An item, in the place of the one of the same name, and its row of the archive; of all items the newest `keep`
+    stay (None: all), and none from before the id `since`. `key` names the publication: a second time, nothing of it
+    happens."""
+    row: tuple[object, ...] = archived if archived is not None else (None,) * len(Row._fields)
     await conn.execute(
-        """
-        insert into pubsub_items (node, id, seq, publisher, payload) values (%s, %s, %s, %s, %s)
-        on conflict (node, id) do update set seq = excluded.seq, publisher = excluded.publisher,
-            payload = excluded.payload
+        f"""
+        with published as (
+            insert into pubsub_items (node, id, seq, publisher, sid, n, payload) values (%s, %s, %s, %s, %s, %s, %s)
+            on conflict (node, id) do update set seq = excluded.seq, publisher = excluded.publisher,
+                sid = excluded.sid, n = excluded.n, payload = excluded.payload
+            where pubsub_items.sid <> excluded.sid or pubsub_items.n < excluded.n
+            returning node
+        )
+        insert into log ({FIELDS})
+        select %s::int4, %s::int8, %s::int8, %s::int2, %s::int2, %s::int2, %s, %s::int8, %s::int8, %s, %s
+        from published where {"true" if archived is not None else "false"}
         """,
-        (node, id_, seq, publisher, payload),
+        (node, item.id, item.seq, item.publisher, *key, item.payload, *row),
     )
     if keep is not None:
         await _trim(conn, node, keep)

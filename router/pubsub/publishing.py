@@ -118,15 +118,12 @@ def put(turn: Turn, host: Host, node: Node, item: Item, by: str | None) -> None:
     event = notifying.items_event(node, [item])
     if node.config.persist_items:
         keep = node.keep(turn.settings.node_items)
-        turn.write(
-            pubsub.publish, node.key, item.id, item.seq, item.publisher, item.payload, keep, node.since(turn.now)
-        )
+        archived = _archived(turn, host, node, item) if node.config.archive else None
+        turn.write(pubsub.publish, node.key, item, turn.key, keep, node.since(turn.now), archived)
         if keep == 0:
             node.set_last(None)
         else:
             node.set_last(item)
-    if node.config.archive:
-        _archive(turn, host, node, item)
     notifying.tell(turn, host, node, event, by)
     changed(turn, host, node)
 
@@ -148,16 +145,15 @@ def put_own(turn: Turn, name: str, id_: str, payload: bytes, config: NodeConfig)
     put(turn, host, node, Item(id_, turn.next_id(), host.bare, payload), None)
 
 
-def _archive(turn: Turn, host: Host, node: Node, item: Item) -> None:
+def _archived(turn: Turn, host: Host, node: Node, item: Item) -> Row:
     """XEP-0442, 3: the notification, as a row of the node's own."""
     whole = element("item", None, {"id": item.id, "publisher": item.publisher}, item.payload)
     inner = element("event", ns.PUBSUB_EVENT, None, element("items", None, {"node": node.name}, whole))
     message = stanzas.message(to=None, from_=host.bare, type="headline", inner=inner, flags=HAS_EVENT)
     sid, n = turn.key
-    row = Row(
+    return Row(
         turn.entity.shard, node.key, item.seq, ARCHIVE, TO_OWNER, DONE, host.bare, sid, n, pack_head(message), inner
     )
-    turn.rows += (row,)
 
 
 # --- making nodes

@@ -9,12 +9,15 @@ create table pubsub_nodes (
     unique (owner, node)
 );
 
--- What was published last under each name; `seq` is an id as those of the log are: its time and its place.
+-- What was published last under each name; `seq` is an id as those of the log are: its time and its place. By `sid` and
+-- `n`, its sender and their number, a publication that is carried out a second time is known.
 create table pubsub_items (
     node bigint not null references pubsub_nodes (key) on delete cascade,
     id text collate "C" not null,
     seq bigint not null,
     publisher text not null,
+    sid bigint not null,
+    n bigint not null,
     payload bytea not null,
     primary key (node, id)
 );

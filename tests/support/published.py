@@ -7,14 +7,17 @@ from typing import Any
 
 from router.turn import Write
 from storage import pubsub
+from storage.log import Row
 from storage.pubsub import Item, Page, Wanted
 
 
 class Published:
     """`items` by the node's key and the item's id."""
 
-    def __init__(self) -> None:
+    def __init__(self, archive: Callable[[Row], None]) -> None:
         self.items: dict[int, dict[str, Item]] = {}
+        self.keys: dict[tuple[int, str], tuple[int, int]] = {}
+        self.archive = archive
 
     def functions(self) -> dict[Callable[..., Any], Callable[..., Any]]:
         """What is read."""
@@ -29,8 +32,14 @@ class Published:
         """One write of a turn, if it concerns items."""
         arguments: Any = write.arguments
         if write.statement is pubsub.publish:
-            node, id_, seq, publisher, payload, keep, since = arguments
-            self.items.setdefault(node, {})[id_] = Item(id_, seq, publisher, payload)
+            node, new, key, keep, since, archived = arguments
+            known = self.keys.get((node, new.id))
+            if known is not None and known[0] == key[0] and known[1] >= key[1]:
+                return
+            self.keys[(node, new.id)] = key
+            self.items.setdefault(node, {})[new.id] = new
+            if archived is not None:
+                self.archive(archived)
             self.items[node] = {item.id: item for item in self._of(node)[-keep:] if item.seq >= since} if keep else {}
         elif write.statement is pubsub.configure:
             node, _, keep = arguments

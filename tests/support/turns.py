@@ -82,7 +82,7 @@ class World:
             capabilities.find: lambda name: None,
             inbox.conversations: lambda key, displayed: [],
         }
-        self.published = Published()
+        self.published = Published(lambda row: self.log.append(row))
         self.database |= self.published.functions()
         self.ids = log.Ids()
         self.log: list[log.Row] = []  # what was kept, in order

@@ -6,8 +6,9 @@ import time
 
 from cluster.shards import shard_of
 from storage import capabilities, log, pubsub
+from storage.log import ARCHIVE, DONE, TO_OWNER, Row, id_at
 from storage.pubsub import Item, Wanted
-from storage.rows import Connection, fetch_value
+from storage.rows import Connection, fetch_value, fetch_values
 from tests.support.database import asynchronous, connected
 
 SERVICE = "pubsub.example.com"
@@ -27,8 +28,9 @@ async def made(conn: Connection, key: int = NODE, name: str = "n") -> int:
 async def published(conn: Connection, *ids: str, keep: int | None = None, since: int = 0) -> None:
     start = await fetch_value(conn, "select coalesce(max(seq), 0) from pubsub_items")
     for seq, id_ in enumerate(ids, start + 1):
-        for _ in range(2):
-            await pubsub.publish(conn, NODE, id_, seq, "juliet@example.com", PAYLOAD, keep, since)
+        item = Item(id_, seq, "juliet@example.com", PAYLOAD)
+        for again in range(2):
+            await pubsub.publish(conn, NODE, item._replace(seq=seq + again), (7, seq), keep, since, None)
 
 
 async def names(conn: Connection) -> list[str]:
@@ -69,7 +71,7 @@ async def test_a_large_item_is_not_read_with_its_node(database: str) -> None:
     async with connected(database) as conn:
         owner = await made(conn)
         large = b"<a>" + b"x" * pubsub.SMALL + b"</a>"
-        await pubsub.publish(conn, NODE, "a", 1, "juliet@example.com", large, None, 0)
+        await pubsub.publish(conn, NODE, Item("a", 1, "juliet@example.com", large), (7, 1), None, 0, None)
         (row,) = await pubsub.load(conn, owner)
         assert (row.last, row.has_items) == (None, True)
         assert await pubsub.last_items(conn, [NODE, 5]) == {NODE: Item("a", 1, "juliet@example.com", large)}
@@ -117,12 +119,31 @@ async def test_pages(database: str) -> None:
 
 
 @asynchronous
+async def test_what_is_carried_out_twice_is_archived_once(database: str) -> None:
+    """Whoever carried it out may have died before it said so (docs/delivery.md, rule 22)."""
+    async with connected(database) as conn:
+        await made(conn)
+        now = id_at(time.time())
+        for n, offered in ((1, 2), (2, 1), (3, 3)):
+            for again in range(offered):
+                item = Item("a", now + 10 * n + again, "juliet@example.com", b"%d" % n)
+                row = Row(1, NODE, item.seq, ARCHIVE, TO_OWNER, DONE, SERVICE, 7, n, b"", item.payload)
+                await pubsub.publish(conn, NODE, item, (7, n), 1, 0, row)
+        found = await fetch_values(conn, "select inner_xml from log where owner = %s order by id", NODE)
+        assert [bytes(xml) for xml in found] == [b"1", b"2", b"3"]
+        assert [item.payload for item in await pubsub.items_by_id(conn, NODE, ["a"])] == [b"3"]
+        await pubsub.publish(conn, NODE, Item("a", now + 99, "juliet@example.com", b"1"), (7, 1), 1, 0, None)
+        assert [item.payload for item in await pubsub.items_by_id(conn, NODE, ["a"])] == [b"3"], "the later one stays"
+
+
+@asynchronous
 async def test_a_page_is_no_longer_than_an_answer_may_be(database: str) -> None:
     async with connected(database) as conn:
         await made(conn)
         for seq in range(5):
             payload = b"x" * (pubsub.MOST_BYTES // 2)
-            await pubsub.publish(conn, NODE, f"{seq}", seq + 1, "juliet@example.com", payload, None, 0)
+            item = Item(f"{seq}", seq + 1, "juliet@example.com", payload)
+            await pubsub.publish(conn, NODE, item, (7, seq), None, 0, None)
         items, _, total, _ = await pubsub.page(conn, Wanted(NODE, 5))
         assert ([item.id for item in items], total) == (["0", "1"], 5)
 
