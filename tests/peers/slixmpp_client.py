@@ -24,7 +24,8 @@ from tests.support.cluster import FACTOR, Account
 
 PLUGINS: Final = (
     "xep_0012", "xep_0030", "xep_0045", "xep_0048", "xep_0049", "xep_0054", "xep_0077", "xep_0085", "xep_0092", "xep_0191",
-    "xep_0199", "xep_0202", "xep_0203", "xep_0280", "xep_0313", "xep_0352", "xep_0359", "xep_0441",
+    "xep_0199", "xep_0202", "xep_0203", "xep_0280", "xep_0313", "xep_0352", "xep_0359", "xep_0441", "xep_0004",
+    "xep_0060", "xep_0084", "xep_0115", "xep_0118", "xep_0163", "xep_0223", "xep_0402",
 )  # fmt: skip
 STREAM_MANAGEMENT: Final = "xep_0198"
 
@@ -180,6 +181,23 @@ class Slixmpp:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def plugin(self, name: str, act: Callable[[Any], Awaitable[T]]) -> T:
+        """The result of something that one of slixmpp's plugins does. Raises Refused."""
+        return self._run(lambda: act(self._client.plugin[name]))
+
+    def on_event(self, name: str, inbox: Inbox[Any], value: Callable[[Any], Any]) -> None:
+        """Keep a value of each event of this name."""
+        self._do(lambda: self._client.add_event_handler(name, lambda event: inbox.put(value(event))))
+
+    def wants(self, plugin: str) -> None:
+        """The plugin's node is to be told of: slixmpp says so in its capabilities, and in presence that it sends."""
+
+        async def say() -> None:
+            self._client.plugin["xep_0163"].add_interest(self._client.plugin[plugin].stanza.UserTune.namespace)
+            await self._client.plugin["xep_0115"].update_caps()
+
+        self._run(say)
 
     # --- in the client's thread
 

@@ -1,0 +1,57 @@
+// A person with @xmpp/client: signs in, does what standard input asks, one JSON array a line, and answers likewise.
+// ["iq", type, to, xml] asks and answers with the result; ["wait", text] answers with the next stanza that has the text.
+import readline from "node:readline";
+import { client, xml } from "@xmpp/client";
+import parse from "@xmpp/xml/lib/parse.js";
+
+const [service, domain, username, password] = process.argv.slice(2);
+const xmpp = client({ service, domain, username, password, resource: "js" });
+const heard = [];
+const waiting = [];
+
+function say(value) {
+  process.stdout.write(JSON.stringify(value) + "\n");
+}
+
+function hear(stanza) {
+  const text = stanza.toString();
+  const index = waiting.findIndex((wanted) => text.includes(wanted));
+  if (index >= 0) {
+    waiting.splice(index, 1);
+    say(text);
+  } else {
+    heard.push(text);
+  }
+}
+
+async function run(words) {
+  if (words[0] === "wait") {
+    const index = heard.findIndex((text) => text.includes(words[1]));
+    if (index >= 0) {
+      say(heard.splice(index, 1)[0]);
+    } else {
+      waiting.push(words[1]);
+    }
+    return;
+  }
+  const [, type, to, inner] = words;
+  const attributes = to ? { type, to } : { type };
+  try {
+    const answer = await xmpp.iqCaller.request(xml("iq", attributes, parse(inner)));
+    say(answer.toString());
+  } catch (error) {
+    say({ condition: error.condition || String(error) });
+  }
+}
+
+xmpp.on("stanza", hear);
+xmpp.on("error", (error) => process.stderr.write(`${error}\n`));
+xmpp.on("online", async (address) => {
+  await xmpp.send(xml("presence"));
+  say(address.toString());
+  readline.createInterface({ input: process.stdin }).on("line", (line) => run(JSON.parse(line)));
+});
+xmpp.start().catch((error) => {
+  say({ condition: error.condition || String(error) });
+  process.exit(1);
+});
