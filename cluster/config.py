@@ -438,6 +438,19 @@ class PubSub(Section):
     affiliations: int = Field(default=5_000, ge=1, le=1_000_000, description="most that are something to one node")
 
 
+class Contacts(Section):
+    """Who finds whom."""
+
+    groups: dict[str, tuple[str, ...]] = Field(
+        default={},
+        description="name of a group -> its members, bare JIDs or *@domain for everybody; they are in each other's "
+        "rosters and see each other's presence",
+    )
+    search: bool = Field(
+        default=False, description="whether accounts may look for others of their domain by name (XEP-0055)"
+    )
+
+
 class Push(Section):
     """Push notifications (XEP-0357), by the services of the apps that want them."""
 
@@ -538,6 +551,7 @@ class Config(Settings):
     registration: Registration = Field(default_factory=Registration)
     rooms: Rooms = Field(default_factory=Rooms)
     pubsub: PubSub = Field(default_factory=PubSub)
+    contacts: Contacts = Field(default_factory=Contacts)
     push: Push = Field(default_factory=Push)
     archive: Archive = Field(default_factory=Archive)
     drain: Drain = Field(default_factory=Drain)

@@ -28,16 +28,22 @@ class Contact:
     pending_inner: bytes = b""
     in_roster: bool = True
     version: int = 0
+    shared: tuple[str, ...] = ()  # groups of which both are (router/shared_groups.py): never stored
 
     @property
     def sees_us(self) -> bool:
         """Whether the contact gets our presence (subscription from or both)."""
-        return self.subscription in ("from", "both")
+        return self.subscription in ("from", "both") or bool(self.shared)
 
     @property
     def seen_by_us(self) -> bool:
         """Whether we get the contact's presence (subscription to or both)."""
-        return self.subscription in ("to", "both")
+        return self.subscription in ("to", "both") or bool(self.shared)
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether clients are told of it."""
+        return self.in_roster or bool(self.shared)
 
 
 @dataclass(slots=True)

@@ -32,6 +32,7 @@ from cluster.wire import (
     SessionId,
     Shard,
 )  # fmt: skip
+from router import shared_groups
 from router.batch import Batch, Item, Key, Queue
 from router.contacts import Roster
 from router.entity import UNFINISHED, Entity, Session
@@ -130,6 +131,7 @@ class Owner:
         self.sessions: dict[SessionId, Session] = {}
         self.outbox = Outbox(shard_map, effects.send, self.settle)
         self.rooms = RoomPipeline(pipeline, settings, Fanout(shard_map, effects.send), self)
+        self.everybody: dict[str, list[str]] = {}  # accounts, of domains that are groups (router/shared_groups.py)
         self.services = ServicePipeline(pipeline)
         self.mirrors = Mirrors(self, effects.send)
         self.queue = Queue(effects.commit, self._epoch_of, self._release, self._refused, self._demoted, self._forget)
@@ -312,6 +314,7 @@ class Owner:
             assigns = [assign for feature in self.pipeline.features for _, assign in feature.loaders]
             for assign, value in zip(assigns, found.values, strict=True):
                 assign(entity, value)
+            shared_groups.apply(entity, self.settings, self.everybody)
         entity.is_loaded = True
         self._drain(entity)
 

@@ -81,7 +81,8 @@ def save(turn: Turn, contact: Contact) -> None:
         roster.removed.pop(contact.jid, None)
         push(turn, item(contact), roster)
     elif not contact.pending_in:
-        entity.roster.contacts.pop(contact.jid, None)
+        if not contact.shared:
+            entity.roster.contacts.pop(contact.jid, None)
         turn.write(rosters.forget, entity.key, contact.jid)
         return
     turn.write(rosters.upsert, entity.key, as_row(contact), entity.roster.version)
@@ -95,8 +96,13 @@ def remove(turn: Turn, contact: Contact) -> None:
     roster.version += 1
     roster.removed[contact.jid] = roster.version
     turn.write(rosters.remove, entity.key, contact.jid, roster.version)
+    kept = Contact(contact.jid, in_roster=False, shared=contact.shared)
+    if contact.shared:
+        roster.contacts[contact.jid] = kept
+        push(turn, item(kept), roster)
+        return
     if contact.pending_in:
-        kept = Contact(contact.jid, pending_in=True, pending_inner=contact.pending_inner, in_roster=False)
+        kept.pending_in, kept.pending_inner = True, contact.pending_inner
         roster.contacts[contact.jid] = kept
         turn.write(rosters.upsert, entity.key, as_row(kept), roster.version)
     else:
@@ -122,14 +128,14 @@ def interested(entity: Entity) -> list[Session]:
 
 def item(contact: Contact) -> bytes:
     """A contact as clients see it (RFC 6121, 2.1.2)."""
-    groups = (element("group", None, None, group) for group in contact.groups)
+    groups = (element("group", None, None, group) for group in dict.fromkeys((*contact.groups, *contact.shared)))
     return element(
         "item",
         None,
         {
             "jid": contact.jid,
-            "name": contact.name or None,
-            "subscription": contact.subscription,
+            "name": contact.name or (contact.jid.partition("@")[0] if contact.shared else None),
+            "subscription": "both" if contact.shared else contact.subscription,
             "ask": "subscribe" if contact.ask else None,
             "approved": "true" if contact.approved else None,
         },

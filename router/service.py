@@ -64,8 +64,9 @@ from router.rooms.config import keeps_for_members
 from router.rooms.operating import Operating
 from router.rooms.room import HISTORY
 from router.settings import Settings, from_config
+from router.shared_groups import wildcards
 from router.turn import Request
-from storage import capabilities, migrate, nodes, peers, pubsub, rooms
+from storage import accounts, capabilities, migrate, nodes, peers, pubsub, rooms
 from storage import log as rows_log
 from storage import secrets as stored_secrets
 from storage.log import Row, Wanted
@@ -83,6 +84,8 @@ RETRY_S: Final = 0.1  # first pause before a batch of unknown outcome is sent ag
 RETRY_MOST_S: Final = 2.0
 REPLAY_GROUP: Final = 200  # accounts in one read after a take
 OUTBOUND_DAYS: Final = 3  # nothing waits for another domain for longer than a day (components.domains.queue_s)
+EVERYBODY: Final = 5_000  # accounts of a domain, where everybody is in a group with everybody
+EVERYBODY_S: Final = 30.0
 MAINTAIN_S: Final = 3_600.0  # between looks at the log's partitions
 
 _FOR_OWNER: Final = frozenset({SUBMIT, FORWARD, CONFIRM, AGAIN, CAST, CHECK, MARKS, REPLAY})
@@ -175,11 +178,13 @@ class RouterApplication:
         )
         await store.listen("stentor", self._ownership.wake)
         process.essential("ownership", self._ownership.run())
+        await self._read_everybody()
         for known in await self._again_while_away(lambda: store.run(capabilities.newest)):
             interests.known.put(known.name, known.wants)
         await self._maintain_log()
         process.essential("router_tick", self._tick())
         process.essential("log_maintenance", self._maintain())
+        process.essential("everybody", self._follow_everybody())
         if config.admin.token:
             api = Api(self._settings, store, calls, self._map, bus)
             server = ApiServer(config.admin.host, config.admin.api_port, config.admin.token, api.routes())
@@ -364,6 +369,25 @@ class RouterApplication:
         dropped = await self._again_while_away(lambda: store.run(rows_log.maintain, time.time(), keep))
         if dropped:
             log.info("partitions_dropped", count=len(dropped))
+
+    async def _read_everybody(self) -> None:
+        """Who has an account, for groups of everybody."""
+        for domain in wildcards(self._settings):
+            found: list[str] = []
+            while len(found) < EVERYBODY:
+                after = found[-1] if found else ""
+                page = await self._again_while_away(
+                    lambda after=after, domain=domain: self._store.run(accounts.list_, domain, after, 1_000)  # type: ignore[union-attr, misc]
+                )
+                found += [account.jid for account in page]
+                if not page:
+                    break
+            self._owner.everybody[domain] = found[:EVERYBODY]
+
+    async def _follow_everybody(self) -> None:
+        while True:
+            await asyncio.sleep(EVERYBODY_S)
+            await self._read_everybody()
 
     def _forget_credentials(self, bare: str) -> None:
         if self._calls is not None:

@@ -59,6 +59,8 @@ class Settings:
     peer_queue_s: float = 120.0
     components: Mapping[str, Component] = field(default_factory=dict)  # by domain
     external_services: Mapping[str, ExternalService] = field(default_factory=dict)  # by any name
+    shared_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # members: bare JIDs, or *@domain
+    search_enabled: bool = False
     push_tell: Literal["nothing", "sender", "body"] = "nothing"
     push_text: str = "New message"
     contacts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by kind
@@ -129,6 +131,8 @@ def from_config(config: Config) -> Settings:
         peer_queue_s=config.s2s.queue_s,
         components=config.components.domains,
         external_services=config.calls.services,
+        shared_groups={name: tuple(members) for name, members in config.contacts.groups.items()},
+        search_enabled=config.contacts.search,
         push_tell=config.push.tell,
         push_text=config.push.text,
         contacts=contacts_of(config),

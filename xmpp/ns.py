@@ -43,6 +43,7 @@ BOOKMARKS_OLD: Final = "storage:bookmarks"  # 0048
 PRIVATE: Final = "jabber:iq:private"  # 0049
 COMMANDS: Final = "http://jabber.org/protocol/commands"  # 0050
 VCARD: Final = "vcard-temp"  # 0054
+SEARCH: Final = "jabber:iq:search"  # 0055
 VCARD_UPDATE: Final = "vcard-temp:x:update"  # 0153
 RSM: Final = "http://jabber.org/protocol/rsm"  # 0059
 PUBSUB_EVENT: Final = "http://jabber.org/protocol/pubsub#event"  # 0060

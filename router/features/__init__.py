@@ -8,6 +8,7 @@ from router.feature import Feature
 from router.features import (
     account,
     activity,
+    administration,
     archive,
     avatars,
     blocking,
@@ -29,7 +30,9 @@ from router.features import (
     push,
     rooms,
     roster,
+    search,
     session,
+    shared_groups,
     subscriptions,
     time,
     vcard,
@@ -44,6 +47,7 @@ ALL: Final[tuple[Feature, ...]] = (
     pep.feature,  # notifications of contacts are not kept; probes ask for items, too
     archive.feature,
     roster.feature,
+    shared_groups.feature,  # subscriptions that nobody asks for
     avatars.feature,  # presence has the hash of the picture before anybody sees it
     subscriptions.feature,  # takes subscription stanzas before presence sees them
     presence.feature,
@@ -64,6 +68,8 @@ ALL: Final[tuple[Feature, ...]] = (
     vcard.feature,
     rooms.feature,
     channel_search.feature,
+    search.feature,
+    administration.feature,
     session.feature,
 )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from router.feature import At, Feature
+from router.features.administration import items as commands_of
 from router.pubsub import discovering
 from router.pubsub.node import host_of
 from router.pubsub.rights import is_known_to
@@ -42,6 +43,8 @@ def server_info(settings: Settings) -> Info:
     if settings.show_os:
         fields += [("os", (platform.system(),)), ("os_version", (platform.release(),))]
     names = {name for declared in _all for name in declared.server_features}
+    if settings.search_enabled:
+        names.add(ns.SEARCH)
     forms = [Form(ns.SOFTWARE_INFO, tuple(fields))]
     if settings.contacts:
         addresses = tuple((f"{kind}-addresses", uris) for kind, uris in sorted(settings.contacts.items()))
@@ -79,8 +82,13 @@ def of_server(turn: Turn, iq: Stanza) -> None:
 
 @feature.on_iq("get", ns.DISCO_ITEMS, "query", at=At.SERVER)
 def items_of_server(turn: Turn, iq: Stanza) -> None:
-    """The services of the domain: its components."""
-    if _node(iq, ns.DISCO_ITEMS) is not None:
+    """The services of the domain; its commands (XEP-0050, 2.2)."""
+    node = _node(iq, ns.DISCO_ITEMS)
+    if node == ns.COMMANDS:
+        found = commands_of(turn, iq.to or "")
+        turn.answer(iq, element("query", ns.DISCO_ITEMS, {"node": node}, *found))
+        return
+    if node is not None:
         raise ItemNotFound
     turn.answer(
         iq,

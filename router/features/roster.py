@@ -58,7 +58,7 @@ def get(turn: Turn, iq: Stanza) -> None:
     version = query.get("ver")
     roster = turn.entity.roster
     if version is None or not _is_known(turn.entity, version):
-        items = (roster_changes.item(contact) for contact in roster.contacts.values() if contact.in_roster)
+        items = (roster_changes.item(contact) for contact in roster.contacts.values() if contact.is_listed)
         attributes = {"ver": str(roster.version)} if version is not None else None
         turn.answer(iq, element("query", ns.ROSTER, attributes, *items))
         return
@@ -67,7 +67,10 @@ def get(turn: Turn, iq: Stanza) -> None:
 
 
 def _is_known(entity: Entity, version: str) -> bool:
-    """Whether what changed since then can be told: versions only count up, and removals are remembered."""
+    """Whether what changed since then can be told: versions only count up, and removals are remembered. Of shared
+    groups, nothing is."""
+    if any(contact.shared for contact in entity.roster.contacts.values()):
+        return False
     is_number = version.isascii() and version.isdigit() and len(version) < 20
     return is_number and 0 < int(version) <= entity.roster.version
 
@@ -115,9 +118,12 @@ def _update(turn: Turn, asked: roster_changes.Asked) -> None:
 
 def _remove(turn: Turn, jid: str) -> None:
     contact = turn.entity.roster.contacts.get(jid)
+    if contact is not None and contact.shared and not contact.in_roster:
+        raise NotAllowed("Your operator has put you into one group.")
     if contact is None or not contact.in_roster:
         raise ItemNotFound("There is no such contact.")  # 2.5.3
-    _end_subscriptions(turn, contact)
+    if not contact.shared:
+        _end_subscriptions(turn, contact)
     roster_changes.remove(turn, contact)
 
 

@@ -96,7 +96,9 @@ def _look_around(turn: Turn) -> None:
     known = {bare_of(jid) for jid in entity.data.get(WATCHERS, {})}
     for contact in entity.roster.contacts.values():
         jid = contact.jid
-        if contact.subscription != "both" or jid in known or jid in probed or domain_of(jid) in turn.settings.domains:
+        if not (contact.sees_us and contact.seen_by_us) or jid in known or jid in probed:
+            continue
+        if domain_of(jid) in turn.settings.domains:
             continue
         probed.add(jid)
         turn.send(stanzas.presence(to=jid, from_=entity.bare, type="probe"))

@@ -1,0 +1,95 @@
+"""Service administration by ad-hoc commands (XEP-0133 by XEP-0050): what operators ask from any client. What changes
+something is done by `stentor` and the administration API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from router.feature import At, Feature
+from router.turn import Statement, Turn
+from storage import accounts, sessions
+from xmpp import commands, ns
+from xmpp.commands import Command
+from xmpp.disco import Form, result_form
+from xmpp.errors import Forbidden, ItemNotFound
+from xmpp.jid import domain_of
+from xmpp.stanza import Stanza
+from xmpp.xml import element
+
+feature = Feature("administration", xep=((133, "1.3.1"),), server_features=(ns.COMMANDS,))
+
+_ADMIN: Final = "http://jabber.org/protocol/admin"
+LISTED: Final = 500  # addresses in an answer
+
+
+class _Kind(NamedTuple):
+    """A command: its title, the field of the answer, what the database is asked, and what becomes of that."""
+
+    title: str
+    field: str
+    statement: Statement
+    arguments: Callable[[str], tuple[Any, ...]]
+    values: Callable[[Any], tuple[str, ...]]
+
+
+def _jids(rows: Any) -> tuple[str, ...]:
+    return tuple(row.jid for row in rows)
+
+
+def _full_jids(rows: Any) -> tuple[str, ...]:
+    return tuple(f"{row.bare}/{row.resource}" for row in rows)
+
+
+_KINDS: Final = {
+    # XEP-0133, 4.13, 4.15, 4.18, 4.20
+    "get-registered-users-num": _Kind(
+        "Number of accounts", "registeredusersnum", accounts.count, lambda domain: (domain,), lambda n: (str(n),)
+    ),
+    "get-online-users-num": _Kind(
+        "Number of sessions", "onlineusersnum", sessions.count, lambda domain: ("", domain, ""), lambda n: (str(n),)
+    ),
+    "get-registered-users-list": _Kind(
+        "Accounts", "registereduserjids", accounts.list_, lambda domain: (domain, "", LISTED), _jids
+    ),
+    "get-online-users-list": _Kind(
+        "Sessions", "onlineuserjids", sessions.list_, lambda domain: ("", domain, "", "", LISTED), _full_jids
+    ),
+}
+
+
+def _is_admin(turn: Turn) -> bool:
+    return turn.session is not None and turn.entity.bare in turn.settings.admins
+
+
+def items(turn: Turn, domain: str) -> list[bytes]:
+    """XEP-0050, 2.2: the commands that there are for whoever asks."""
+    if not _is_admin(turn):
+        return []
+    return [
+        element("item", None, {"jid": domain, "node": f"{_ADMIN}#{name}", "name": kind.title})
+        for name, kind in _KINDS.items()
+    ]
+
+
+@feature.on_iq("set", ns.COMMANDS, "command", at=At.SERVER)
+def run(turn: Turn, iq: Stanza) -> None:
+    """XEP-0133, 4: each of them is done at once, for the domain that is asked."""
+    command = commands.parse(iq)
+    kind = _KINDS.get(command.node.removeprefix(f"{_ADMIN}#"))
+    if kind is None:
+        raise ItemNotFound("There is no such command.")
+    if not _is_admin(turn):
+        raise Forbidden("Operators alone may do that.")
+    session = f"{turn.new_origin():x}"
+    if command.action == "cancel":
+        turn.answer(iq, commands.answer(command, session, "canceled"))
+        return
+    then = partial(_found, iq, command, session, kind)
+    turn.fetch(kind.statement, then, *kind.arguments(domain_of(iq.to or "")))
+
+
+def _found(iq: Stanza, command: Command, session: str, kind: _Kind, turn: Turn, value: Any) -> None:
+    form = result_form(Form(_ADMIN, ((kind.field, kind.values(value)),)))
+    turn.answer(iq, commands.answer(command, session, "completed", form))
