@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from c2s import features
+from c2s.bytestreams import Bytestreams
 from c2s.channel_binding import exporter_works
 from c2s.metrics import TRANSPORTS, stats
 from c2s.negotiation import State
@@ -25,7 +26,7 @@ from cluster.config import Config
 from cluster.edge import Answer, Edge
 from cluster.membership import PeerDown, PeerEvent, PeerUp
 from cluster.process import CannotStart, Drain, Process
-from cluster.wire import DRAIN, Envelope, Incarnation, new_incarnation
+from cluster.wire import ACTIVATE, DRAIN, Envelope, Incarnation, new_incarnation
 from xmpp.stream import Limits
 
 log = logs.get_logger()
@@ -48,6 +49,7 @@ class C2SApplication:
         self._facts = Facts()
         self._settings = _stream_settings(config)
         self._tls = _server_tls(config)
+        self._bytestreams = Bytestreams(config, self._edge, self._incarnation)
         self._connections = Connections(self._edge, self._make_stream, self._tls, config.c2s.tls_handshake_timeout_s)
         self._servers: list[asyncio.Server] = []
         self._bus: Bus | None = None
@@ -92,6 +94,7 @@ class C2SApplication:
         process.essential("certificates", self._tls.certificates.follow())
         process.on_hangup(self._tls.certificates.renew)
         await self._listen()
+        await self._bytestreams.start()
         self._export()
 
     async def _listen(self) -> None:
@@ -150,6 +153,7 @@ class C2SApplication:
         """Leave the bus."""
         for server in self._servers:
             server.close()
+        self._bytestreams.stop()
         for connection in list(self._connections.all):
             connection.abort()
         if self._bus is not None:
@@ -166,6 +170,8 @@ class C2SApplication:
         for envelope in envelopes:
             if envelope[0] == DRAIN and self._process is not None:
                 self._process.terminate()
+            elif envelope[0] == ACTIVATE:
+                self._bytestreams.activate(envelope[1])
             else:
                 receive(sender, envelope[0], envelope[1:])
 
@@ -209,6 +215,7 @@ class C2SApplication:
     def _export(self) -> None:
         connections = self._connections.all
         self._tls.certificates.export_expiry()
+        self._bytestreams.export()
         metrics.counted_gauge(
             "stentor_c2s_connections",
             "Client connections by what they are doing",

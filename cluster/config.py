@@ -463,6 +463,21 @@ class Push(Section):
     )
 
 
+class Proxy(Section):
+    """The proxy for files between clients (XEP-0065): what cannot go directly goes through the c2s."""
+
+    enabled: bool = Field(default=True, description="whether there is one")
+    domains: tuple[str, ...] = Field(
+        default=("proxy.{domain}",), description="its names; {domain} stands for each of server.domains"
+    )
+    host: str = Field(
+        default="", description="the host that clients connect to; without one, what is behind `proxy.` in its name"
+    )
+    port: Port = Field(default=7777, description="port for these connections, at c2s.listen")
+    connections: int = Field(default=500, ge=2, description="most connections of one c2s")
+    bytes_per_s: int = Field(default=2_000_000, ge=1_024, description="bytes a second each way of one stream")
+
+
 class Registration(Section):
     """Accounts made by clients (XEP-0077)."""
 
@@ -553,6 +568,7 @@ class Config(Settings):
     pubsub: PubSub = Field(default_factory=PubSub)
     contacts: Contacts = Field(default_factory=Contacts)
     push: Push = Field(default_factory=Push)
+    proxy: Proxy = Field(default_factory=Proxy)
     archive: Archive = Field(default_factory=Archive)
     drain: Drain = Field(default_factory=Drain)
     run: Run = Field(default_factory=Run)
@@ -567,8 +583,12 @@ class Config(Settings):
         return self._named(self.pubsub.domains)
 
     def service_domains(self) -> tuple[str, ...]:
-        """Every domain of ours that has no accounts and is no component."""
+        """Every domain of ours that has no accounts, is no component, and is there for other servers, too."""
         return (*self.room_domains(), *self.publishing_domains())
+
+    def proxying_domains(self) -> tuple[str, ...]:
+        """The domains of the proxy for bytestreams."""
+        return self._named(self.proxy.domains) if self.proxy.enabled else ()
 
     def _named(self, names: tuple[str, ...]) -> tuple[str, ...]:
         found = (name.replace("{domain}", domain) for name in names for domain in self.server.domains)

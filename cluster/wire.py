@@ -66,6 +66,8 @@ DRAIN: Final = 39  # reason: an operator wants this process to hand over and end
 
 DIAL: Final = 40  # shard, epoch, remote, local: stanzas of this local domain wait for a stream to a domain (-> s2s)
 
+ACTIVATE: Final = 41  # name: a bytestream shall begin (-> c2s; c2s/bytestreams.py)
+
 # --- router -> router
 FORWARD: Final = 50  # shard, epoch, origin, n, retry, [(to, prev, epoch of to), ...], [stanza, ...], origin id
 CONFIRM: Final = 51  # origin, to, n: everything of this origin to this recipient up to n is accepted
@@ -84,14 +86,14 @@ ARITY: Final = {
     SUBMIT: 8, ACKNOWLEDGED: 6, ATTACH: 7, DETACH: 6, ANNOUNCE: 4, CALL: 6, ENABLED: 7, RESUME: 7, ACTIVITY: 6,
     READ: 5, UNREACHABLE: 8,
     DELIVER: 3, CONFIRMED: 6, REVOKED: 6, ATTACHED: 15, REFUSED: 7, STATE: 6, WANT: 3, ANSWER: 4, MAP: 2, DRAIN: 2,
-    DIAL: 5,
+    DIAL: 5, ACTIVATE: 2,
     FORWARD: 9, CONFIRM: 4, AGAIN: 3, CAST: 8, CHECK: 5, MARKS: 5, REPLAY: 8,
 }  # fmt: skip
 
 FROM_EDGE: Final = frozenset({SUBMIT, ACKNOWLEDGED, ATTACH, DETACH, ANNOUNCE, CALL, ENABLED, RESUME, ACTIVITY, READ})
 FROM_S2S: Final = FROM_EDGE | {UNREACHABLE}
 FROM_ROUTER: Final = frozenset(
-    {DELIVER, CONFIRMED, REVOKED, ATTACHED, REFUSED, STATE, WANT, ANSWER, MAP, DRAIN, NODES, DIAL}
+    {DELIVER, CONFIRMED, REVOKED, ATTACHED, REFUSED, STATE, WANT, ANSWER, MAP, DRAIN, NODES, DIAL, ACTIVATE}
     | {FORWARD, CONFIRM, AGAIN, CALL, CAST, CHECK, MARKS, REPLAY}
 )
 GREETINGS: Final = frozenset({HELLO, WELCOME, GOODBYE})

@@ -152,6 +152,7 @@ class Entity:
         "is_enabled",
         "is_loaded",
         "is_peer",
+        "is_proxy",
         "is_room",
         "is_service",
         "is_settling",
@@ -182,6 +183,7 @@ class Entity:
     ) -> None:
         self.bare = bare
         self.is_room = is_room  # router/rooms/
+        self.is_proxy = False  # router/bytestreams.py: where two connections meet
         self.is_service = is_service  # router/pubsub/: a domain whose nodes these are
         self.room: Any = None  # of a room: its state, None where there is no such room
         self.local, at, _ = bare.rpartition("@")

@@ -49,6 +49,7 @@ class At(Enum):
     OWN = "own account"  # a session's to its own bare JID, or without `to`
     ACCOUNT = "account"  # somebody else's to this bare JID: answered on the account's behalf
     ROOMS = "rooms"  # to a domain that has rooms: likewise
+    PROXY = "proxy"  # to a domain of the proxy for bytestreams: likewise
     SERVER = "server"  # to a served domain: answered by the asker's owner, nobody's entity is touched
 
 

@@ -34,6 +34,7 @@ from cluster.wire import (
 )  # fmt: skip
 from router import shared_groups
 from router.batch import Batch, Item, Key, Queue
+from router.bytestreams import Meetings, ProxyPipeline
 from router.contacts import Roster
 from router.entity import UNFINISHED, Entity, Session
 from router.events import Event, HeardInRoom, LeftUnread, Recovered, SessionClosed
@@ -133,6 +134,8 @@ class Owner:
         self.rooms = RoomPipeline(pipeline, settings, Fanout(shard_map, effects.send), self)
         self.everybody: dict[str, list[str]] = {}  # accounts, of domains that are groups (router/shared_groups.py)
         self.services = ServicePipeline(pipeline)
+        self.meetings = Meetings(effects.monotonic)
+        self.proxies = ProxyPipeline(pipeline, self.meetings, effects.send)
         self.mirrors = Mirrors(self, effects.send)
         self.queue = Queue(effects.commit, self._epoch_of, self._release, self._refused, self._demoted, self._forget)
         self.ids = Ids(effects.bits)
@@ -207,6 +210,7 @@ class Owner:
             is_room = bare.rpartition("@")[2] in self.settings.room_domains
             is_service = bare in self.settings.service_domains
             entity = Entity(bare, shard, epoch, SessionId(self.effects.new_id()), is_room, is_service)
+            entity.is_proxy = bare.rpartition("@")[2] in self.settings.proxy_domains
             self.entities[bare] = entity
         return entity
 
@@ -511,6 +515,8 @@ class Owner:
             pipeline = self.peers
         elif entity.is_service:
             pipeline = self.services
+        elif entity.is_proxy:
+            pipeline = self.proxies
         if len(bundle) == 1:
             pipeline.incoming(turn, bundle[0])
             return turn
@@ -712,6 +718,8 @@ class Owner:
             return to if at else None
         if domain in settings.service_domains:
             return None if at else to
+        if domain in settings.proxy_domains:
+            return to if at else None
         if settings.reaches_others or domain in settings.components:
             return domain
         return None
@@ -719,7 +727,12 @@ class Owner:
     def _bounce(self, turn: Turn, stanza: Stanza, to: str) -> None:
         fault: StanzaError = RemoteServerNotFound("This server speaks to no others.")
         domain = to.rpartition("@")[2]
-        if to in self.settings.domains or to in self.settings.room_domains or domain in self.settings.service_domains:
+        settings = self.settings
+        if (
+            to in settings.domains
+            or to in settings.room_domains
+            or domain in settings.service_domains | settings.proxy_domains
+        ):
             fault = ServiceUnavailable()  # the domain itself is no entity, or has nobody but itself
         if stanza.kind == stanzas.PRESENCE or not stanzas.is_answerable(stanza) or turn.session is None:
             return

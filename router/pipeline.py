@@ -162,7 +162,8 @@ class Pipeline:
                 return
             if result.__class__ is Stanza:
                 stanza = result
-        if stanza.to in self._domains or stanza.to in turn.settings.room_domains:
+        settings = turn.settings
+        if stanza.to in self._domains or stanza.to in settings.room_domains or stanza.to in settings.proxy_domains:
             raise ServiceUnavailable  # nobody reads messages to the domain
         turn.send(stanza)
 
@@ -182,6 +183,9 @@ class Pipeline:
         elif to in turn.settings.room_domains:
             if is_request:
                 self.handle_iq(turn, stanza, At.ROOMS)
+        elif to in turn.settings.proxy_domains:
+            if is_request:
+                self.handle_iq(turn, stanza, At.PROXY)
         else:
             turn.send(stanza)
 

@@ -249,6 +249,7 @@ class RouterApplication:
             "peers.list": lambda: [tuple(status) for status in self._dialing.status()],
             "peers.retry": retry,
             METHOD: self._introductions.introduce,
+            "bytestreams.meet": self._owner.meetings.meet,
         }
 
     def _stream_features(self) -> dict[str, bytes]:
@@ -505,6 +506,9 @@ class RouterApplication:
 
     async def _load(self, bare: str, epoch: Epoch) -> None:
         assert self._store is not None
+        if bare.rpartition("@")[2] in self._settings.proxy_domains:
+            self._around(lambda: self._owner.loaded(bare, epoch, Loaded(None, True, ())))
+            return
         if bare in self._settings.service_domains:
             await self._load_service(bare, epoch)
             return

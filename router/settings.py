@@ -61,6 +61,9 @@ class Settings:
     external_services: Mapping[str, ExternalService] = field(default_factory=dict)  # by any name
     shared_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # members: bare JIDs, or *@domain
     search_enabled: bool = False
+    proxy_domains: frozenset[str] = frozenset()
+    proxy_host: str = ""
+    proxy_port: int = 7777
     push_tell: Literal["nothing", "sender", "body"] = "nothing"
     push_text: str = "New message"
     contacts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by kind
@@ -133,6 +136,9 @@ def from_config(config: Config) -> Settings:
         external_services=config.calls.services,
         shared_groups={name: tuple(members) for name, members in config.contacts.groups.items()},
         search_enabled=config.contacts.search,
+        proxy_domains=frozenset(config.proxying_domains()),
+        proxy_host=config.proxy.host,
+        proxy_port=config.proxy.port,
         push_tell=config.push.tell,
         push_text=config.push.text,
         contacts=contacts_of(config),

@@ -45,7 +45,7 @@ DEV_DEFAULTS: Final = {
     "drain.grace_s": 10.0,
 }  # fmt: skip
 PORTS: Final = (
-    "c2s.port", "c2s.tls_port", "s2s.port", "s2s.tls_port", "components.port", "bus.port", "admin.port",
+    "c2s.port", "c2s.tls_port", "proxy.port", "s2s.port", "s2s.tls_port", "components.port", "bus.port", "admin.port",
     "admin.api_port",
 )  # fmt: skip
 

@@ -114,6 +114,7 @@ XEP_NAMES: Final = {
     55: "Jabber Search",
     59: "Result Set Management",
     60: "Publish-Subscribe",
+    65: "SOCKS5 Bytestreams",
     77: "In-Band Registration",
     82: "XMPP Date and Time Profiles",
     84: "User Avatar",

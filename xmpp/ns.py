@@ -47,6 +47,7 @@ SEARCH: Final = "jabber:iq:search"  # 0055
 VCARD_UPDATE: Final = "vcard-temp:x:update"  # 0153
 RSM: Final = "http://jabber.org/protocol/rsm"  # 0059
 PUBSUB_EVENT: Final = "http://jabber.org/protocol/pubsub#event"  # 0060
+BYTESTREAMS: Final = "http://jabber.org/protocol/bytestreams"  # 0065
 REGISTER: Final = "jabber:iq:register"  # 0077
 REGISTER_FEATURE: Final = "http://jabber.org/features/iq-register"
 AVATAR_DATA: Final = "urn:xmpp:avatar:data"  # 0084

@@ -13,6 +13,7 @@ from router.features import (
     avatars,
     blocking,
     bookmarks,
+    bytestreams,
     carbons,
     channel_search,
     delivery,
@@ -69,6 +70,7 @@ ALL: Final[tuple[Feature, ...]] = (
     rooms.feature,
     channel_search.feature,
     search.feature,
+    bytestreams.feature,
     administration.feature,
     session.feature,
 )

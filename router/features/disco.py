@@ -97,7 +97,7 @@ def items_of_server(turn: Turn, iq: Stanza) -> None:
 
 
 def _services(settings: Settings) -> set[str]:
-    return {*settings.room_domains, *settings.service_domains, *settings.components}
+    return {*settings.room_domains, *settings.service_domains, *settings.proxy_domains, *settings.components}
 
 
 @feature.on_iq("get", ns.DISCO_INFO, "query", at=At.OWN)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final
 
 from lxml import etree
+from prometheus_client import Counter
 
 from cluster import logs
 from router.entity import Entity, Session
@@ -39,6 +40,10 @@ from xmpp.stanza import (
 from xmpp.xml import canonical_element, element, text_of
 
 log = logs.get_logger()
+notifications = Counter(
+    "stentor_router_push_total", "Push notifications, and what was not told, by what became of them", ["result"]
+)
+_SENT, _WITHHELD, _FAILED, _DISABLED = map(notifications.labels, ("sent", "withheld", "failed", "disabled"))
 
 feature = Feature("push", xep=((357, "0.4.1"),), account_features=(ns.PUSH,))
 
@@ -168,6 +173,7 @@ def disabled_remotely(turn: Turn, message: Stanza) -> bool:
     if affiliation is None or service is None or affiliation.get("affiliation") not in ("none", "outcast"):
         return False
     _remove(turn, service)
+    _DISABLED.inc()
     log.info("push_disabled", account=turn.entity.bare, service=from_, reason="the service takes no more")
     return True
 
@@ -240,6 +246,7 @@ def _decide(stanza: Stanza, peer: str, default: When, turn: Turn, settings: dict
     when = settings.get(peer, default)
     if when == "never" or (when == "on-mention" and not _mentions(entity, stanza)):
         reason = "muted" if when == "never" else "not mentioned"
+        _WITHHELD.inc()
         log.debug("push_withheld", account=entity.bare, peer=peer, reason=reason)
         return
     for service in list(_services(entity).values()):
@@ -250,6 +257,7 @@ def _decide(stanza: Stanza, peer: str, default: When, turn: Turn, settings: dict
             continue
         for session in attached:
             turn.later(UNACKNOWLEDGED_S, partial(_look_again, service, session, session.q, stanza))
+        _WITHHELD.inc()
         log.debug("push_withheld", account=entity.bare, service=service.jid, reason="connected")
 
 
@@ -285,6 +293,7 @@ def _tell(turn: Turn, service: Service, stanza: Stanza, reason: str) -> None:
     if wait_s > 0:
         service.is_waiting = True
         turn.later(wait_s, partial(_tell_late, service, reason))
+        _WITHHELD.inc()
         log.debug("push_withheld", account=turn.entity.bare, service=service.jid, reason="told a moment ago")
     else:
         _publish(turn, service, reason)
@@ -311,6 +320,7 @@ def _publish(turn: Turn, service: Service, reason: str) -> None:
             inner=element("pubsub", ns.PUBSUB, None, publish, options),
         )
     )  # fmt: skip
+    _SENT.inc()
     log.info("push_sent", account=entity.bare, service=service.jid, reason=reason)
 
 
@@ -357,10 +367,12 @@ def answered(turn: Turn, iq: Stanza) -> bool:
     service.failures += 1
     if type_ != _TRANSIENT or service.failures >= FAILURES:
         _remove(turn, service)
+        _DISABLED.inc()
         log.info("push_disabled", account=turn.entity.bare, service=service.jid, reason=condition)
         return True
     _failed(turn, service, service.failures)
     turn.later(RETRY_S * 2 ** (service.failures - 1), partial(_try_again, service))
+    _FAILED.inc()
     log.info("push_failed", account=turn.entity.bare, service=service.jid, condition=condition)
     return True
 

@@ -131,3 +131,24 @@ def test_javascripts_library(cluster: RunningCluster) -> None:
         assert 'id="one"' in person.iq("get", items, service)
         publish = f"<pubsub xmlns='{PUBSUB}'><publish node='{node}'><item><x xmlns='urn:x'/></item></publish></pubsub>"
         assert person.iq("set", publish, service) == {"condition": "forbidden"}
+
+
+def test_slixmpp_sends_a_file_through_the_proxy(pair: tuple[Slixmpp, Slixmpp]) -> None:
+    """XEP-0065, 6, as slixmpp finds the proxy and speaks to it."""
+    romeo, juliet = pair
+    got: Inbox[bytes] = Inbox("piece")
+    juliet.on_event("socks5_data", got, lambda data: data)
+    juliet.plugin("xep_0065", _accept_all)
+    proxies = romeo.plugin("xep_0065", lambda p: p.discover_proxies())
+    assert [str(jid) for jid in proxies] == [f"proxy.{romeo.bare.partition('@')[2]}"]
+    romeo.plugin("xep_0065", lambda p: _send_by(p, juliet.jid, b"a file"))
+    assert got.take() == b"a file"
+
+
+async def _accept_all(plugin: Any) -> None:
+    plugin.auto_accept = True
+
+
+async def _send_by(plugin: Any, jid: str, data: bytes) -> None:
+    stream = await plugin.handshake(jid)
+    stream.transport.write(data)

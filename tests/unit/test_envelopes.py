@@ -12,6 +12,7 @@ import pytest
 from cluster import wire
 from cluster.edge import Edge
 from cluster.wire import (
+    ACTIVATE,
     AGAIN,
     ARITY,
     CALL,
@@ -62,12 +63,13 @@ def test_a_handler_takes_what_the_wire_lets_through(who: str, kind: int) -> None
 def test_every_kind_has_a_handler() -> None:
     kinds = {kind for _, kind in handlers()}
     elsewhere = {
+        ACTIVATE,
         CALL,
         DIAL,
         DRAIN,
         MAP,
         NODES,
-    }  # router/service.py, s2s/service.py, cluster/process.py, cluster/membership.py
+    }  # router/service.py, c2s/service.py, s2s/service.py, cluster/process.py, cluster/membership.py
     assert kinds | elsewhere == FROM_S2S | FROM_ROUTER
     assert {kind for who, kind in handlers() if who == "directory"} == _FOR_DIRECTORY
     assert {kind for who, kind in handlers() if who == "owner"} == _FOR_OWNER
