@@ -30,8 +30,8 @@ KNOWN: Final = 20_000  # capabilities remembered
 ASKED: Final = 200  # requests under way of one account
 _ASKED: Final = "capabilities asked"  # key in an entity's data
 _NOTIFY: Final = "+notify"
-_MOST: Final = 500  # nodes that one client may want
-_LONGEST: Final = 1_024  # characters of such a node
+_MOST: Final = 200  # nodes that one client may want
+_LONGEST: Final = 256  # characters of such a node
 _ID: Final = "caps-"
 NOTHING: Final[Wants] = frozenset()
 

@@ -368,6 +368,7 @@ class RouterApplication:
             rows_log.GROUP: rooms.keep_for_members_days,
         }
         dropped = await self._again_while_away(lambda: store.run(rows_log.maintain, time.time(), keep))
+        await self._again_while_away(lambda: store.run(capabilities.prune))
         if dropped:
             log.info("partitions_dropped", count=len(dropped))
 

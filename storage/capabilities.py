@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from storage.rows import Connection, fetch_all, fetch_value
 
 READ_FIRST: Final = 5_000
+KEPT: Final = 20_000
 
 
 class Known(NamedTuple):
@@ -31,6 +32,18 @@ async def put(conn: Connection, name: str, wants: Sequence[str]) -> None:
         on conflict (name) do update set wants = excluded.wants, seen_at = now()
         """,
         (name, list(wants)),
+    )
+
+
+async def prune(conn: Connection) -> None:
+    """What was learned long ago, and would be asked for again, is forgotten."""
+    await conn.execute(
+        """
+        delete from capabilities where seen_at < (
+            select seen_at from capabilities order by seen_at desc offset %s limit 1
+        )
+        """,
+        (KEPT,),
     )
 
 

@@ -197,9 +197,12 @@ def _watches(jid: str, turn: Turn, wants: Wants) -> None:
 
 
 @feature.on_message(Stage.IN_SCREEN)
-def pass_on(turn: Turn, message: Stanza) -> bool:
-    """What a contact of this cluster has published, for those clients that want it."""
+def pass_on(turn: Turn, message: Stanza) -> bool | Stanza:
+    """What a contact of this cluster has published, for those clients that want it. What goes to many subscribers is
+    for each of them from here on."""
     if not message.flags & BY_INTEREST:
+        if message.to is None and message.flags & HAS_EVENT:
+            return message._replace(to=turn.entity.bare)
         return False
     name = notifying.node_of(message)
     told = message._replace(to=None, flags=(message.flags & ~BY_INTEREST) | TO_FULL | HAS_EVENT)

@@ -51,19 +51,28 @@ def tell(turn: Turn, host: Host, node: Node, event: bytes, by: str | None = None
     presence (XEP-0163, 4.3.1)."""
     if not node.config.deliver_notifications:
         return
-    plain = _message(host, node, event)
-    for jid, subscription in node.subscriptions.items():
-        if not subscription.is_pending and may_read(turn, host, node, bare_of(jid)):
-            turn.send(plain._replace(to=jid))
+    told = [
+        jid
+        for jid, subscription in node.subscriptions.items()
+        if not subscription.is_pending and may_read(turn, host, node, bare_of(jid))
+    ]
+    _to_all(turn, _message(host, node, event), told)
     if not host.is_service:
         _tell_interested(turn, host, node, event, by)
 
 
+def _to_all(turn: Turn, message: Stanza, jids: Sequence[str]) -> None:
+    """One stanza for all accounts, and one for each resource."""
+    bares = [jid for jid in jids if "/" not in jid]
+    turn.broadcast(message, bares)
+    for jid in jids:
+        if "/" in jid:
+            turn.send(message._replace(to=jid))
+
+
 def tell_all(turn: Turn, host: Host, node: Node, event: bytes) -> None:
     """Whatever the node says of notifications, and who is pending, too: it goes (8.4.1)."""
-    message = _message(host, node, event)
-    for jid in node.subscriptions:
-        turn.send(message._replace(to=jid))
+    _to_all(turn, _message(host, node, event), list(node.subscriptions))
     if not host.is_service:
         _tell_interested(turn, host, node, event, None)
 

@@ -130,8 +130,9 @@ def put(turn: Turn, host: Host, node: Node, item: Item, by: str | None) -> None:
 
 def changed(turn: Turn, host: Host, node: Node) -> None:
     """What an account's nodes have is the business of other features, too."""
-    if not host.is_service:
-        turn.emit(NodeChanged(node.name))
+    event = NodeChanged(node.name)
+    if not host.is_service and event not in turn.events:  # once, however much is published in this turn
+        turn.emit(event)
 
 
 def put_own(turn: Turn, name: str, id_: str, payload: bytes, config: NodeConfig) -> None:

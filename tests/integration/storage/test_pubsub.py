@@ -170,3 +170,10 @@ async def test_capabilities_are_kept(database: str) -> None:
             await capabilities.put(conn, "1 sha-1 x", wants)
         assert await capabilities.find(conn, "1 sha-1 x") == ["a", "b"]
         assert [tuple(known) for known in await capabilities.newest(conn)] == [("1 sha-1 x", ["a", "b"])]
+        await capabilities.put(conn, "1 sha-1 y", [])
+        await capabilities.prune(conn)
+        assert len(await capabilities.newest(conn)) == 2
+        monkeypatched, capabilities.KEPT = capabilities.KEPT, 0  # type: ignore[misc]
+        await capabilities.prune(conn)
+        capabilities.KEPT = monkeypatched  # type: ignore[misc]
+        assert [known.name for known in await capabilities.newest(conn)] == ["1 sha-1 y"]
