@@ -14,9 +14,12 @@ from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, TypeVar
+from xml.etree import ElementTree
 
 import slixmpp
 from slixmpp.exceptions import IqError, IqTimeout
+from slixmpp.xmlstream.handler import Callback
+from slixmpp.xmlstream.matcher import StanzaPath
 
 from c2s.channel_binding import tls_exporter
 from tests.peers.common import WAIT_S, Inbox, Server
@@ -28,6 +31,7 @@ PLUGINS: Final = (
     "xep_0060", "xep_0065", "xep_0084", "xep_0115", "xep_0118", "xep_0163", "xep_0223", "xep_0402",
 )  # fmt: skip
 STREAM_MANAGEMENT: Final = "xep_0198"
+PUBSUB: Final = "http://jabber.org/protocol/pubsub"
 
 T = TypeVar("T")
 
@@ -198,6 +202,25 @@ class Slixmpp:
             await self._client.plugin["xep_0115"].update_caps()
 
         self._run(say)
+
+    def ask(self, type: str, inner: str) -> None:
+        """An IQ without an address, with this content. Raises Refused."""
+
+        def send() -> Any:
+            iq = self._client.make_iq(itype=type)
+            iq.append(ElementTree.fromstring(inner))
+            return iq.send()
+
+        self._run(send)
+
+    def takes_pushes(self, inbox: Inbox[str]) -> None:
+        """It is a push service from now on (XEP-0357, 7): every notification is answered, its node kept."""
+
+        def take(iq: Any) -> None:
+            inbox.put(iq.xml.find(f".//{{{PUBSUB}}}publish").get("node"))
+            iq.reply().send()
+
+        self._do(lambda: self._client.register_handler(Callback("push", StanzaPath("iq@type=set/pubsub"), take)))
 
     # --- in the client's thread
 

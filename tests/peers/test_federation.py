@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import pytest
 
+from tests.peers.common import Inbox
 from tests.peers.slixmpp_client import Refused, Slixmpp, befriend
 from tests.support.cluster import FACTOR, Account, RunningCluster, start_cluster, wait_until
 from tests.support.peers.ejabberd import Ejabberd
@@ -248,6 +249,39 @@ def test_somebody_who_is_away_reads_it_later(pair: tuple[Stentor, Foreign]) -> N
             message = romeo.messages.take()
             assert (message.body, message.from_) == (TEXT, juliet.jid)
             assert message.sent_at is not None
+
+
+def test_what_one_publishes_contacts_elsewhere_hear(pair: tuple[Stentor, Foreign]) -> None:
+    """XEP-0163 both ways, whoever finds out first what the other's client wants."""
+    ours, theirs = pair
+    with Slixmpp(ours, ours.account("romeo")) as romeo, Slixmpp(theirs, theirs.account("juliet")) as juliet:
+        befriend(romeo, juliet)
+        heard: dict[Slixmpp, Inbox[str]] = {}
+        for client in (romeo, juliet):
+            heard[client] = Inbox("tune")
+            client.on_event("user_tune_publish", heard[client], _title)
+            client.wants("xep_0118")
+        for number, (speaker, listener) in enumerate(((romeo, juliet), (juliet, romeo))):
+            title = f"song {number}"
+            speaker.plugin("xep_0118", lambda plugin, t=title: plugin.publish_tune(title=t))  # type: ignore[misc]
+            assert heard[listener].take(lambda said, t=title: said == t) == title  # type: ignore[misc]
+
+
+def _title(message: Any) -> str:
+    return str(message["pubsub_event"]["items"]["item"]["tune"]["title"])
+
+
+def test_a_push_service_elsewhere_is_told(pair: tuple[Stentor, Foreign]) -> None:
+    """XEP-0357: of what comes while the device is away; an error from there disables it."""
+    ours, theirs = pair
+    account = ours.account("phone")
+    with Slixmpp(ours, ours.account("romeo")) as romeo, Slixmpp(theirs, theirs.account("service")) as service:
+        told: Inbox[str] = Inbox("notification")
+        service.takes_pushes(told)
+        with Slixmpp(ours, account) as phone:
+            phone.ask("set", f"<enable xmlns='urn:xmpp:push:0' jid='{service.jid}' node='n1'/>")
+        romeo.message(account.jid, "hello?")
+        assert told.take() == "n1"
 
 
 def test_who_does_not_exist_is_no_secret_and_no_black_hole(pair: tuple[Stentor, Foreign]) -> None:

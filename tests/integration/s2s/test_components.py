@@ -478,15 +478,22 @@ def test_a_bug_in_one_stream_ends_that_stream_and_no_other(monkeypatch: pytest.M
 # --- the listener
 
 
-def test_without_components_nothing_listens() -> None:
+def test_without_components_nobody_is_let_in() -> None:
+    """XEP-0114, 3: host-unknown."""
+
     async def test() -> None:
         port = free_port()
         listener = ComponentListener(config_of(port), Edge(lambda to, envelope: True, str, float))
         await listener.start()
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection(ADDRESS, port)
+        reader, writer = await asyncio.open_connection(ADDRESS, port)
+        writer.write(
+            b"<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' to='x.example'>"
+        )
+        said = await asyncio.wait_for(reader.readuntil(b"</stream:stream>"), 10)
+        assert b"<host-unknown" in said
+        writer.close()
         listener.check()
-        await listener.drain()
+        await asyncio.wait_for(listener.drain(), 10)
         listener.close()
 
     run(test())

@@ -125,6 +125,7 @@ def _modules(dialback: bool, muc: bool) -> dict[str, dict[str, Any]]:
     ]  # fmt: skip
     found: dict[str, dict[str, Any]] = {name: {} for name in names}
     found["mod_mam"] = {"default": "always"}
+    found["mod_pubsub"] = {"plugins": ["flat", "pep"]}
     if dialback:
         found["mod_s2s_dialback"] = {}
     if muc:
