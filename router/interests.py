@@ -28,6 +28,7 @@ Then = Callable[[Turn, Wants], None]
 WATCHERS: Final = "watchers"  # key in an entity's data: what clients of contacts on other servers want, by full JID
 KNOWN: Final = 20_000  # capabilities remembered
 ASKED: Final = 200  # requests under way of one account
+WAITING: Final = 50  # things that wait for one answer
 _ASKED: Final = "capabilities asked"  # key in an entity's data
 _NOTIFY: Final = "+notify"
 _MOST: Final = 200  # nodes that one client may want
@@ -64,7 +65,7 @@ known: Final = Known()
 class _Asked(NamedTuple):
     jid: str
     caps: Caps
-    then: Then
+    thens: list[Then]
 
 
 def resolve(turn: Turn, caps: Caps, jid: str, then: Then) -> None:
@@ -73,6 +74,8 @@ def resolve(turn: Turn, caps: Caps, jid: str, then: Then) -> None:
     wants = known.get(caps)
     if wants is not None:
         then(turn, wants)
+    elif _waits(turn.entity, caps, jid, then):
+        pass  # it is asked already, and may never answer
     elif caps.name:
         turn.fetch(capabilities.find, partial(_looked, caps, jid, then), caps.name)
     else:
@@ -87,20 +90,41 @@ def _looked(caps: Caps, jid: str, then: Then, turn: Turn, wants: list[str] | Non
 
 
 def _asked(entity: Entity) -> dict[str, _Asked]:
-    asked: dict[str, _Asked] = entity.data.setdefault(_ASKED, {})
+    asked: dict[str, _Asked] | None = entity.data.get(_ASKED)
+    if asked is None:
+        asked = entity.data[_ASKED] = {}
     return asked
+
+
+def forget(entity: Entity, jid: str) -> None:
+    """The client has gone: nobody waits for its answer."""
+    asked: dict[str, _Asked] = entity.data.get(_ASKED) or {}
+    for id_ in [id_ for id_, request in asked.items() if request.jid == jid]:
+        del asked[id_]
+
+
+def _waits(entity: Entity, caps: Caps, jid: str, then: Then) -> bool:
+    """Whether the client has been asked this and has not answered; then `then` waits, too."""
+    for other in _asked(entity).values():
+        if other.jid == jid and other.caps == caps:
+            if len(other.thens) < WAITING:
+                other.thens.append(then)
+            return True
+    return False
 
 
 def _ask(turn: Turn, caps: Caps, jid: str, then: Then) -> None:
     entity = turn.entity
     asked = _asked(entity)
+    if _waits(entity, caps, jid, then):
+        return
     for id_, other in list(asked.items()):
         if other.jid == jid:
             del asked[id_]  # it has other capabilities by now
     if len(asked) >= ASKED:
         del asked[next(iter(asked))]
     id_ = f"{_ID}{turn.next_id():x}"
-    asked[id_] = _Asked(jid, caps, then)
+    asked[id_] = _Asked(jid, caps, [then])
     request = stanzas.iq(
         type="get", id=id_, to=jid, from_=entity.bare, payload=f"{ns.DISCO_INFO} query",
         inner=element("query", ns.DISCO_INFO, {"node": caps.node}),
@@ -116,30 +140,30 @@ def answered(turn: Turn, iq: Stanza) -> bool:
     """A client's answer to what was asked here, or its error; False for anything else."""
     if iq.type not in ("result", "error") or not (iq.id or "").startswith(_ID):
         return False
-    asked = _asked(turn.entity)
+    asked: dict[str, _Asked] = turn.entity.data.get(_ASKED) or {}
     request = asked.get(iq.id or "")
     if request is None or request.jid != iq.from_:
         return False
     del asked[iq.id or ""]
-    if iq.type == "error":
-        return True
-    query = iq.child(ns.DISCO_INFO, "query")
-    if query is not None:
-        _learn(turn, request, query)
+    query = None if iq.type == "error" else iq.child(ns.DISCO_INFO, "query")
+    wants = NOTHING if query is None else _learn(turn, request, query)
+    for then in request.thens:
+        then(turn, wants)
     return True
 
 
-def _learn(turn: Turn, request: _Asked, query: etree._Element) -> None:
+def _learn(turn: Turn, request: _Asked, query: etree._Element) -> Wants:
+    """What an answer says; nothing where it may not be looked at."""
     try:
         info = info_of(query)
     except IllFormed:
-        return
+        return NOTHING
     names = (feature.removesuffix(_NOTIFY) for feature in info.features if feature.endswith(_NOTIFY))
     wants = frozenset([name for name in names if name and len(name) <= _LONGEST][:_MOST])
     if is_borne_out(request.caps, info):
         wants = known.put(request.caps.name, wants)
         turn.write(capabilities.put, request.caps.name, sorted(wants))
-    request.then(turn, wants)
+    return wants
 
 
 # --- what one router tells another: a client wants the newest items of a contact's nodes

@@ -19,7 +19,7 @@ from router.feature import Feature, Stage
 from router.features.presence import told_anew
 from router.pubsub import publishing
 from router.pubsub.config import NodeConfig
-from router.pubsub.node import host_of
+from router.pubsub.node import find, host_of
 from router.pubsub.rights import may_read
 from router.turn import Then, Turn
 from storage import pubsub
@@ -56,7 +56,7 @@ class Avatar(NamedTuple):
 
 def avatar_of(entity: Entity) -> Avatar | None:
     """What the account's metadata say (XEP-0084, 4.2); None where nothing was ever published."""
-    node = host_of(entity).nodes.get(ns.AVATAR_METADATA)
+    node = find(entity, ns.AVATAR_METADATA)
     last = None if node is None else node.last
     if last is None:
         return None

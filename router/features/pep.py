@@ -8,7 +8,7 @@ from typing import Final
 
 from router import interests
 from router.entity import Entity, Session
-from router.events import SentPresence
+from router.events import BecameUnavailable, SentPresence
 from router.feature import At, Feature, Stage
 from router.interests import NOTHING, WATCHERS, Wants, wanted, wanted_of
 from router.pubsub import notifying, requests, subscribing
@@ -104,6 +104,13 @@ def client_is_there(turn: Turn, event: SentPresence) -> None:
     interests.resolve(turn, caps, session.jid, partial(_wants, session, session.presence, event.asked))
 
 
+@feature.on_event(BecameUnavailable)
+def client_is_gone(turn: Turn, event: BecameUnavailable) -> None:
+    """It will say anew what it is."""
+    event.session.interest = None
+    interests.forget(turn.entity, event.session.jid)
+
+
 def _wants(session: Session, presence: Stanza, asked: Wants, turn: Turn, wants: Wants) -> None:
     entity = turn.entity
     if entity.sessions.get(session.resource) is not session or session.presence is not presence:
@@ -174,7 +181,9 @@ def _watch(turn: Turn, jid: str, presence: Stanza) -> None:
     entity = turn.entity
     contact = entity.roster.contacts.get(bare_of(jid))
     if presence.type == "unavailable":
-        _watchers(entity).pop(jid, None)
+        watchers: dict[str, Wants] = entity.data.get(WATCHERS) or {}
+        watchers.pop(jid, None)
+        interests.forget(entity, jid)
         return
     if contact is None or not contact.sees_us or not presence.flags & (HAS_CAPS | HAS_OTHER):
         return
@@ -208,21 +217,5 @@ def pass_on(turn: Turn, message: Stanza) -> bool | Stanza:
     told = message._replace(to=None, flags=(message.flags & ~BY_INTEREST) | TO_FULL | HAS_EVENT)
     for session in turn.entity.available():
         if name is not None:
-            _give(turn, session, name, told)
+            notifying.give(turn, session, name, told)
     return True
-
-
-def _give(turn: Turn, session: Session, name: str, told: Stanza) -> None:
-    if session.interest is None:
-        assert session.presence is not None
-        caps = capabilities.of_presence(session.presence)
-        if caps is not None:  # its owner before knew it
-            interests.resolve(turn, caps, session.jid, partial(_give_late, session, name, told))
-    elif name in session.interest:
-        turn.deliver(session, told)
-
-
-def _give_late(session: Session, name: str, told: Stanza, turn: Turn, wants: Wants) -> None:
-    session.interest = wants
-    if name in wants and turn.entity.sessions.get(session.resource) is session:
-        turn.deliver(session, told)

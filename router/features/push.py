@@ -78,7 +78,11 @@ class Service:
 
 def _assign(entity: Entity, loaded: list[push.Enabled]) -> None:
     known = _services(entity)
-    entity.data[feature.name] = {(one.jid, one.node): known.get((one.jid, one.node)) or Service(*one) for one in loaded}
+    found = {(one.jid, one.node): known.get((one.jid, one.node)) or Service(*one) for one in loaded}
+    if found:
+        entity.data[feature.name] = found
+    else:
+        entity.data.pop(feature.name, None)
 
 
 feature.on_load(push.load, _assign)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from enum import IntEnum
 from hashlib import blake2b
 from typing import Final, NamedTuple
@@ -122,8 +122,17 @@ def host_of(entity: Entity) -> Host:
     return host
 
 
-def assign(entity: Entity, rows: Iterable[NodeRow]) -> None:
+def find(entity: Entity, name: str) -> Node | None:
+    """A node of an entity, None where it has none of this name."""
+    host: Host | None = entity.data.get(_DATA)
+    return None if host is None else host.nodes.get(name)
+
+
+def assign(entity: Entity, rows: Sequence[NodeRow]) -> None:
     """What the database has."""
+    if not rows:
+        entity.data.pop(_DATA, None)  # most accounts have none, and a host costs a few hundred bytes
+        return
     host = entity.data[_DATA] = Host(entity.bare, entity.is_service)
     for row in rows:
         node = Node(row.key, row.node, configs.from_json(row.config), row.creator)

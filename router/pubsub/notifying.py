@@ -8,11 +8,12 @@ router, which knows their clients, passes it on (`router/features/pep.py`); of t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Final
 
 from router.blocking_rules import is_blocked
 from router.entity import Session
-from router.interests import WATCHERS
+from router.interests import WATCHERS, Wants, resolve
 from router.pubsub.node import Affiliation, Host, Node, host_of
 from router.pubsub.rights import may_read
 from router.turn import Turn
@@ -21,6 +22,7 @@ from storage.log import time_of
 from storage.pubsub import Item
 from xmpp import ns
 from xmpp import stanza as stanzas
+from xmpp.caps import of_presence
 from xmpp.jid import bare_of, domain_of
 from xmpp.stanza import BY_INTEREST, HAS_EVENT, HAS_OTHER, TO_FULL, Stanza
 from xmpp.timestamp import format_moment
@@ -85,8 +87,7 @@ def _tell_interested(turn: Turn, host: Host, node: Node, event: bytes, by: str |
     message = _message(host, node, event, address, HAS_OTHER if by is not None else 0)
     shared = message._replace(flags=message.flags | TO_FULL)
     for session in entity.available():
-        if session.interest is not None and node.name in session.interest:
-            turn.deliver(session, shared)
+        give(turn, session, node.name, shared)
     here, elsewhere = _contacts(turn, host, node)
     turn.broadcast(message._replace(flags=message.flags | BY_INTEREST), here)
     if elsewhere:
@@ -95,6 +96,23 @@ def _tell_interested(turn: Turn, host: Host, node: Node, event: bytes, by: str |
     for jid, wants in watchers.items():
         if node.name in wants and bare_of(jid) in elsewhere:
             turn.send(message._replace(to=jid))
+
+
+def give(turn: Turn, session: Session, name: str, told: Stanza) -> None:
+    """A notification for one of the account's own clients, if it wants it."""
+    if session.interest is None:
+        assert session.presence is not None
+        caps = of_presence(session.presence)
+        if caps is not None:  # the account's owner before knew it
+            resolve(turn, caps, session.jid, partial(_give_late, session, name, told))
+    elif name in session.interest:
+        turn.deliver(session, told)
+
+
+def _give_late(session: Session, name: str, told: Stanza, turn: Turn, wants: Wants) -> None:
+    session.interest = wants
+    if name in wants and turn.entity.sessions.get(session.resource) is session:
+        turn.deliver(session, told)
 
 
 def _look_around(turn: Turn) -> None:

@@ -208,6 +208,30 @@ def test_who_wants_more_gets_more(scene: Scene) -> None:
     assert scene.told(scene.romeo) == [f"{MOOD} two*"]
 
 
+def test_what_is_published_while_a_client_is_asked_comes_too(scene: Scene) -> None:
+    """It is asked once, and told of everything when it has answered; one that never answers is left alone."""
+    scene.publish(TUNE, "one")
+    scene.online(scene.romeo, caps(TUNE))
+    id_ = scene.asked(scene.romeo)
+    scene.publish(TUNE, "two")
+    scene.publish(MOOD, "three")
+    assert scene.asked(scene.romeo) is None
+    scene.answer(scene.romeo, id_, disco(TUNE))
+    assert scene.told(scene.romeo) == [f"{TUNE} two", f"{TUNE} two*"]
+
+
+def test_a_client_that_goes_is_not_waited_for(scene: Scene) -> None:
+    scene.online(scene.romeo, caps(TUNE))
+    id_ = scene.asked(scene.romeo)
+    scene.world.say(scene.romeo, '<presence type="unavailable"/>')
+    scene.world.heard(scene.romeo)
+    scene.answer(scene.romeo, id_, disco(TUNE))
+    scene.publish(TUNE, "one")
+    assert scene.told(scene.romeo) == []
+    scene.online(scene.romeo, caps(TUNE))
+    assert scene.asked(scene.romeo) is not None
+
+
 def test_a_large_newest_item_is_read(scene: Scene) -> None:
     from router.pubsub.node import host_of
 
@@ -260,6 +284,15 @@ def test_a_new_owner_finds_out_what_clients_want(scene: Scene) -> None:
     assert scene.told(scene.romeo) == [f"{TUNE} one"]
     scene.publish(TUNE, "two")
     assert scene.told(scene.romeo) == [f"{TUNE} two"]
+
+
+def test_a_new_owner_finds_out_what_own_clients_want(scene: Scene) -> None:
+    scene.online(scene.juliet, caps(TUNE))
+    scene.answer(scene.juliet, scene.asked(scene.juliet), disco(TUNE))
+    scene.juliet.interest = None
+    scene.publish(TUNE, "one")
+    scene.publish(TUNE, "two")
+    assert scene.told(scene.juliet) == [f"{TUNE} one", f"{TUNE} two"]
 
 
 # --- contacts on other servers
