@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.client import CLIENT, Client, condition, sign_in
+from tests.support.client import CLIENT, Client, condition, place, sign_in
 from tests.support.cluster import RunningCluster, start_cluster, wait_until
 
 SEARCH = "{jabber:iq:search}"
@@ -65,11 +65,15 @@ def test_everybody_sees_everybody(social: RunningCluster) -> None:
         answer = client.iq("get", "<query xmlns='jabber:iq:roster'/>")
         return {item.get("jid") for item in answer.iter("{jabber:iq:roster}item")}
 
-    def sees() -> bool:
-        with sign_in(social, social.account()) as client:
-            return {nurse.jid, friar.jid} <= listed(client)
+    aware: set[str] = set()  # routers that have read who there is
 
-    wait_until(sees, 45, "the routers have read who there is")
+    def all_see() -> bool:
+        with sign_in(social, social.account()) as client:
+            if {nurse.jid, friar.jid} <= listed(client):
+                aware.add(place(social, client)[1])
+        return len(aware) == 2
+
+    wait_until(all_see, 60, "the routers have read who there is")
     social.api.call("DELETE", f"/users/{nurse.jid}")
     with sign_in(social, friar) as first, sign_in(social, social.account()) as second:
         assert first.presence(None, second.jid).tag == f"{CLIENT}presence"
