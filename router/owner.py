@@ -154,6 +154,8 @@ class Owner:
         self._marks_turned_at = 0.0
         self._wanted_at: dict[tuple[Incarnation, Shard], float] = {}
         self._uncommitted: dict[Key, list[int]] = {}  # accepted and not committed, in order
+        # Who has offered what is accepted and not committed once more, and up to which number: told when it is.
+        self._repeated: dict[Key, dict[Incarnation, int]] = {}
         # Recipients, as they were, of items that wait to be committed, and of how many; None: they will be forwarded.
         self._undecided: dict[Key, tuple[Entity | None, int]] = {}
         self._to_load: dict[Entity, None] = {}
@@ -181,7 +183,7 @@ class Owner:
         for bare in [entity.bare for entity in self.entities.values() if entity.shard == shard]:
             del self.entities[bare]
         self.outbox.drop_shard(shard)
-        for marks in (self._marks, self._old_marks, self._uncommitted):
+        for marks in (self._marks, self._old_marks, self._uncommitted, self._repeated):
             for key in [key for key in marks if shard_of(key[0]) == shard]:
                 del marks[key]
         for bare in [bare for bare, entity in self._replays.items() if entity.shard == shard]:
@@ -494,6 +496,9 @@ class Owner:
             waiting = self._uncommitted.get((to, origin))
             if waiting is None or n < waiting[0]:
                 self.outbox.confirm(sender, origin, to, n)
+            else:
+                # Perhaps by another than who had offered it first: the sender's shard has moved.
+                self._repeated.setdefault((to, origin), {})[sender] = n
             return
         if prev > mark:
             self.outbox.ask_again(sender, origin, to)
@@ -538,6 +543,18 @@ class Owner:
     def _accepted(self, sender: Incarnation, key: Key, n: int) -> None:
         self._decided(key, n)
         self.outbox.confirm(sender, key[1], key[0], n)
+        self._confirm_repeated(key, n)
+
+    def _confirm_repeated(self, key: Key, n: int) -> None:
+        repeated = self._repeated.get(key)
+        if repeated is None:
+            return
+        for peer, last in list(repeated.items()):
+            self.outbox.confirm(peer, key[1], key[0], min(n, last))
+            if last <= n:
+                del repeated[peer]
+        if not repeated:
+            del self._repeated[key]
 
     def _decide_later(self, item: Item, to: str, entity: Entity | None) -> None:
         """Rule 12: until this item is out, what follows it to this recipient goes the same way."""
@@ -587,6 +604,8 @@ class Owner:
             self._marks.pop(key, None)
             self._old_marks.pop(key, None)
             self._uncommitted.pop(key, None)
+            for peer in self._repeated.pop(key, ()):
+                self.outbox.ask_again(peer, key[1], key[0])
 
     # --- inputs made here
 
@@ -790,6 +809,8 @@ class Owner:
         for part in item.parts:
             if self.tenures[part.entity.shard] == part.entity.epoch:
                 self._release_turn(part)
+                if self._repeated:
+                    self._confirm_repeated((part.entity.bare, main.origin), main.n)
                 if part.sends:
                     self._inputs.append(partial(self._send_on, part))
         self._let_go(item)

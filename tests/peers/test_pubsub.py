@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from hashlib import sha1
 from typing import Any
@@ -143,10 +144,19 @@ def test_slixmpp_sends_a_file_through_the_proxy(pair: tuple[Slixmpp, Slixmpp]) -
     assert [str(jid) for jid in proxies] == [f"proxy.{romeo.bare.partition('@')[2]}"]
     romeo.plugin("xep_0065", lambda p: _send_by(p, juliet.jid, b"a file"))
     assert got.take() == b"a file"
+    for client in (romeo, juliet):
+        client.plugin("xep_0065", _hang_up)
 
 
 async def _accept_all(plugin: Any) -> None:
     plugin.auto_accept = True
+
+
+async def _hang_up(plugin: Any) -> None:
+    for connection in plugin._sessions.values():  # its own close() calls what its protocol does not have
+        connection.transport.close()
+    plugin._sessions.clear()
+    await asyncio.sleep(0)
 
 
 async def _send_by(plugin: Any, jid: str, data: bytes) -> None:

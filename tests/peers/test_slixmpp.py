@@ -140,9 +140,9 @@ def test_what_the_server_says_of_itself(cluster: RunningCluster, pair: Pair) -> 
         "http://jabber.org/protocol/disco#info", "jabber:iq:last", "jabber:iq:private", "jabber:iq:version",
         "urn:xmpp:blocking", "urn:xmpp:ping", "urn:xmpp:time", "vcard-temp",
     }  # fmt: skip
-    assert romeo.items(domain) == [f"conference.{domain}"]
+    assert sorted(romeo.items(domain)) == [f"{name}.{domain}" for name in ("conference", "proxy", "pubsub")]
     identities, _ = romeo.info(romeo.bare)
-    assert identities == {("account", "registered")}
+    assert identities == {("account", "registered"), ("pubsub", "pep")}
     assert romeo.items(romeo.bare) == [romeo.jid]
 
 
@@ -161,7 +161,7 @@ def test_a_stranger_learns_nothing_and_a_contact_does(pair: Pair) -> None:
         romeo.info(juliet.bare)
     befriend(romeo, juliet)
     assert romeo.last_activity(juliet.bare) == 0
-    assert romeo.info(juliet.bare)[0] == {("account", "registered")}
+    assert romeo.info(juliet.bare)[0] == {("account", "registered"), ("pubsub", "pep")}
     juliet.close()
     romeo.presence(juliet.bare, "unavailable")
     assert 0 <= romeo.last_activity(juliet.bare) < 60

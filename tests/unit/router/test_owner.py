@@ -16,6 +16,7 @@ from cluster.wire import (
     FORWARD,
     SUBMIT,
     WANT,
+    Incarnation,
 )
 from router import owner as owner_module
 from router.entity import Session
@@ -41,6 +42,9 @@ from tests.support.turns import error, text
 from xmpp import ns
 from xmpp import stanza as stanzas
 from xmpp.stanza import from_wire
+
+
+THIRD = Incarnation("router-3#3")
 
 
 @pytest.fixture
@@ -400,6 +404,35 @@ def test_what_was_seen_is_confirmed_if_it_is_committed(router: OneRouter) -> Non
     router.committed()
     assert accepted(router) == [(JULIET, 2)]
     assert received(router) == [1, 2]
+
+
+def test_what_a_new_owner_repeats_before_it_is_committed_is_confirmed_to_both(router: OneRouter) -> None:
+    """10: the sender's shard has moved meanwhile, and whoever offered it first may not know the sender any more."""
+    router.is_prompt = False
+    router.forward(from_nurse("1"), 1)
+    router.forward(from_nurse("2"), 2, prev=1)
+    for n in (1, 2):
+        router.forward(from_nurse(str(n)), n, prev=n - 1, retry=True, sender=THIRD, epoch=2)
+    assert router.taken(CONFIRM) == []
+    router.committed()
+    assert set(router.taken(CONFIRM)) == {(to, (CONFIRM, ORIGIN, JULIET, 1)) for to in (OTHER, THIRD)}
+    router.committed()
+    assert set(router.taken(CONFIRM)) == {(to, (CONFIRM, ORIGIN, JULIET, 2)) for to in (OTHER, THIRD)}
+    assert received(router) == [1, 2]
+
+
+def test_what_was_repeated_and_is_dropped_is_asked_for(router: OneRouter) -> None:
+    """13: the batch in which it stood has lost its sender's shard."""
+    router.is_prompt = False
+    session = romeo(router)
+    router.submit(session, 1, chat("1"))
+    key = (JULIET, session.sid)
+    router.forward(from_nurse("1"), 1, origin=session.sid, retry=True, sender=THIRD)
+    assert router.owner._repeated == {key: {THIRD: 1}}
+    router.lose(ROMEO)
+    router.fenced(ROMEO)
+    assert (THIRD, (AGAIN, session.sid, JULIET)) in router.taken(AGAIN)
+    assert router.owner._repeated == {}
 
 
 def test_a_gap_is_asked_for(router: OneRouter) -> None:
