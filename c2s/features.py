@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from c2s import sasl2
 from xmpp import ns
 from xmpp.xml import element
 
@@ -13,6 +14,7 @@ def before_login(
     starttls: bool,
     is_tls_required: bool,
     mechanisms: Sequence[str],
+    token_mechanisms: Sequence[str],
     bindings: Sequence[str],
     may_register: bool,
     limits: bytes,
@@ -25,6 +27,7 @@ def before_login(
         offers.append(
             element("mechanisms", ns.SASL, None, *(element("mechanism", None, None, name) for name in mechanisms))
         )
+        offers.append(sasl2.offer(mechanisms, token_mechanisms))
         if bindings:  # XEP-0440: which channel-binding types the -PLUS mechanisms may use
             types = (element("channel-binding", None, {"type": name}) for name in bindings)
             offers.append(element("sasl-channel-binding", ns.SASL_CHANNEL_BINDING, None, *types))
@@ -41,6 +44,11 @@ def after_login(of_domain: bytes, limits: bytes) -> bytes:
     return _features(
         [element("bind", ns.BIND), session, element("sm", ns.SM), element("csi", ns.CSI), of_domain, limits]
     )
+
+
+def after_bind(of_domain: bytes, limits: bytes) -> bytes:
+    """Features of a stream that has signed in by XEP-0388 and has its session already."""
+    return _features([element("sm", ns.SM), element("csi", ns.CSI), of_domain, limits])
 
 
 def stream_limits(max_bytes: int, idle_seconds: float | None) -> bytes:

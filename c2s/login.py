@@ -1,27 +1,29 @@
 """Drives one SASL exchange of a client stream: what the exchange asks for, a router answers.
 
-The proof, the password and PBKDF2 are the router's business (`router/calls.py`): nothing here ever sees a stored key.
+The proof, the password, the token and PBKDF2 are the router's business (`router/calls.py`, `router/tokens.py`): nothing
+here ever sees a stored key. Which profile carries the exchange, RFC 6120 or XEP-0388, is the host's business.
 """
 
 from __future__ import annotations
 
 import secrets
 from base64 import b64encode
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Protocol
 
 from c2s.metrics import stats
 from cluster.edge import Answer, Edge
 from xmpp import errors, sasl
 from xmpp.errors import SaslError
-from xmpp.sasl import Challenge, Exchange, NeedPassword, NeedProof, NeedSalt, Step, Success
+from xmpp.sasl import Challenge, Exchange, NeedPassword, NeedProof, NeedSalt, NeedToken, Step, Success
 from xmpp.scram import HASHES
 
 CALL_TIMEOUT_S: Final = 10.0
 
 
 class Host(Protocol):
-    """The stream that the exchange belongs to."""
+    """What the exchange belongs to."""
 
     def auth_challenge(self, data: bytes) -> None:
         """Write a challenge (base64) and go on reading."""
@@ -36,6 +38,33 @@ class Host(Protocol):
         """The exchange is over: this localpart is who the client is. `data` is base64."""
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a connection may sign in with: `mechanisms` for all, `tokens` for who has a token (XEP-0484)."""
+
+    domain: str
+    is_secure: bool
+    bindings: Mapping[str, bytes]  # channel binding data by type
+    mechanisms: Sequence[str]
+    tokens: Sequence[str] = ()
+
+    @property
+    def protected(self) -> bytes:
+        """What SCRAM signs of it (XEP-0474)."""
+        return sasl.downgrade_protection(self.mechanisms, self.bindings)
+
+
+class Fast(NamedTuple):
+    """A client signs in with a token (XEP-0484, 4.4): of which device, whether it gives the token up, and what it
+    wants instead (4.6, 4.2)."""
+
+    is_last: bool
+    device: bytes = b""
+    wanted: str = ""
+    software: str = ""
+    name: str = ""
+
+
 def offered(is_secure: bool, channel_bindings: Mapping[str, bytes]) -> list[str]:
     """The mechanisms to offer on a connection where signing in is allowed at all."""
     return sasl.offered(HASHES, channel_bindings, tls=is_secure, plain_allowed_without_tls=True)
@@ -44,44 +73,45 @@ def offered(is_secure: bool, channel_bindings: Mapping[str, bytes]) -> list[str]
 class Login:
     """One attempt to sign in."""
 
-    __slots__ = ("_bindings", "_domain", "_edge", "_exchange", "_host", "_is_secure", "_mechanism", "_now", "_request",
-                 "_started_at")  # fmt: skip
+    __slots__ = ("_edge", "_exchange", "_fast", "_host", "_mechanism", "_now", "_offer", "_request", "_started_at",
+                 "given")  # fmt: skip
 
-    def __init__(
-        self, host: Host, edge: Edge, domain: str, is_secure: bool, channel_bindings: Mapping[str, bytes],
-        now: Callable[[], float],
-    ) -> None:  # fmt: skip
+    def __init__(self, host: Host, edge: Edge, offer: Offer, now: Callable[[], float]) -> None:
         self._host = host
         self._edge = edge
-        self._domain = domain
-        self._is_secure = is_secure
-        self._bindings = channel_bindings
+        self._offer = offer
         self._now = now
         self._started_at = now()
         self._mechanism = ""
         self._exchange: Exchange | None = None
+        self._fast: Fast | None = None
         self._request: str | None = None
+        self.given: tuple[str, float] | None = None  # a new token, and until when it is good (Unix seconds)
 
-    def begin(self, mechanism: str, text: str) -> None:
-        """`<auth/>` with its initial response, "" for none."""
+    def begin(self, mechanism: str, text: str | None, fast: Fast | None = None) -> None:
+        """The mechanism that the client has chosen, with its initial response (base64), None for none. Tokens are taken
+        from who says that it has one (XEP-0484, 4.4), and by their mechanisms alone."""
         self._mechanism = mechanism
+        self._fast = fast
+        offer = self._offer
         try:
             self._exchange = sasl.begin(
                 mechanism,
-                offered=offered(self._is_secure, self._bindings),
-                domain=self._domain,
+                offered=offer.mechanisms if fast is None else offer.tokens,
+                domain=offer.domain,
                 nonce=secrets.token_urlsafe(24),
-                tls=self._is_secure,
-                channel_bindings=self._bindings,
+                tls=offer.is_secure,
+                channel_bindings=offer.bindings,
+                protected=offer.protected,
             )
-            step = self._exchange.step(sasl.decode_payload(text) if text else None)
+            step = self._exchange.step(sasl.decode_payload(text) if text is not None else None)
         except SaslError as fault:
             self._fail(fault)
             return
         self._follow(step)
 
     def respond(self, text: str) -> None:
-        """`<response/>`."""
+        """The client's next message (base64)."""
         assert self._exchange is not None
         try:
             step = self._exchange.step(sasl.decode_payload(text))
@@ -91,7 +121,7 @@ class Login:
         self._follow(step)
 
     def abort(self) -> None:
-        """`<abort/>` (RFC 6120, 6.4.4)."""
+        """The client gives up (RFC 6120, 6.4.4)."""
         self._fail(errors.Aborted())
 
     def discard(self) -> None:
@@ -114,6 +144,11 @@ class Login:
                 self._ask(username, "auth.proof", (hash, auth_message, proof), self._proved)
             case NeedPassword(username, password):
                 self._ask(username, "auth.password", (password,), self._checked)
+            case NeedToken(username, mechanism, binding, proof):
+                fast = self._fast
+                assert fast is not None
+                question = (mechanism, binding, proof, fast.is_last, fast.wanted, fast.software, fast.name)
+                self._ask(username, "auth.token", (fast.device, *question), self._tokened)
             case Success(username, _, data):
                 stats.auth(self._mechanism, None, self._now() - self._started_at)
                 self._host.auth_succeeded(username, b64encode(data) if data is not None else None)
@@ -127,6 +162,14 @@ class Login:
 
     def _checked(self, exchange: Exchange, value: Any) -> Step:
         return exchange.password_checked(value)
+
+    def _tokened(self, exchange: Exchange, value: Any) -> Step:
+        answer, has_expired, token, expires_at = value
+        if has_expired:
+            raise errors.CredentialsExpired  # XEP-0484, 5.2
+        if token:
+            self.given = (token, expires_at)
+        return exchange.token_checked(answer)
 
     def _ask(
         self, username: str, method: str, arguments: tuple[Any, ...], then: Callable[[Exchange, Any], Step]
@@ -147,7 +190,7 @@ class Login:
             self._follow(step)
 
         self._host.auth_waits()
-        bare = f"{username}@{self._domain}"
+        bare = f"{username}@{self._offer.domain}"
         self._request = self._edge.call(bare, method, (bare, *arguments), done, CALL_TIMEOUT_S)
 
     def _fail(self, fault: SaslError) -> None:

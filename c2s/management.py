@@ -51,8 +51,8 @@ class Management:
         self._is_asking = False  # an <r/> is not answered yet
         self._asked_at = 0.0
 
-    def enable(self, event: Element, timeout_s: int) -> None:
-        """`<enable/>` (3): from here on both sides count."""
+    def enable(self, event: Element, timeout_s: int) -> bytes:
+        """`<enable/>` (3): from here on both sides count. Returns `<enabled/>`, the next thing to be written."""
         session = self._session
         wants_resume = event.attributes.get("resume") in ("true", "1") and timeout_s > 0
         session.is_managed = True
@@ -60,14 +60,14 @@ class Management:
         attributes: dict[str, str | None] = {}
         if wants_resume:
             attributes = {"id": token(session.sid), "resume": "true", "max": str(timeout_s)}
-        self._host.write(element("enabled", ns.SM, attributes))
+        return element("enabled", ns.SM, attributes)
 
-    def resumed(self, previd: str) -> None:
-        """`<resumed/>` (5); what the client has not got follows."""
+    def resumed(self, previd: str) -> bytes:
+        """Returns `<resumed/>` (5); what the client has not got follows it."""
         session = self._session
         session.is_managed = True
         h = wrapped(session.conf, session.n0)
-        self._host.write(element("resumed", ns.SM, {"previd": previd, "h": str(h)}))
+        return element("resumed", ns.SM, {"previd": previd, "h": str(h)})
 
     def on_request(self) -> None:
         """`<r/>` (4): answered at once with what is safe now, and once more when all that was read is."""

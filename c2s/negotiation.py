@@ -4,6 +4,8 @@ Whatever moves a stream from one state to another is in `c2s/stream.py`; whether
 
     HEADER -> UNAUTHENTICATED -> HANDSHAKE -> HEADER -> UNAUTHENTICATED -> AUTHENTICATING -> HEADER
            -> AUTHENTICATED -> BINDING (or resuming) -> BOUND -> CLOSING -> CLOSED
+
+By XEP-0388 (`c2s/sasl2.py`) there is no new header, and BINDING may follow AUTHENTICATING at once.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
+from c2s import sasl2
 from xmpp import ns
 
 
@@ -41,8 +44,8 @@ INACTIVE: Final = f"{ns.CSI} inactive"
 
 # First-level elements other than stanzas, by the state in which they mean something.
 ELEMENTS: Final[dict[State, frozenset[str]]] = {
-    State.UNAUTHENTICATED: frozenset({STARTTLS, AUTH}),
-    State.AUTHENTICATING: frozenset({AUTH, RESPONSE, ABORT}),
+    State.UNAUTHENTICATED: frozenset({STARTTLS, AUTH, sasl2.AUTHENTICATE}),
+    State.AUTHENTICATING: frozenset({AUTH, RESPONSE, ABORT, sasl2.RESPONSE, sasl2.ABORT}),
     State.AUTHENTICATED: frozenset({ENABLE, RESUME, ACTIVE, INACTIVE}),
     State.BOUND: frozenset({ENABLE, RESUME, ACK_REQUEST, ACK, ACTIVE, INACTIVE}),
 }

@@ -14,8 +14,8 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from c2s import features
-from c2s.login import Login, offered
+from c2s import features, sasl2
+from c2s.login import Login, Offer, offered
 from c2s.management import Management, failed, parse_token, resumptions
 from c2s.metrics import stats
 from c2s.negotiation import (
@@ -129,9 +129,9 @@ class ClientStream:
     """One client's stream. Also the sink of its session."""
 
     __slots__ = (
-        "_bare", "_before_login", "_domain", "_edge", "_facts", "_is_closed", "_is_held", "_lang", "_last_in",
-        "_last_out", "_log", "_login", "_management", "_new_id", "_now", "_opened_at", "_parked", "_parser", "_request",
-        "_settings", "_state", "_transport", "_tries", "session",
+        "_authentication", "_bare", "_before_login", "_claimed", "_domain", "_edge", "_facts", "_is_closed", "_is_held",
+        "_lang", "_last_in", "_last_out", "_log", "_login", "_management", "_new_id", "_now", "_opened_at", "_parked",
+        "_parser", "_request", "_settings", "_state", "_transport", "_tries", "session",
     )  # fmt: skip
 
     def __init__(
@@ -151,7 +151,9 @@ class ClientStream:
         self._domain = ""
         self._bare = ""
         self._lang: str | None = None
+        self._claimed: str | None = None  # who the client says it is, in its header
         self._login: Login | None = None
+        self._authentication: sasl2.Authentication | None = None  # until it has entered
         self._tries = 0
         self._request: str | None = None
         self._opened_at = self._last_in = self._last_out = now()
@@ -279,6 +281,7 @@ class ClientStream:
         """RFC 6120, 4.7: the header is checked, ours goes out, then the features."""
         fault = self._header_fault(event) or self._shortage()
         self._lang = event.lang
+        self._claimed = sasl2.claimed(event.from_)
         from_ = self._domain or next(iter(self._settings.domains))
         header = open_stream(
             namespace=ns.CLIENT, from_=from_, id=self._new_id(), to=self._header_from(event), lang="en"
@@ -333,27 +336,41 @@ class ClientStream:
         if self._bare:
             return features.after_login(self._facts.features.get(self._domain, b""), settings.limits_after_login)
         may_login = transport.is_secure or not settings.is_tls_required
-        mechanisms: list[str] = []
-        if may_login:
-            mechanisms = offered(transport.is_secure, transport.channel_bindings())
+        offer = self._offer()
         return features.before_login(
             starttls=settings.has_starttls and not transport.is_secure,
             is_tls_required=settings.is_tls_required,
-            mechanisms=mechanisms,
-            bindings=tuple(transport.channel_bindings()) if transport.is_secure else (),
+            mechanisms=offer.mechanisms,
+            token_mechanisms=offer.tokens,
+            bindings=tuple(offer.bindings) if transport.is_secure else (),
             may_register=may_login and settings.may_register,
             limits=settings.limits_before_login,
         )
 
+    def _offer(self) -> Offer:
+        """What one may sign in with on this connection."""
+        is_secure, bindings = self._transport.is_secure, self._transport.channel_bindings()
+        if not is_secure and self._settings.is_tls_required:
+            return Offer(self._domain, is_secure, bindings, ())
+        tokens = sasl2.token_mechanisms(is_secure, self._settings.is_tls_required, bindings)
+        return Offer(self._domain, is_secure, bindings, offered(is_secure, bindings), tokens)
+
     def _on_element(self, event: Element) -> None:
         if event.name not in ELEMENTS.get(self._state, frozenset()):
-            if self._bare == "" and not event.name.startswith((ns.TLS, ns.SASL)):
+            if self._bare == "" and not event.name.startswith((ns.TLS, ns.SASL, ns.SASL2)):
                 self.fail(errors.StreamNotAuthorized("Sign in first."))
             else:
                 self.fail(errors.UnsupportedStanzaType("This element is not expected here."))
             return
         if event.name == STARTTLS:
             self._on_starttls()
+        elif event.name == sasl2.AUTHENTICATE:
+            self._on_authenticate(event)
+        elif self._state is State.AUTHENTICATING and event.name.startswith(ns.SASL2) != (self._login is None):
+            # XEP-0388, 2.4: within an exchange of one profile, nothing of the other.
+            self.fail(errors.UnsupportedStanzaType("This element is not expected here."))
+        elif self._authentication is not None:
+            self._authentication.handle(event)
         elif event.name == AUTH:
             self._on_auth(event)
         elif event.name == RESPONSE:
@@ -399,10 +416,8 @@ class ClientStream:
             self.auth_failed(fault)
             return
         self._state = State.AUTHENTICATING
-        self._login = Login(
-            self, self._edge, self._domain, transport.is_secure, transport.channel_bindings(), self._now
-        )
-        self._login.begin(mechanism, event.text)
+        self._login = Login(self, self._edge, self._offer(), self._now)
+        self._login.begin(mechanism, event.text or None)
 
     def auth_challenge(self, data: bytes) -> None:
         """The exchange goes on; the client answers."""
@@ -419,9 +434,15 @@ class ClientStream:
         """RFC 6120, 6.4.5: failure; the client may try again, a few times."""
         if self._is_closed:
             return
-        self._login = None
-        self._state = State.UNAUTHENTICATED
         self._transport.write(fault.to_bytes())
+        self.refused(fault)
+
+    def refused(self, fault: errors.SaslError) -> None:
+        """An exchange has failed, and its client has been told."""
+        if self._is_closed:
+            return
+        self._login = self._authentication = None
+        self._state = State.UNAUTHENTICATED
         if not isinstance(fault, errors.TemporaryAuthFailure | errors.Aborted):
             self._tries += 1
         if self._tries >= self._settings.sasl_tries:
@@ -434,12 +455,79 @@ class ClientStream:
         if self._is_closed:
             return
         self._login = None
-        self._bare = f"{username}@{self._domain}"
+        self.signed_in(f"{username}@{self._domain}")
         self._transport.write(element("success", ns.SASL, None, *((data,) if data is not None else ())))
-        self._parser.limits = self._settings.after_login
         self._state = State.HEADER
         self._parser.restart()
         self._release()
+
+    # --- signing in by XEP-0388 (c2s/sasl2.py does everything; here is what it does it to)
+
+    def _on_authenticate(self, event: Element) -> None:
+        transport = self._transport
+        self._state = State.AUTHENTICATING
+        self._authentication = sasl2.Authentication(self, self._edge, self._offer(), self._claimed, self._now)
+        if not transport.is_secure and self._settings.is_tls_required:
+            self._authentication.auth_failed(errors.EncryptionRequired())
+        else:
+            self._authentication.begin(event)
+
+    def hold(self) -> None:
+        """An answer is awaited."""
+        self._hold()
+
+    def go_on(self) -> None:
+        """It is there."""
+        self._release()
+
+    def signed_in(self, bare: str) -> None:
+        """This is who the client is."""
+        self._bare = bare
+        self._parser.limits = self._settings.after_login
+        self._state = State.BINDING
+
+    def facts(self) -> dict[str, Any]:
+        """What the owner is told of the stream."""
+        return {"address": self._transport.address, "transport": self._transport.transport_name}
+
+    def shortage(self) -> StreamError | None:
+        """Why no session can be had."""
+        return self._shortage()
+
+    def attached(self, session: EdgeSession) -> None:
+        """There is a session; its client does not know of it yet."""
+        self.session = session
+        self._log = self._log.bind(sid=session.sid)
+
+    def enable(self, request: Element) -> bytes:
+        """XEP-0198, 3: both sides count from what is written next."""
+        assert self.session is not None
+        self._management = Management(self, self._edge, self.session)
+        return self._management.enable(request, self._settings.resume_timeout_s)
+
+    def resume(self, previd: str) -> bytes:
+        """XEP-0198, 5."""
+        assert self.session is not None
+        self._management = Management(self, self._edge, self.session)
+        return self._management.resumed(previd)
+
+    def entered(self, success: bytes) -> None:
+        """The client has all that it asked for."""
+        if self._is_closed:
+            return
+        self._authentication = None
+        self._transport.write(success)
+        of_domain = self._facts.features.get(self._domain, b"")
+        if self.session is None:
+            self._state = State.AUTHENTICATED
+            self._transport.write(features.after_login(of_domain, self._settings.limits_after_login))
+            self._release()
+            return
+        self._state = State.BOUND
+        self._log.info("stream_bound", transport=self._transport.transport_name)
+        self._transport.write(features.after_bind(of_domain, self._settings.limits_after_login))
+        self._write_parked()
+        self._flow()
 
     # --- stanzas before a resource is bound
 
@@ -479,8 +567,9 @@ class ClientStream:
             return
         self._state = State.BINDING
         self._hold()
-        facts = {"address": self._transport.address, "transport": self._transport.transport_name}
-        self._request = self._edge.attach(self._bare, wanted, facts, self, lambda answer: self._bound(stanza, answer))
+        self._request = self._edge.attach(
+            self._bare, wanted, self.facts(), self, lambda answer: self._bound(stanza, answer)
+        )
 
     def _bound(self, request: Stanza, answer: Attached | Refused) -> None:
         self._request = None
@@ -514,8 +603,7 @@ class ClientStream:
                 self._transport.write(failed("unexpected-request"))
                 return
             assert self.session is not None
-            self._management = management = Management(self, self._edge, self.session)
-            management.enable(event, self._settings.resume_timeout_s)
+            self._transport.write(self.enable(event))
         elif event.name == ACK_REQUEST:
             management.on_request()
         elif event.name == ACK:
@@ -550,8 +638,7 @@ class ClientStream:
         resumptions.labels("ok").inc()
         self._start(answer.session)
         self._log.info("stream_resumed", transport=self._transport.transport_name)
-        self._management = Management(self, self._edge, answer.session)
-        self._management.resumed(previd)
+        self._transport.write(self.resume(previd))
         self._flow()
 
     def write(self, data: bytes) -> None:
@@ -561,8 +648,13 @@ class ClientStream:
 
     def confirmed(self) -> None:
         """Everything that the client asked about is safe (the session's sink)."""
+        if self._authentication is not None:
+            return
         if self._management is not None:
             self._management.confirmed()
+        self._write_parked()
+
+    def _write_parked(self) -> None:
         session, parked = self.session, self._parked
         while parked and session is not None:
             promised, stanza = parked[0]
@@ -655,7 +747,7 @@ class ClientStream:
         if self._is_closed:
             return  # its session waits for the owner's last word; nothing follows </stream:stream>
         promised = self._promised(stanza) if stanza.kind == IQ and self._management is None else 0
-        if promised or self._parked:
+        if promised or self._parked or self._authentication is not None:
             self._parked.append((promised, stanza))
             return
         self._write_stanza(stanza)
@@ -764,6 +856,8 @@ class ClientStream:
             self._edge.cancel(self._request)
         if self._login is not None:
             self._login.cancel()
+        if self._authentication is not None:
+            self._authentication.cancel()
         session = self.session
         if session is not None and not session.is_closing:
             self._edge.detach(session, reason)

@@ -451,6 +451,15 @@ class Contacts(Section):
     )
 
 
+class Tokens(Section):
+    """Tokens by which a device signs in again without the password (XEP-0484)."""
+
+    days: float = Field(default=30.0, gt=0, le=3_650, description="a token that is not used for so long is void")
+    rotate_days: float = Field(
+        default=7.0, gt=0, le=3_650, description="a device that signs in with an older token is given a new one"
+    )
+
+
 class Push(Section):
     """Push notifications (XEP-0357), by the services of the apps that want them."""
 
@@ -568,6 +577,7 @@ class Config(Settings):
     pubsub: PubSub = Field(default_factory=PubSub)
     contacts: Contacts = Field(default_factory=Contacts)
     push: Push = Field(default_factory=Push)
+    tokens: Tokens = Field(default_factory=Tokens)
     proxy: Proxy = Field(default_factory=Proxy)
     archive: Archive = Field(default_factory=Archive)
     drain: Drain = Field(default_factory=Drain)

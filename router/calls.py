@@ -18,7 +18,8 @@ from cluster.wire import ANSWER, CALL, Incarnation, Shard
 from router.features.account import derive_all
 from router.owner import Effects
 from router.registration import Registration
-from storage import accounts
+from storage import accounts, archive
+from storage.log import time_of
 from storage.pool import is_away
 from storage.store import Store
 from xmpp import scram
@@ -102,6 +103,7 @@ class Calls:
             "auth.salt": self._salt,
             "auth.proof": self._proof,
             "auth.password": self._password,
+            "archive.ends": self._ends,
             "register": self._registration.answer,
             "admin.create": self._registration.create,
             "admin.password": self._registration.set_password,
@@ -175,6 +177,11 @@ class Calls:
 
     async def _features(self) -> dict[str, bytes]:
         return dict(self._stream_features)
+
+    async def _ends(self, bare: str) -> tuple[tuple[int, float], ...]:
+        """The first and the last message of an account's archive: id, and when (Unix seconds)."""
+        ends = await self._store.run(archive.ends_of, bare)
+        return () if ends is None else tuple((id_, time_of(id_)) for id_ in (ends.first, ends.last))
 
     async def _read(self, bare: str) -> dict[str, Credentials]:
         """As they are now: a new password, or the end of an account, counts from the moment it is committed."""

@@ -6,8 +6,9 @@ their edge announces them; what no living edge announces has ended.
 
 from __future__ import annotations
 
+from base64 import b32encode
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -41,6 +42,7 @@ from xmpp.stanza import from_wire
 
 PEER_SESSIONS: Final = 200  # streams of one other domain
 UNACKNOWLEDGED_LIMIT: Final = 1_000  # stanzas a client may leave unread before its session ends
+RESOURCE_CHARACTERS: Final = 12  # of what is made of a device
 ANNOUNCE_WITHIN_S: Final = 10.0  # how long a take waits for edges that live but say nothing
 
 
@@ -246,7 +248,7 @@ class Directory:
         if not entity.exists or not entity.is_enabled:
             self._refuse(entity, edge, request, "not-allowed", "This account does not exist or is disabled.")
             return
-        resource = resource or self._new_resource()
+        resource = resource or self._resource_of(facts)
         replaced = entity.sessions.get(resource)
         if replaced is not None:
             self._end(replaced, "conflict", "replaced")  # RFC 6120, 7.7.2.2, the first way
@@ -265,7 +267,9 @@ class Directory:
         )  # what is older is for the archive and the offline store to show
         if entity.is_peer:
             session.marks = {LOCAL: str(facts.get(LOCAL, "")), SENDS: bool(facts.get(SENDS))}
-        self._owner.act(entity, partial(self._bind, session), partial(self._bound, session, request, session.gen))
+        self._owner.act(
+            entity, partial(self._bind, session, facts), partial(self._bound, session, request, session.gen)
+        )
 
     def _bound(self, session: Session, request: str, gen: int) -> None:
         self.resumption.durable(session, request, gen)
@@ -280,9 +284,16 @@ class Directory:
             oldest = min(entity.sessions.values(), key=lambda session: session.bound_at)
             self._end(oldest, "conflict", "too-many-sessions")
 
-    def _bind(self, session: Session, turn: Turn) -> None:
+    def _resource_of(self, facts: Mapping[str, Any]) -> str:
+        """What the server calls a session: by its device the same each time, behind what the client calls itself
+        (XEP-0386, 3.2.1). Who binds anew takes the place of the former session then."""
+        device, tag = facts.get("device") or b"", str(facts.get("tag") or "")
+        name = b32encode(device)[:RESOURCE_CHARACTERS].decode().lower() if device else self._new_resource()
+        return f"{tag}/{name}" if tag else name
+
+    def _bind(self, session: Session, facts: Mapping[str, Any], turn: Turn) -> None:
+        self._owner.emit(turn, SessionBound(session, facts))
         turn.write(session_rows.save, self.resumption.row(session))
-        self._owner.emit(turn, SessionBound(session))
 
     def _refuse(
         self, entity: Entity, edge: Incarnation, request: str, condition: str, text: str, h: int | None = None

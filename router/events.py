@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from router.entity import Session
 from xmpp.stanza import Stanza
 
 
 class SessionBound(NamedTuple):
-    """A resource was bound and its client has been told."""
+    """A resource is being bound; its client is told when this turn is committed. `facts`: what its c2s said of the
+    stream, and what the client wants with it (c2s/sasl2.py)."""
 
     session: Session
+    facts: Mapping[str, Any]
 
 
 class SessionClosed(NamedTuple):

@@ -15,7 +15,7 @@ from router.features import account
 from router.owner import Owner
 from router.settings import Settings
 from router.turn import Turn
-from storage import accounts
+from storage import accounts, devices
 from xmpp.errors import (
     BadRequest,
     Conflict,
@@ -83,6 +83,7 @@ class Registration:
             if turn.entity.key is None:
                 raise ItemNotFound
             turn.write(accounts.set_credentials, turn.entity.key, credentials)
+            turn.write(devices.invalidate_all, turn.entity.key, b"")
 
         await self.command(bare, run)
 

@@ -65,6 +65,7 @@ from router.rooms.operating import Operating
 from router.rooms.room import HISTORY
 from router.settings import Settings, from_config
 from router.shared_groups import wildcards
+from router.tokens import TokenLogin
 from router.turn import Request
 from storage import accounts, capabilities, migrate, nodes, peers, pubsub, rooms
 from storage import log as rows_log
@@ -174,7 +175,10 @@ class RouterApplication:
             self._map,
             self._incarnation,
             self._federation_calls(dialback),
-            Operating(registration.command, lambda bare, shard: store.run(rooms.make, bare, shard)).methods(),
+            {
+                **Operating(registration.command, lambda bare, shard: store.run(rooms.make, bare, shard)).methods(),
+                **TokenLogin(store, self._settings).methods(),
+            },
         )
         await store.listen("stentor", self._ownership.wake)
         process.essential("ownership", self._ownership.run())

@@ -64,6 +64,8 @@ class Settings:
     proxy_domains: frozenset[str] = frozenset()
     proxy_host: str = ""
     proxy_port: int = 7777
+    token_days: float = 30.0
+    token_rotate_days: float = 7.0
     push_tell: Literal["nothing", "sender", "body"] = "nothing"
     push_text: str = "New message"
     contacts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by kind
@@ -139,6 +141,8 @@ def from_config(config: Config) -> Settings:
         proxy_domains=frozenset(config.proxying_domains()),
         proxy_host=config.proxy.host,
         proxy_port=config.proxy.port,
+        token_days=config.tokens.days,
+        token_rotate_days=config.tokens.rotate_days,
         push_tell=config.push.tell,
         push_text=config.push.text,
         contacts=contacts_of(config),

@@ -141,6 +141,7 @@ async def delete(conn: Connection, key: int) -> None:
             v as (delete from vcards where owner = %(key)s),
             n as (delete from pubsub_nodes where owner = %(key)s),
             u as (delete from push_services where owner = %(key)s),
+            d as (delete from devices where key = %(key)s),
             l as (delete from log where owner = %(key)s),
             g as (delete from room_visits where owner = %(key)s),
             s as (delete from sessions s using accounts a

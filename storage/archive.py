@@ -237,6 +237,21 @@ async def ends(conn: Connection, owner: int) -> Ends | None:
     return None if first is None or last is None else Ends(first, last)
 
 
+async def ends_of(conn: Connection, jid: str) -> Ends | None:
+    """The same of an account's archive, by its bare JID."""
+    rows = await fetch_all(
+        conn,
+        _EndsRow,
+        """
+        select min(id) as first, max(id) as last from log_archive
+        where owner = (select key from entities where jid = %s)
+        """,
+        jid,
+    )
+    first, last = rows[0]
+    return None if first is None or last is None else Ends(first, last)
+
+
 class _EndsRow(NamedTuple):
     first: int | None
     last: int | None

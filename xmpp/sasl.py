@@ -1,19 +1,23 @@
-"""SASL, the server's side (RFC 6120, 6; RFC 4422): SCRAM with and without channel binding, PLAIN, EXTERNAL.
+"""SASL, the server's side (RFC 6120, 6; RFC 4422): SCRAM with and without channel binding, PLAIN, EXTERNAL, and the
+hashed tokens of XEP-0484.
 
 An `Exchange` is the conversation with one client, without I/O. What it cannot know, it asks its driver for: `NeedSalt`,
-`NeedProof` and `NeedPassword` are questions to the router that owns the account, which checks them with
-`xmpp/scram.py`; the driver hands the answer back. So the process that talks to the client never holds a key.
+`NeedProof`, `NeedPassword` and `NeedToken` are questions to the router that owns the account, which checks them with
+`xmpp/scram.py` and `xmpp/tokens.py`; the driver hands the answer back. So the process that talks to the client never
+holds a key.
 
     step(data) -> Challenge | Success
                -> NeedSalt     -> salt(...)             -> Challenge
                -> NeedProof    -> verified(...)         -> Success
                -> NeedPassword -> password_checked(...) -> Success
+               -> NeedToken    -> token_checked(...)    -> Success
 
 Every failure is a SaslError. Whether an account exists shows in none of them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from abc import ABC, abstractmethod
 from base64 import b64decode, b64encode
@@ -40,6 +44,14 @@ MESSAGE_BYTES: Final = 8_192  # greatest message of a client, decoded
 
 _SCRAM: Final = {f"SCRAM-{name}{suffix}": name for name in reversed(HASHES) for suffix in ("-PLUS", "")}
 MECHANISMS: Final = frozenset({*_SCRAM, "PLAIN", "EXTERNAL"})  # ANONYMOUS is not among them
+
+# Mechanisms of tokens (draft-schmaus-kitten-sasl-ht, 2) and the channel binding that each needs, the better first.
+TOKEN_MECHANISMS: Final = {
+    "HT-SHA-256-EXPR": "tls-exporter",
+    "HT-SHA-256-UNIQ": "tls-unique",
+    "HT-SHA-256-ENDP": "tls-server-end-point",
+    "HT-SHA-256-NONE": "",
+}
 
 # RFC 5802, 7. An attribute that is no extension cannot stand in the place of one; the reserved `m` least of all (5.1).
 _NONCE = r"[!-+\--~]+"
@@ -89,6 +101,17 @@ class NeedPassword:
 
 
 @dataclass(frozen=True, slots=True)
+class NeedToken:
+    """Ask the router to check what was made of a token (`xmpp/tokens.py`), then call `token_checked` with the answer to
+    it, or None."""
+
+    username: str
+    mechanism: str  # a key of TOKEN_MECHANISMS
+    binding: bytes  # the data of its channel binding
+    proof: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Success:
     """Send `<success/>`, with the data if there is any. `authzid` is who the peer now is: a bare JID, or a domain."""
 
@@ -97,7 +120,7 @@ class Success:
     data: bytes | None = None
 
 
-Step = Challenge | NeedSalt | NeedProof | NeedPassword | Success
+Step = Challenge | NeedSalt | NeedProof | NeedPassword | NeedToken | Success
 
 
 def offered(
@@ -122,6 +145,22 @@ def offered(
     return names
 
 
+def offered_tokens(channel_bindings: Collection[str]) -> list[str]:
+    """The mechanisms by which a client may sign in with a token, the best first: those that this connection has the
+    channel binding for, and the one without (XEP-0484, 3.1: there SHOULD be one of each kind)."""
+    return [name for name, binding in TOKEN_MECHANISMS.items() if not binding or binding in channel_bindings]
+
+
+def downgrade_protection(mechanisms: Collection[str], channel_bindings: Collection[str]) -> bytes:
+    """What a SCRAM server signs of its offer (XEP-0474, 4.1): the mechanisms of the profile that the client uses, and
+    the types of channel binding, each sorted by octets. Mechanisms of tokens are no part of it: they are offered
+    elsewhere (XEP-0484, 3.1)."""
+    text = "\x1e".join(sorted(mechanisms))
+    if channel_bindings:
+        text += "\x1f" + "\x1e".join(sorted(channel_bindings))
+    return text.encode()
+
+
 def begin(
     mechanism: str,
     *,
@@ -131,13 +170,15 @@ def begin(
     tls: bool,
     channel_bindings: Mapping[str, bytes],
     identities: Sequence[JID] = (),
+    protected: bytes = b"",
 ) -> Exchange:
     """Begin an exchange with the mechanism that the client names in `<auth/>`; `step` takes its initial response.
 
     `domain` is the one the stream is for. `nonce` is random printable ASCII without a comma, 18 bytes of entropy or
     more. `channel_bindings` holds the data of this TLS connection by type. `identities` are those among the
     certificate's that the peer may take: for a client, bare JIDs of `domain`; for a server, the domain its stream is
-    from. Raises InvalidMechanism, or EncryptionRequired when it is TLS that is missing (RFC 6120, 6.5).
+    from. `protected` is what SCRAM signs of the offer (`downgrade_protection`). Raises InvalidMechanism, or
+    EncryptionRequired when it is TLS that is missing (RFC 6120, 6.5).
     """
     if mechanism not in offered:
         raise EncryptionRequired if mechanism in MECHANISMS and not tls else InvalidMechanism
@@ -145,7 +186,9 @@ def begin(
         return _Plain(domain)
     if mechanism == "EXTERNAL":
         return _External(identities)
-    return _Scram(_SCRAM[mechanism], mechanism.endswith("-PLUS"), domain, nonce, channel_bindings)
+    if mechanism in TOKEN_MECHANISMS:
+        return _HashedToken(mechanism, domain, channel_bindings)
+    return _Scram(_SCRAM[mechanism], mechanism.endswith("-PLUS"), domain, nonce, channel_bindings, protected)
 
 
 def decode_payload(text: str) -> bytes:
@@ -171,6 +214,7 @@ class _Waits(Enum):
     SALT = "the answer to NeedSalt"
     PROOF = "the answer to NeedProof"
     PASSWORD = "the answer to NeedPassword"
+    TOKEN = "the answer to NeedToken"
     NOBODY = "nobody, it is over"
 
 
@@ -217,6 +261,10 @@ class Exchange(ABC):
         """Answer NeedPassword. Raises SaslNotAuthorized when it is not right."""
         raise self._unasked(_Waits.PASSWORD)
 
+    def token_checked(self, answer: bytes | None) -> Success:
+        """Answer NeedToken. Raises SaslNotAuthorized when it is None."""
+        raise self._unasked(_Waits.TOKEN)
+
     def _answered(self, question: _Waits) -> None:
         if self._waits is not question:
             raise self._unasked(question)
@@ -231,18 +279,20 @@ class _Scram(Exchange):
 
     __slots__ = (
         "_channel_bindings", "_client_first_bare", "_domain", "_expected_binding", "_hash", "_is_plus", "_nonce",
-        "_server_first", "_username",
+        "_protected", "_server_first", "_username",
     )  # fmt: skip
 
     def __init__(
-        self, hash: str, is_plus: bool, domain: str, nonce: str, channel_bindings: Mapping[str, bytes]
-    ) -> None:
+        self, hash: str, is_plus: bool, domain: str, nonce: str, channel_bindings: Mapping[str, bytes],
+        protected: bytes,
+    ) -> None:  # fmt: skip
         super().__init__()
         self._hash = hash
         self._is_plus = is_plus
         self._domain = domain
         self._nonce = nonce  # ours, and then the client's and ours
         self._channel_bindings = channel_bindings
+        self._protected = protected
         self._username = ""
         self._client_first_bare = ""
         self._server_first = ""
@@ -284,6 +334,9 @@ class _Scram(Exchange):
         self._answered(_Waits.SALT)
         self._waits = _Waits.CLIENT
         self._server_first = f"r={self._nonce},s={b64encode(salt).decode()},i={iterations}"
+        if self._protected:  # XEP-0474: a client that does not know the attribute has to ignore it (RFC 5802, 5.1)
+            digest = hashlib.new(HASHES[self._hash], self._protected).digest()
+            self._server_first += f",h={b64encode(digest).decode()}"
         return Challenge(self._server_first.encode())
 
     def _client_final(self, text: str) -> NeedProof:
@@ -337,6 +390,46 @@ class _Plain(Exchange):
         if not is_right:
             raise SaslNotAuthorized
         return Success(self._username, f"{self._username}@{self._domain}")
+
+
+class _HashedToken(Exchange):
+    """draft-schmaus-kitten-sasl-ht, 3: one message of the client, one answer."""
+
+    __slots__ = ("_bindings", "_domain", "_mechanism", "_username")
+
+    def __init__(self, mechanism: str, domain: str, channel_bindings: Mapping[str, bytes]) -> None:
+        super().__init__()
+        self._mechanism = mechanism
+        self._domain = domain
+        self._bindings = channel_bindings
+        self._username = ""
+
+    def step(self, data: bytes | None) -> Step:
+        """As in any exchange; but what the client sends is no text: a name, NUL, and a digest."""
+        if data is None or self._has_begun:
+            return super().step(data)
+        self._has_begun = True
+        self._waits = _Waits.NOBODY
+        name, separator, proof = data.partition(b"\0")
+        if not separator or len(proof) != DIGEST_BYTES["SHA-256"]:
+            raise MalformedRequest("this is not an initiator message")
+        try:
+            username = name.decode()
+        except UnicodeDecodeError:
+            raise MalformedRequest("the name is not UTF-8") from None
+        self._username = _account(username, self._domain)
+        self._waits = _Waits.TOKEN
+        binding = TOKEN_MECHANISMS[self._mechanism]
+        return NeedToken(self._username, self._mechanism, self._bindings[binding] if binding else b"", proof)
+
+    def _read(self, text: str) -> Step:
+        raise MalformedRequest("the client spoke out of turn")
+
+    def token_checked(self, answer: bytes | None) -> Success:
+        self._answered(_Waits.TOKEN)
+        if answer is None:
+            raise SaslNotAuthorized
+        return Success(self._username, f"{self._username}@{self._domain}", answer)
 
 
 class _External(Exchange):

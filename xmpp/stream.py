@@ -377,24 +377,29 @@ class StreamParser:
         if not gap.isspace():
             raise errors.BadFormat("Text between stanzas.")
 
-    def _other(self, inner: bytes) -> None:
-        """A first-level element that is no stanza."""
+    def _other(self, inner: bytes, raw: bytes) -> None:
+        """A first-level element that is no stanza; `raw` is all of it."""
         namespace, _, local = self._name.rpartition(" ")
         if namespace == self._content and self._name != _HANDSHAKE:
             raise errors.UnsupportedStanzaType(f"'{local}' is no stanza.")
+        if namespace == ns.SASL2 and inner:  # others' elements stand in it: whoever reads it needs what surrounds it
+            inner = canonical(self._parsed(raw), ns.SASL2)
         text = "" if not inner else _text(inner)
         self._events.append(Element(self._name, self._attributes, inner, text))
 
     def _rewrite(self, raw: bytes) -> bytes:
         """The inner bytes in canonical form: declarations outside of them are resolved, the content namespace is
         inherited. `raw` is the whole stanza."""
-        # The header opens, the stanza stands in it; the root's own prefix closes it.
-        root_name = re.split(rb"[\s>]", self._header[1:], maxsplit=1)[0]
-        stanza = parse_document(self._header + raw + b"</" + root_name + b">")[0]
+        stanza = self._parsed(raw)
         if self._alias != self._content:
             for node in stanza.iter(f"{{{self._content}}}*"):
                 node.tag = f"{{{self._alias}}}{split_tag(str(node.tag))[1]}"
         return canonical(stanza, self._alias)
+
+    def _parsed(self, raw: bytes) -> etree._Element:
+        # The header opens, the element stands in it; the root's own prefix closes it.
+        root_name = re.split(rb"[\s>]", self._header[1:], maxsplit=1)[0]
+        return parse_document(self._header + raw + b"</" + root_name + b">")[0]
 
 
 def _start_handler(p: StreamParser) -> Callable[[str, dict[str, str]], None]:
@@ -465,7 +470,7 @@ def _end_handler(p: StreamParser) -> Callable[[str], None]:
         p._end = stop + base
         kind = kinds.get(p._name)
         if kind is None:
-            p._other(inner)
+            p._other(inner, buffer[begin:stop])
         else:
             if (
                 p._is_slow

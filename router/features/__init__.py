@@ -17,6 +17,7 @@ from router.features import (
     carbons,
     channel_search,
     delivery,
+    devices,
     disco,
     displayed,
     external_services,
@@ -56,6 +57,7 @@ ALL: Final[tuple[Feature, ...]] = (
     carbons.feature,
     offline.feature,  # keeps what `delivery` would send back
     delivery.feature,
+    devices.feature,
     disco.feature,
     ping.feature,
     external_services.feature,

@@ -10,9 +10,10 @@ from typing import Final
 
 from router.events import AccountRemoved
 from router.feature import At, Feature
+from router.features.devices import DEVICE
 from router.settings import Settings
 from router.turn import Turn
-from storage import accounts
+from storage import accounts, devices
 from xmpp import ns, scram
 from xmpp.errors import (
     BadRequest,
@@ -121,6 +122,9 @@ def _change_password(turn: Turn, iq: Stanza, username: str, password: str) -> No
 
     def derived(later: Turn, credentials: tuple[Credentials, ...]) -> None:
         later.write(accounts.set_credentials, key, credentials)
+        # Whoever has signed in with the old password, and may have learned it from somebody, needs the new one.
+        own = b"" if later.session is None else later.session.marks.get(DEVICE, b"")
+        later.write(devices.invalidate_all, key, own)
         later.answer(iq)
 
     turn.compute(derive_all, derived, password)

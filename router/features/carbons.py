@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from router.entity import Entity
+from router.events import SessionBound
 from router.feature import At, Feature, Stage
 from router.recipients import CARBONS, copies_of_received, copies_of_sent, with_stanza_id
 from router.turn import Turn
@@ -18,6 +19,13 @@ from xmpp.stanza import Stanza
 feature = Feature("carbons", xep=((280, "1.0.1"),), server_features=(ns.CARBONS, ns.CARBONS_RULES))
 
 REMEMBERED: Final = 500  # messages of an account whose errors would be copied, too
+
+
+@feature.on_event(SessionBound)
+def enable_at_once(turn: Turn, event: SessionBound) -> None:
+    """XEP-0386, 3.2: the client has asked for them with its resource."""
+    if event.facts.get("carbons"):
+        event.session.marks[CARBONS] = turn.newest_id
 
 
 @feature.on_iq("set", ns.CARBONS, "enable", at=At.OWN)

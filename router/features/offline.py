@@ -12,7 +12,15 @@ from functools import partial
 from typing import Final
 
 from router.entity import UNFINISHED, Entity, Session
-from router.events import BecameAvailable, BecameReachable, LeftUnread, Recovered, SessionClosed, WereRead
+from router.events import (
+    BecameAvailable,
+    BecameReachable,
+    LeftUnread,
+    Recovered,
+    SessionBound,
+    SessionClosed,
+    WereRead,
+)
 from router.feature import Feature, Stage
 from router.recipients import REACHABLE, had, primary, with_stanza_id
 from router.turn import Connection, Turn
@@ -45,6 +53,14 @@ _NOT_KEPT: Final = frozenset({"groupchat", "headline", "error"})
 _KEPT: Final = HAS_BODY | HAS_SUBJECT | HAS_RECEIPT | HAS_MARKER | HAS_OTHER | HINT_STORE
 PASSED_ON: Final = 5_000
 NOBODY: Final = 0
+FROM_ARCHIVE: Final = "from-archive"  # mark of a session: its client finds rows up to this id in the archive
+
+
+@feature.on_event(SessionBound)
+def leave_to_archive(turn: Turn, event: SessionBound) -> None:
+    """XEP-0386, 3.2: who binds so reads the archive; what was in it by then is not delivered a second time."""
+    if event.facts.get("reads_archive"):
+        event.session.marks[FROM_ARCHIVE] = turn.newest_id
 
 
 async def _load(conn: Connection, key: int) -> accounts.Offline:
@@ -134,8 +150,12 @@ def _deliver_rows(session: Session, ids: tuple[int, ...], turn: Turn, rows: list
     # What another session has left unread meanwhile is not among them; what it was given meanwhile is no more.
     asked, unread = frozenset(ids).intersection(entity.offline), {id_ for _, id_, _ in session.unacknowledged}
     entity.offline = [id_ for id_ in entity.offline if id_ not in asked]
-    passed_on = _passed_on(entity)
+    passed_on, is_passed = _passed_on(entity), False
     for row in rows:
+        if row.class_ == ARCHIVE and row.id <= session.marks.get(FROM_ARCHIVE, 0):
+            entity.acknowledged(row.id)
+            is_passed = True
+            continue
         if row.dir != TO_OWNER or row.id not in asked or (row.id not in unread and had(session, row.stanza, row.id)):
             continue  # this session has read a copy of it (XEP-0280)
         passed_on[row.id] = session.sid
@@ -145,6 +165,8 @@ def _deliver_rows(session: Session, ids: tuple[int, ...], turn: Turn, rows: list
         if row.class_ == ARCHIVE:
             message = with_stanza_id(message, entity.bare, row.id)
         turn.deliver(session, delayed(message, row.id, turn), row.id)
+    if is_passed:
+        _save(turn)
     if entity.offline:
         _flush(turn, session)
     elif session.marks.pop(UNFINISHED, None):

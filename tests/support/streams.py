@@ -35,7 +35,7 @@ from cluster.wire import (
     SessionId,
     Shard,
 )
-from xmpp import ns, scram
+from xmpp import ns, scram, tokens
 from xmpp.scram import Credentials
 from xmpp.stanza import Stanza, from_wire
 from xmpp.stream import Limits
@@ -134,6 +134,11 @@ class Router:
         self.is_confirming = True
         self.call_error: Any = None  # the answer to every call, if set
         self.refusal: tuple[str, str] | None = None  # the answer to every attach, if set
+        self.tokens: dict[tuple[str, str], str] = {}  # by account and mechanism
+        self.rotated = ("", 0.0)  # what comes with the answer to a token
+        self.attached_with: Mapping[str, Any] = {}  # the facts of the last attach
+        self.asked_with = b""  # the device of the last token
+        self.ends: tuple[tuple[int, float], ...] = ()  # of every archive
         self.registered: list[tuple[Any, ...]] = []
         self.wake: Callable[[], object] = lambda: None  # something waits to be answered
         self._unanswered: deque[Envelope] = deque()
@@ -210,11 +215,25 @@ class Router:
         elif method == "auth.password":
             bare, password = arguments
             value = self.passwords.get(bare) == password
+        elif method == "auth.token":
+            value = self._check_token(*arguments[:5])
+        elif method == "auth.issue":
+            value = ("a new token", 1_800_000_000.0)
+        elif method == "archive.ends":
+            value = self.ends
         else:
             assert method == "register"
             self.registered.append(arguments)
             value = b""
         self.edge.receive(ROUTER, ANSWER, (request, True, value))
+
+    def _check_token(self, bare: str, device: bytes, mechanism: str, binding: bytes, proof: bytes) -> tuple[Any, ...]:
+        self.asked_with = device
+        token = self.tokens.get((bare, mechanism))
+        if token == "expired":
+            return None, True, "", 0.0
+        answer = None if token is None else tokens.verify(token, binding, proof)
+        return answer, False, *(self.rotated if answer is not None else ("", 0.0))
 
     def _credentials(self, bare: str, hash: str) -> Credentials:
         return credentials(self.passwords.get(bare, "a password that nobody has"), hash)
@@ -226,6 +245,7 @@ class Router:
         if self.refusal is not None:
             self.edge.receive(ROUTER, REFUSED, (shard, epoch, request, *self.refusal))
             return
+        self.attached_with = facts
         answer = (shard, epoch, request, next(self._sids), 1, resource or "generated", 0, 0, None)
         self.edge.receive(ROUTER, ATTACHED, answer)
 

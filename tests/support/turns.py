@@ -13,14 +13,14 @@ from cluster.shards import shard_of
 from cluster.wire import Epoch, SessionId
 from router.contacts import Contact, Subscription
 from router.entity import Entity, Session
-from router.events import SessionClosed
+from router.events import Event, SessionClosed
 from router.features import ALL
 from router.features.account import derive_all
 from router.pipeline import Pipeline
 from router.pubsub.pipeline import ServicePipeline
 from router.settings import Settings
 from router.turn import Request, Turn, Write
-from storage import accounts, capabilities, inbox, log, private, rosters, vcards
+from storage import accounts, capabilities, devices, inbox, log, private, rosters, vcards
 from tests.support.archive import Model
 from tests.support.published import Published
 from xmpp import ns
@@ -81,7 +81,9 @@ class World:
             vcards.get: lambda key: None,
             capabilities.find: lambda name: None,
             inbox.conversations: lambda key, displayed: [],
+            devices.list_: lambda key: list(self.devices),
         }
+        self.devices: list[devices.Device] = []  # of every account
         self.published = Published(lambda row: self.log.append(row))
         self.database |= self.published.functions()
         self.ids = log.Ids()
@@ -164,6 +166,13 @@ class World:
         del entity.sessions[session.resource]
         turn = Turn(entity, None, None, self.settings, self.now, session.sid, session.seen + 1, self.ids)
         self.pipeline.emit(turn, SessionClosed(session, "lost"))
+        self._over(turn)
+        return turn
+
+    def happen(self, entity: Entity, event: Event) -> Turn:
+        """Something happens to an entity."""
+        turn = self._turn(entity, None, None)
+        self.pipeline.emit(turn, event)
         self._over(turn)
         return turn
 

@@ -24,8 +24,8 @@ def before(
 ) -> dict[str, etree._Element]:  # fmt: skip
     return children(
         features.before_login(
-            starttls=starttls, is_tls_required=is_tls_required, mechanisms=mechanisms, bindings=bindings,
-            may_register=may_register, limits=LIMITS,
+            starttls=starttls, is_tls_required=is_tls_required, mechanisms=mechanisms, token_mechanisms=(),
+            bindings=bindings, may_register=may_register, limits=LIMITS,
         )
     )  # fmt: skip
 

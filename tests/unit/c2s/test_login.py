@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from c2s.login import CALL_TIMEOUT_S, Login, offered
+from c2s.login import CALL_TIMEOUT_S, Login, Offer, offered
 from cluster.edge import Edge
 from cluster.wire import ANSWER, CALL
 from tests.support.streams import BINDINGS, DOMAIN, PASSWORD, ROMEO, ROUTER, Clock, Router, credentials, plain, sample
@@ -45,10 +45,11 @@ class Attempt:
         self.router.own_everything()
         self.host = Host()
         bindings = BINDINGS if is_secure else {}
-        self.login = Login(self.host, self.edge, DOMAIN, is_secure, bindings, self.clock)
+        offer = Offer(DOMAIN, is_secure, bindings, offered(is_secure, bindings))
+        self.login = Login(self.host, self.edge, offer, self.clock)
 
     def begin(self, mechanism: str, data: bytes | None) -> list[tuple[Any, ...]]:
-        self.login.begin(mechanism, "" if data is None else b64encode(data).decode())
+        self.login.begin(mechanism, None if data is None else b64encode(data).decode())
         return self.host.heard
 
 

@@ -208,7 +208,7 @@ def test_a_refusal_takes_back_what_was_decided() -> None:
         turn.write(vcards.put, 1, b"")
         turn.fetch(vcards.get, lambda turn, value: None, 1)
         turn.close(turn.session, "conflict")
-        turn.emit(SessionBound(turn.session))
+        turn.emit(SessionBound(turn.session, {}))
         turn.reloads = True
         raise Forbidden
 
@@ -268,7 +268,7 @@ def test_a_bug_in_one_event_handler_does_not_keep_others_from_hearing(caplog: py
     world = World()
     session = world.bind(world.account("juliet@example.com"))
     with caplog.at_level(logging.ERROR):
-        Pipeline((one, two), frozenset()).emit(_turn(session, None), SessionBound(session))
+        Pipeline((one, two), frozenset()).emit(_turn(session, None), SessionBound(session, {}))
     assert heard == ["juliet@example.com/home"]
     assert [record.message for record in caplog.records] == ["turn_failed"]
 

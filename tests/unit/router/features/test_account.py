@@ -18,7 +18,7 @@ from router.pipeline import Pipeline
 from router.registration import Registration
 from router.settings import Settings
 from router.turn import Request
-from storage import accounts
+from storage import accounts, devices
 from tests.support.turns import DOMAIN, World, error
 from xmpp import ns, scram
 from xmpp.errors import (
@@ -90,8 +90,10 @@ def test_the_registration_on_file(scene: Scene, to: str | None) -> None:
 @pytest.mark.parametrize("to", [None, DOMAIN, JULIET])
 def test_a_new_password_is_stored_and_confirmed(scene: Scene, to: str | None) -> None:
     assert scene.ask("set", password("R0m30"), to) == [result(scene.balcony, to)]
-    (write,) = scene.world.writes
-    assert (write.statement, write.arguments) == (accounts.set_credentials, (scene.account.key, ("R0m30",)))
+    assert [(write.statement, write.arguments) for write in scene.world.writes] == [
+        (accounts.set_credentials, (scene.account.key, ("R0m30",))),
+        (devices.invalidate_all, (scene.account.key, b"")),  # tokens that were given for the old one are void
+    ]
     assert scene.world.closed == [], "sessions live on"
 
 
