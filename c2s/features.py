@@ -46,9 +46,11 @@ def after_login(of_domain: bytes, limits: bytes) -> bytes:
     )
 
 
-def after_bind(of_domain: bytes, limits: bytes) -> bytes:
-    """Features of a stream that has signed in by XEP-0388 and has its session already."""
-    return _features([element("sm", ns.SM), element("csi", ns.CSI), of_domain, limits])
+def after_bind(of_domain: bytes, limits: bytes, *, is_managed: bool) -> bytes:
+    """Features of a stream that has signed in by XEP-0388 and has its session already. What is in force is not offered:
+    clients take what they are offered (COMPAT: @xmpp/client 0.14 would enable stream management a second time)."""
+    sm = b"" if is_managed else element("sm", ns.SM)
+    return _features([sm, element("csi", ns.CSI), of_domain, limits])
 
 
 def stream_limits(max_bytes: int, idle_seconds: float | None) -> bytes:

@@ -525,7 +525,8 @@ class ClientStream:
             return
         self._state = State.BOUND
         self._log.info("stream_bound", transport=self._transport.transport_name)
-        self._transport.write(features.after_bind(of_domain, self._settings.limits_after_login))
+        is_managed = self._management is not None
+        self._transport.write(features.after_bind(of_domain, self._settings.limits_after_login, is_managed=is_managed))
         self._write_parked()
         self._flow()
 

@@ -19,11 +19,7 @@ from xmpp.stanza import Stanza
 from xmpp.timestamp import format_moment
 from xmpp.xml import element
 
-feature = Feature(
-    "devices",
-    xep=((386, "1.1.0"), (388, "1.0.4"), (484, "0.2.0"), (494, "0.1.0")),
-    account_features=(ns.CLIENT_ACCESS,),
-)
+feature = Feature("devices", xep=((494, "0.1.0"),), account_features=(ns.CLIENT_ACCESS,))
 
 DEVICE: Final = "device"  # mark of a session: of which it is, bytes
 

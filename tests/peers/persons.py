@@ -103,6 +103,12 @@ class XmppJs(Person):
         self.tell("iq", type, to, inner)
         return self.said.take()
 
+    def again(self, previd: str = "") -> dict[str, Any]:
+        """Lose the connection and come back; how: {"mechanism", "resumed", "jid"}. `previd` instead of the stream that
+        it had."""
+        self.tell("again", previd)
+        return dict(self.said.take(lambda said: "mechanism" in said))
+
     def wait(self, text: str) -> str:
         """The next stanza that has this text."""
         self.tell("wait", text)

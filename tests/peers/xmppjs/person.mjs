@@ -1,11 +1,19 @@
 // A person with @xmpp/client: signs in, does what standard input asks, one JSON array a line, and answers likewise.
-// ["iq", type, to, xml] asks and answers with the result; ["wait", text] answers with the next stanza that has the text.
+// ["iq", type, to, xml] asks and answers with the result; ["wait", text] answers with the next stanza that has the text;
+// ["again", previd] loses the connection and tells, once it is back, how it signed in and whether the stream went on.
 import readline from "node:readline";
 import { client, xml } from "@xmpp/client";
 import parse from "@xmpp/xml/lib/parse.js";
 
 const [service, domain, username, password] = process.argv.slice(2);
 const xmpp = client({ service, domain, username, password, resource: "js" });
+let signedInBy = "";
+xmpp.on("send", (element) => {
+  if (element.is("authenticate", "urn:xmpp:sasl:2") || element.is("auth", "urn:ietf:params:xml:ns:xmpp-sasl")) {
+    signedInBy = element.attrs.mechanism;
+  }
+});
+xmpp.reconnect.delay = 50;
 const heard = [];
 const waiting = [];
 
@@ -34,6 +42,17 @@ async function run(words) {
     }
     return;
   }
+  if (words[0] === "again") {
+    const back = Promise.race([
+      new Promise((resolve) => xmpp.once("online", () => resolve(false))),
+      new Promise((resolve) => xmpp.streamManagement.once("resumed", () => resolve(true))),
+    ]);
+    if (words[1]) xmpp.streamManagement.id = words[1];
+    (xmpp.socket.socket ?? xmpp.socket).destroy();
+    const resumed = await back;
+    say({ mechanism: signedInBy, resumed, jid: xmpp.jid.toString() });
+    return;
+  }
   const [, type, to, inner] = words;
   const attributes = to ? { type, to } : { type };
   try {
@@ -46,7 +65,7 @@ async function run(words) {
 
 xmpp.on("stanza", hear);
 xmpp.on("error", (error) => process.stderr.write(`${error}\n`));
-xmpp.on("online", async (address) => {
+xmpp.once("online", async (address) => {
   await xmpp.send(xml("presence"));
   say(address.toString());
   readline.createInterface({ input: process.stdin }).on("line", (line) => run(JSON.parse(line)));

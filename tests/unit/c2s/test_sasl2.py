@@ -292,6 +292,7 @@ def test_stream_management_begins_with_the_resource(talk: Talk) -> None:
     written = talk.say(with_password(f"<bind xmlns='{ns.BIND2}'><enable xmlns='{ns.SM}' resume='true'/></bind>"))
     enabled = f'<enabled xmlns="{ns.SM}" id="{talk.sid:x}" resume="true" max="600"/>'
     assert f"{enabled}</bound></success>" in written
+    assert f'<sm xmlns="{ns.SM}"/>' not in written, "nobody is offered what it has"
     assert len(talk.router.of_kind(ENABLED)) == 1
     assert talk.say("<message/>", f"<r xmlns='{ns.SM}'/>").endswith(f'<a xmlns="{ns.SM}" h="1"/>')
 
