@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from c2s import sasl2
 from xmpp import ns
 from xmpp.xml import element
 
 
+@lru_cache(maxsize=256)  # each connection gets the same as thousands before it
 def before_login(
     *,
     starttls: bool,
     is_tls_required: bool,
-    mechanisms: Sequence[str],
-    token_mechanisms: Sequence[str],
-    bindings: Sequence[str],
+    mechanisms: tuple[str, ...],
+    token_mechanisms: tuple[str, ...],
+    bindings: tuple[str, ...],
     may_register: bool,
     limits: bytes,
 ) -> bytes:
@@ -37,6 +39,7 @@ def before_login(
     return _features(offers)
 
 
+@lru_cache(maxsize=256)
 def after_login(of_domain: bytes, limits: bytes) -> bytes:
     """Features of an authenticated stream: binding, the no-op session of RFC 3921, and what routers add (roster
     versioning, pre-approval, entity capabilities)."""
@@ -46,6 +49,7 @@ def after_login(of_domain: bytes, limits: bytes) -> bytes:
     )
 
 
+@lru_cache(maxsize=256)
 def after_bind(of_domain: bytes, limits: bytes, *, is_managed: bool) -> bytes:
     """Features of a stream that has signed in by XEP-0388 and has its session already. What is in force is not offered:
     clients take what they are offered (COMPAT: @xmpp/client 0.14 would enable stream management a second time)."""

@@ -74,7 +74,7 @@ class Login:
     """One attempt to sign in."""
 
     __slots__ = ("_edge", "_exchange", "_fast", "_host", "_mechanism", "_now", "_offer", "_request", "_started_at",
-                 "given")  # fmt: skip
+                 "given", "was_seen")  # fmt: skip
 
     def __init__(self, host: Host, edge: Edge, offer: Offer, now: Callable[[], float]) -> None:
         self._host = host
@@ -87,6 +87,7 @@ class Login:
         self._fast: Fast | None = None
         self._request: str | None = None
         self.given: tuple[str, float] | None = None  # a new token, and until when it is good (Unix seconds)
+        self.was_seen = False  # the device that signs in was seen just now
 
     def begin(self, mechanism: str, text: str | None, fast: Fast | None = None) -> None:
         """The mechanism that the client has chosen, with its initial response (base64), None for none. Tokens are taken
@@ -164,7 +165,7 @@ class Login:
         return exchange.password_checked(value)
 
     def _tokened(self, exchange: Exchange, value: Any) -> Step:
-        answer, has_expired, token, expires_at = value
+        answer, has_expired, token, expires_at, self.was_seen = value
         if has_expired:
             raise errors.CredentialsExpired  # XEP-0484, 5.2
         if token:

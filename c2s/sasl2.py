@@ -345,6 +345,7 @@ class Authentication:
             "software": agent.software,
             "name": agent.name,
             "by_password": self._request.fast is None,
+            "was_seen": self._login.was_seen,
         }
         done = self._bound
         self._asked = self._edge.attach(self._bare, None, facts, self._host, done)  # type: ignore[arg-type]  # also a Sink

@@ -340,8 +340,8 @@ class ClientStream:
         return features.before_login(
             starttls=settings.has_starttls and not transport.is_secure,
             is_tls_required=settings.is_tls_required,
-            mechanisms=offer.mechanisms,
-            token_mechanisms=offer.tokens,
+            mechanisms=tuple(offer.mechanisms),
+            token_mechanisms=tuple(offer.tokens),
             bindings=tuple(offer.bindings) if transport.is_secure else (),
             may_register=may_login and settings.may_register,
             limits=settings.limits_before_login,

@@ -12,6 +12,8 @@ from storage.devices import Token, Tokens
 from storage.store import Store
 from xmpp import tokens
 
+SEEN_S: Final = 900.0  # so exactly is kept when a device was seen last
+
 # Stands where there is no token, so that its absence takes as long to find out.
 _NOBODYS: Final = Token("", "", 0.0)
 
@@ -31,10 +33,11 @@ class TokenLogin:
     async def check(
         self, bare: str, device: bytes, mechanism: str, binding: bytes, proof: bytes, is_last: bool, wanted: str,
         software: str, name: str,
-    ) -> tuple[bytes | None, bool, str, float]:  # fmt: skip
+    ) -> tuple[bytes | None, bool, str, float, bool]:  # fmt: skip
         """Whether a proof was made of a token of this device, for this mechanism. Returns the answer to it (None: it
-        was not), whether that token has expired, and a new token where one is due or `wanted` names a mechanism ("":
-        none), with the Unix seconds until which it is good. `is_last`: the client gives its token up (4.6)."""
+        was not), whether that token has expired, a new token where one is due or `wanted` names a mechanism ("": none),
+        with the Unix seconds until which it is good, and whether the device was seen just now. `is_last`: the client
+        gives its token up (4.6)."""
         found = await self._store.run(devices.tokens, bare, device)
         slots = (found.new, found.current) if found is not None else (None, None)
         answers = [tokens.verify((slot or _NOBODYS).token, binding, proof) for slot in slots]
@@ -42,10 +45,10 @@ class TokenLogin:
             if found is None or slot is None or answer is None or slot.mechanism != mechanism or not found.enabled:
                 continue
             if slot.expires_at <= self._now():
-                return None, True, "", 0.0
+                return None, True, "", 0.0, False
             given = await self._used(found, slot, device, is_last, wanted, software, name)
-            return answer, False, *given
-        return None, False, "", 0.0
+            return answer, False, *given, self._now() - found.last_seen < SEEN_S
+        return None, False, "", 0.0, False
 
     async def _used(
         self, found: Tokens, slot: Token, device: bytes, is_last: bool, wanted: str, software: str, name: str

@@ -79,6 +79,9 @@ class Limits:
     elements: int = 5_000
 
 
+_PREFIX: Final = re.compile(rb"<[^\s/>:]+:")  # of an element's name
+
+
 class StreamOpen(NamedTuple):
     """A stream header (RFC 6120, 4.7). Addresses are as the peer wrote them."""
 
@@ -382,7 +385,8 @@ class StreamParser:
         namespace, _, local = self._name.rpartition(" ")
         if namespace == self._content and self._name != _HANDSHAKE:
             raise errors.UnsupportedStanzaType(f"'{local}' is no stanza.")
-        if namespace == ns.SASL2 and inner:  # others' elements stand in it: whoever reads it needs what surrounds it
+        if namespace == ns.SASL2 and inner and _PREFIX.search(raw) is not None:
+            # Others' elements stand in it, and what their prefixes mean may be said further out.
             inner = canonical(self._parsed(raw), ns.SASL2)
         text = "" if not inner else _text(inner)
         self._events.append(Element(self._name, self._attributes, inner, text))

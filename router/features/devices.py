@@ -35,6 +35,8 @@ def seen(turn: Turn, event: SessionBound) -> None:
         if other is not session and other.marks.get(DEVICE) == device:
             turn.close(other, "conflict")
     session.marks[DEVICE] = device
+    if facts.get("was_seen"):
+        return
     software, name = str(facts.get("software", "")), str(facts.get("name", ""))
     network = network_of(str(facts.get("address", "")))
     by_password = bool(facts.get("by_password"))

@@ -231,9 +231,9 @@ class Router:
         self.asked_with = device
         token = self.tokens.get((bare, mechanism))
         if token == "expired":
-            return None, True, "", 0.0
+            return None, True, "", 0.0, False
         answer = None if token is None else tokens.verify(token, binding, proof)
-        return answer, False, *(self.rotated if answer is not None else ("", 0.0))
+        return answer, False, *(self.rotated if answer is not None else ("", 0.0)), True
 
     def _credentials(self, bare: str, hash: str) -> Credentials:
         return credentials(self.passwords.get(bare, "a password that nobody has"), hash)
