@@ -14,7 +14,7 @@ CLOSE_REASONS: Final = (
 )  # fmt: skip
 MECHANISMS: Final = (
     "PLAIN", "SCRAM-SHA-1", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-512",
-    "SCRAM-SHA-512-PLUS", "other",
+    "SCRAM-SHA-512-PLUS", "HT-SHA-256-EXPR", "HT-SHA-256-UNIQ", "HT-SHA-256-ENDP", "HT-SHA-256-NONE", "other",
 )  # fmt: skip
 _IN, _OUT = "in", "out"
 
@@ -34,7 +34,7 @@ _auth = metrics.counter(
     {"mechanism": list(MECHANISMS), "result": ["ok", "rejected", "error"]},
 )
 login_seconds = metrics.histogram(
-    "stentor_c2s_login_seconds", "Time from <auth/> to its outcome", {"result": ["ok", "failed"]}
+    "stentor_c2s_login_seconds", "Time from <auth/> or <authenticate/> to the outcome", {"result": ["ok", "failed"]}
 )
 
 

@@ -19,7 +19,8 @@ from router.calls import CallError, Calls
 from router.dialing import PeerStatus
 from router.rooms.room import HISTORY
 from router.settings import Settings
-from storage import accounts, nodes, rooms, rosters, sessions
+from storage import accounts, devices, nodes, rooms, rosters, sessions
+from storage.devices import Device
 from storage.log import time_of
 from storage.pool import is_away
 from storage.store import Store
@@ -59,6 +60,9 @@ class Api:
             ("GET", "/users/{jid}", self._user),
             ("DELETE", "/users/{jid}", self._delete),
             ("PUT", "/users/{jid}/password", self._password),
+            ("GET", "/users/{jid}/devices", self._devices),
+            ("DELETE", "/users/{jid}/devices", self._log_out),
+            ("DELETE", "/users/{jid}/devices/{device}", self._log_out),
             ("GET", "/sessions", self._sessions),
             ("GET", "/sessions/{jid}", self._session),
             ("DELETE", "/sessions/{jid}", self._kick),
@@ -114,6 +118,21 @@ class Api:
         bare = self._account(request.path["jid"])
         await self._call(bare, "admin.password", bare, request.text("password"))
         return {"jid": bare}
+
+    async def _devices(self, request: ApiRequest) -> Any:
+        bare = self._account(request.path["jid"])
+        account = await self._read(accounts.find, bare)
+        if account is None:
+            raise _answer(bare, "item-not-found")
+        return {"devices": [_device(device) for device in await self._read(devices.list_, account.key)]}
+
+    async def _log_out(self, request: ApiRequest) -> Any:
+        bare, asked = self._account(request.path["jid"]), request.path.get("device", "")
+        try:
+            device = bytes.fromhex(asked)
+        except ValueError:
+            raise ApiError(400, f"{asked} is no device", "stentor user devices shows them") from None
+        return {"ended": await self._call(bare, "admin.log_out", bare, device)}
 
     # --- sessions
 
@@ -352,3 +371,16 @@ def _body(message: Stanza) -> str:
 
 def _stamp(unix_seconds: float) -> str:
     return datetime.fromtimestamp(unix_seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _device(device: Device) -> dict[str, Any]:
+    return {
+        "device": device.device.hex(),
+        "software": device.software,
+        "name": device.name,
+        "network": device.address,
+        "first_seen": _stamp(device.first_seen),
+        "last_seen": _stamp(device.last_seen),
+        "token": device.has_token,
+        "password": device.by_password,
+    }

@@ -109,6 +109,7 @@ class Calls:
             "admin.password": self._registration.set_password,
             "admin.delete": self._registration.delete,
             "admin.kick": self._registration.kick,
+            "admin.log_out": self._registration.log_out,
             "stream_features": self._features,
             **rooms,
         }

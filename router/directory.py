@@ -10,6 +10,7 @@ from base64 import b32encode
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from cluster.wire import (
@@ -248,7 +249,7 @@ class Directory:
         if not entity.exists or not entity.is_enabled:
             self._refuse(entity, edge, request, "not-allowed", "This account does not exist or is disabled.")
             return
-        resource = resource or self._resource_of(facts)
+        resource = resource or self._resource_of(entity, facts)
         replaced = entity.sessions.get(resource)
         if replaced is not None:
             self._end(replaced, "conflict", "replaced")  # RFC 6120, 7.7.2.2, the first way
@@ -284,11 +285,15 @@ class Directory:
             oldest = min(entity.sessions.values(), key=lambda session: session.bound_at)
             self._end(oldest, "conflict", "too-many-sessions")
 
-    def _resource_of(self, facts: Mapping[str, Any]) -> str:
+    def _resource_of(self, entity: Entity, facts: Mapping[str, Any]) -> str:
         """What the server calls a session: by its device the same each time, behind what the client calls itself
-        (XEP-0386, 3.2.1). Who binds anew takes the place of the former session then."""
-        device, tag = facts.get("device") or b"", str(facts.get("tag") or "")
-        name = b32encode(device)[:RESOURCE_CHARACTERS].decode().lower() if device else self._new_resource()
+        (XEP-0386, 3.2.1). Who binds anew takes the place of the former session then. Of two accounts on one device the
+        names have nothing in common: nobody shall see that they belong together."""
+        device, tag, name = facts.get("device"), str(facts.get("tag") or ""), ""
+        if device:
+            digest = sha256(entity.bare.encode() + b"\0" + device).digest()
+            name = b32encode(digest)[:RESOURCE_CHARACTERS].decode().lower()
+        name = name or self._new_resource()
         return f"{tag}/{name}" if tag else name
 
     def _bind(self, session: Session, facts: Mapping[str, Any], turn: Turn) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 from router.entity import Entity
 from router.features import account
+from router.features import devices as devices_feature
 from router.owner import Owner
 from router.settings import Settings
 from router.turn import Turn
@@ -108,6 +109,24 @@ class Registration:
                 if resource in ("", session.resource):
                     turn.close(session, "policy-violation")
                     ended += 1
+
+        await self.command(bare, run)
+        return ended
+
+    async def log_out(self, bare: str, device: bytes) -> int:
+        """Void the tokens of one device, or of all (b""), and end its sessions, or all; returns how many. Raises
+        ItemNotFound where there is no such account."""
+        ended = 0
+
+        def run(turn: Turn) -> None:
+            nonlocal ended
+            if turn.entity.key is None:
+                raise ItemNotFound
+            if device:
+                devices_feature.log_out(turn, device)
+            else:
+                devices_feature.log_out_everywhere(turn)
+            ended = len(turn.closing)
 
         await self.command(bare, run)
         return ended

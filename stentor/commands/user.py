@@ -12,7 +12,7 @@ from stentor.failure import Failed
 
 @click.group()
 def user() -> None:
-    """Accounts: add, passwd, del, list, show."""
+    """Accounts: add, passwd, del, list, show, devices, logout."""
 
 
 def _password(password: str | None, from_stdin: bool) -> str:
@@ -85,3 +85,24 @@ def show(api: Api, jid: str) -> None:
     click.echo(f"contacts  {account['contacts']}")
     for session in account["sessions"] or ["none"]:
         click.echo(f"session   {session}")
+
+
+@user.command()
+@click.argument("jid")
+@connects
+def devices(api: Api, jid: str) -> None:
+    """List the devices of the account JID: who has signed in, from where, when last, and by what."""
+    for found in api.call("GET", f"/users/{segment(jid)}/devices")["devices"]:
+        by = " and ".join(name for name in ("token", "password") if found[name]) or "nothing any more"
+        names = " on ".join(name for name in (found["software"], found["name"]) if name) or "unknown"
+        click.echo(f"{found['device']}  {found['last_seen']}  {found['network'] or '-'}  {names}, by {by}")
+
+
+@user.command()
+@click.argument("jid")
+@click.option("--device", default="", help="One device, as `stentor user devices` names it; without it all")
+@connects
+def logout(api: Api, jid: str, device: str) -> None:
+    """End sessions of the account JID and void its tokens: who comes back needs the password."""
+    path = f"/users/{segment(jid)}/devices" + (f"/{segment(device)}" if device else "")
+    click.echo(f"{api.call('DELETE', path)['ended']} sessions ended")

@@ -169,6 +169,26 @@ def test_devices_are_listed_and_revoked(cluster: RunningCluster, account: Accoun
         assert condition(with_token(phone, account, token, "")) == "not-authorized"
 
 
+def test_operators_see_devices_and_log_them_out(cluster: RunningCluster, account: Account) -> None:
+    phones, laptops = first_token(cluster, account), first_token(cluster, account, LAPTOP)
+    with connect(cluster, account) as phone, connect(cluster, account) as laptop:
+        with_token(phone, account, phones, BIND)
+        with_token(laptop, account, laptops, BIND, LAPTOP)
+        shown = cluster.command("user", "devices", account.jid)
+        assert "Test on phone, by token" in shown.stdout
+        (line,) = [line for line in shown.stdout.splitlines() if "phone" in line]
+        done = cluster.command("user", "logout", account.jid, "--device", line.split()[0])
+        assert (done.returncode, done.stdout) == (0, "1 sessions ended\n")
+        assert phone.end() == "not-authorized"
+        laptop.ping()
+        assert cluster.command("user", "logout", account.jid).stdout == "1 sessions ended\n"
+        assert laptop.end() == "not-authorized"
+    with connect(cluster, account) as laptop:
+        assert condition(with_token(laptop, account, laptops, "", LAPTOP)) == "not-authorized"
+    assert cluster.command("user", "logout", account.jid, "--device", "x").returncode == 1
+    assert cluster.command("user", "devices", f"nobody-at-all@{cluster.domain}").returncode == 1
+
+
 def test_who_binds_so_finds_what_waited_in_the_archive_and_gets_the_rest(
     cluster: RunningCluster, account: Account
 ) -> None:

@@ -46,7 +46,9 @@ class World:
     def monotonic(self) -> float:
         return self.now
 
-    answer = create = set_password = delete = kick = send = None  # nobody registers here, no other router is asked
+    answer = create = set_password = delete = kick = log_out = send = (
+        None  # nobody registers here, no other router is asked
+    )
 
     async def ask(self, method: str, *arguments: Any) -> Any:
         return await self.calls.ask(JULIET, shard_of(JULIET), method, (JULIET, *arguments))

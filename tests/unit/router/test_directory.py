@@ -87,6 +87,21 @@ def test_without_a_wish_the_server_chooses_a_resource(router: OneRouter) -> None
     assert only(router, ATTACHED)[6] == "r1"
 
 
+def test_a_device_has_the_same_resource_each_time_and_another_with_each_account(router: OneRouter) -> None:
+    """XEP-0386, 3.2.1: behind the tag; nobody sees that two accounts are of one device."""
+    facts = {"device": b"d" * 16, "tag": "Gajim"}
+    names = []
+    for bare in (ROMEO, ROMEO, JULIET):
+        router.attach(bare, None, facts=facts)
+        (attached,) = [envelope for _, envelope in router.taken(ATTACHED)]
+        names.append(attached[6])
+    assert names[0] == names[1]
+    assert names[0] != names[2]
+    assert all(name.startswith("Gajim/") and len(name) == 18 for name in names)
+    router.attach(ROMEO, None, facts={"tag": "Gajim"})
+    assert only(router, ATTACHED)[6] == "Gajim/r1"
+
+
 @pytest.mark.parametrize("bare", ["nobody@example.com", NURSE])
 def test_who_has_no_account_or_may_not_in_is_refused(bare: str) -> None:
     database = Database()
