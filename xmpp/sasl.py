@@ -240,6 +240,9 @@ class Exchange(ABC):
             return Challenge(b"")  # each mechanism here begins with the client (RFC 4422, 5)
         if len(data) > MESSAGE_BYTES:
             raise MalformedRequest("the message is too long")
+        return self._take(data)
+
+    def _take(self, data: bytes) -> Step:
         try:
             text = data.decode()
         except UnicodeDecodeError:
@@ -395,35 +398,28 @@ class _Plain(Exchange):
 class _HashedToken(Exchange):
     """draft-schmaus-kitten-sasl-ht, 3: one message of the client, one answer."""
 
-    __slots__ = ("_bindings", "_domain", "_mechanism", "_username")
+    __slots__ = ("_bindings", "_domain", "_mechanism", "_proof", "_username")
 
     def __init__(self, mechanism: str, domain: str, channel_bindings: Mapping[str, bytes]) -> None:
         super().__init__()
         self._mechanism = mechanism
         self._domain = domain
         self._bindings = channel_bindings
+        self._proof = b""
         self._username = ""
 
-    def step(self, data: bytes | None) -> Step:
-        """As in any exchange; but what the client sends is no text: a name, NUL, and a digest."""
-        if data is None or self._has_begun:
-            return super().step(data)
-        self._has_begun = True
-        self._waits = _Waits.NOBODY
-        name, separator, proof = data.partition(b"\0")
-        if not separator or len(proof) != DIGEST_BYTES["SHA-256"]:
+    def _take(self, data: bytes) -> Step:
+        """What the client sends is no text: a name, NUL, and a digest."""
+        name, separator, self._proof = data.partition(b"\0")
+        if not separator or len(self._proof) != DIGEST_BYTES["SHA-256"]:
             raise MalformedRequest("this is not an initiator message")
-        try:
-            username = name.decode()
-        except UnicodeDecodeError:
-            raise MalformedRequest("the name is not UTF-8") from None
-        self._username = _account(username, self._domain)
-        self._waits = _Waits.TOKEN
-        binding = TOKEN_MECHANISMS[self._mechanism]
-        return NeedToken(self._username, self._mechanism, self._bindings[binding] if binding else b"", proof)
+        return super()._take(name)
 
     def _read(self, text: str) -> Step:
-        raise MalformedRequest("the client spoke out of turn")
+        self._username = _account(text, self._domain)
+        self._waits = _Waits.TOKEN
+        binding = TOKEN_MECHANISMS[self._mechanism]
+        return NeedToken(self._username, self._mechanism, self._bindings[binding] if binding else b"", self._proof)
 
     def token_checked(self, answer: bytes | None) -> Success:
         self._answered(_Waits.TOKEN)

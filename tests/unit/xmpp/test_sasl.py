@@ -499,3 +499,80 @@ def test_whatever_the_name_it_is_prepared_or_refused(name: str) -> None:
         return
     assert isinstance(step, NeedPassword)
     assert JID.parse(f"{step.username}@{DOMAIN}").local == step.username
+
+
+# --- what SCRAM signs of the offer (XEP-0474)
+
+
+def test_the_offer_is_signed_as_the_example_has_it() -> None:
+    """XEP-0474, 4.3."""
+    protected = sasl.downgrade_protection(["SCRAM-SHA-1-PLUS", "SCRAM-SHA-1"], ["tls-server-end-point", "tls-exporter"])
+    assert protected == b"SCRAM-SHA-1\x1eSCRAM-SHA-1-PLUS\x1ftls-exporter\x1etls-server-end-point"
+    one = begin(
+        "SCRAM-SHA-1", offered=["SCRAM-SHA-1"], domain=DOMAIN, nonce=NONCE, tls=True, channel_bindings={},
+        protected=protected,
+    )  # fmt: skip
+    one.step(b"n,,n=romeo,r=abc")
+    assert one.salt(b"salt", 4096).data.endswith(b",i=4096,h=G6k/rBLDqgOhRRaCuuatSDFkJ08=")
+
+
+def test_without_channel_binding_its_types_are_no_part_of_it() -> None:
+    assert sasl.downgrade_protection(["B", "A"], []) == b"A\x1eB"
+
+
+def test_nothing_is_signed_where_nothing_was_said_of_the_offer() -> None:
+    one = exchange("SCRAM-SHA-1")
+    one.step(b"n,,n=romeo,r=abc")
+    assert b",h=" not in one.salt(b"salt", 4096).data
+
+
+# --- tokens (draft-schmaus-kitten-sasl-ht)
+
+
+def hashed(mechanism: str = "HT-SHA-256-EXPR") -> Exchange:
+    names = sasl.offered_tokens(BINDINGS)
+    return begin(mechanism, offered=names, domain=DOMAIN, nonce=NONCE, tls=True, channel_bindings=BINDINGS)
+
+
+def test_tokens_are_offered_for_the_bindings_that_there_are() -> None:
+    """XEP-0484, 3.1."""
+    assert sasl.offered_tokens(BINDINGS) == ["HT-SHA-256-EXPR", "HT-SHA-256-ENDP", "HT-SHA-256-NONE"]
+    assert sasl.offered_tokens({}) == ["HT-SHA-256-NONE"]
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "binding"),
+    [
+        ("HT-SHA-256-EXPR", BINDINGS["tls-exporter"]),
+        ("HT-SHA-256-ENDP", BINDINGS["tls-server-end-point"]),
+        ("HT-SHA-256-NONE", b""),
+    ],
+)
+def test_what_is_made_of_a_token_goes_to_who_knows_it(mechanism: str, binding: bytes) -> None:
+    one = hashed(mechanism)
+    asked = one.step(b"Romeo\0" + b"\xff" * 32)
+    assert asked == sasl.NeedToken("romeo", mechanism, binding, b"\xff" * 32)
+    assert one.token_checked(b"answer") == Success("romeo", f"romeo@{DOMAIN}", b"answer")
+
+
+def test_a_token_that_is_wrong() -> None:
+    one = hashed()
+    one.step(b"romeo\0" + bytes(32))
+    with pytest.raises(errors.SaslNotAuthorized):
+        one.token_checked(None)
+
+
+@pytest.mark.parametrize("data", [b"", b"romeo", b"romeo\0", b"romeo\0" + bytes(31), b"\xc3\0" + bytes(32)])
+def test_what_is_no_message_of_a_token(data: bytes) -> None:
+    with pytest.raises(errors.MalformedRequest):
+        hashed().step(data)
+
+
+def test_the_exchange_has_one_message() -> None:
+    one = hashed()
+    one.step(b"romeo\0" + bytes(32))
+    with pytest.raises(errors.MalformedRequest):
+        one.step(b"again")
+    late = hashed()
+    assert late.step(None) == Challenge(b"")
+    assert isinstance(late.step(b"romeo\0" + bytes(32)), sasl.NeedToken), "also without an initial response"
