@@ -16,7 +16,7 @@ from c2s.metrics import stats
 from cluster.edge import Answer, Edge
 from xmpp import errors, sasl
 from xmpp.errors import SaslError
-from xmpp.sasl import Challenge, Exchange, NeedPassword, NeedProof, NeedSalt, NeedToken, Step, Success
+from xmpp.sasl import Challenge, Exchange, NeedPassword, NeedProof, NeedSalt, NeedTokenProof, Step, Success
 from xmpp.scram import HASHES
 
 CALL_TIMEOUT_S: Final = 10.0
@@ -145,11 +145,11 @@ class Login:
                 self._ask(username, "auth.proof", (hash, auth_message, proof), self._proved)
             case NeedPassword(username, password):
                 self._ask(username, "auth.password", (password,), self._checked)
-            case NeedToken(username, mechanism, binding, proof):
+            case NeedTokenProof(username, mechanism, binding, proof):
                 fast = self._fast
                 assert fast is not None
                 question = (mechanism, binding, proof, fast.is_last, fast.wanted, fast.software, fast.name)
-                self._ask(username, "auth.token", (fast.device, *question), self._tokened)
+                self._ask(username, "auth.token_proof", (fast.device, *question), self._tokened)
             case Success(username, _, data):
                 stats.auth(self._mechanism, None, self._now() - self._started_at)
                 self._host.auth_succeeded(username, b64encode(data) if data is not None else None)
@@ -170,7 +170,7 @@ class Login:
             raise errors.CredentialsExpired  # XEP-0484, 5.2
         if token:
             self.given = (token, expires_at)
-        return exchange.token_checked(answer)
+        return exchange.token_proved(answer)
 
     def _ask(
         self, username: str, method: str, arguments: tuple[Any, ...], then: Callable[[Exchange, Any], Step]

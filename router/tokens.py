@@ -28,7 +28,7 @@ class TokenLogin:
 
     def methods(self) -> dict[str, Callable[..., Awaitable[Any]]]:
         """For `Calls`."""
-        return {"auth.token": self.check, "auth.issue": self.issue}
+        return {"auth.token_proof": self.check, "auth.issue": self.issue}
 
     async def check(
         self, bare: str, device: bytes, mechanism: str, binding: bytes, proof: bytes, is_last: bool, wanted: str,

@@ -2,7 +2,7 @@
 hashed tokens of XEP-0484.
 
 An `Exchange` is the conversation with one client, without I/O. What it cannot know, it asks its driver for: `NeedSalt`,
-`NeedProof`, `NeedPassword` and `NeedToken` are questions to the router that owns the account, which checks them with
+`NeedProof`, `NeedPassword` and `NeedTokenProof` are questions to the router that owns the account, which checks them with
 `xmpp/scram.py` and `xmpp/tokens.py`; the driver hands the answer back. So the process that talks to the client never
 holds a key.
 
@@ -10,7 +10,7 @@ holds a key.
                -> NeedSalt     -> salt(...)             -> Challenge
                -> NeedProof    -> verified(...)         -> Success
                -> NeedPassword -> password_checked(...) -> Success
-               -> NeedToken    -> token_checked(...)    -> Success
+               -> NeedTokenProof    -> token_proved(...)    -> Success
 
 Every failure is a SaslError. Whether an account exists shows in none of them.
 """
@@ -101,8 +101,8 @@ class NeedPassword:
 
 
 @dataclass(frozen=True, slots=True)
-class NeedToken:
-    """Ask the router to check what was made of a token (`xmpp/tokens.py`), then call `token_checked` with the answer to
+class NeedTokenProof:
+    """Ask the router to check what was made of a token (`xmpp/tokens.py`), then call `token_proved` with the answer to
     it, or None."""
 
     username: str
@@ -120,7 +120,7 @@ class Success:
     data: bytes | None = None
 
 
-Step = Challenge | NeedSalt | NeedProof | NeedPassword | NeedToken | Success
+Step = Challenge | NeedSalt | NeedProof | NeedPassword | NeedTokenProof | Success
 
 
 def offered(
@@ -214,7 +214,7 @@ class _Waits(Enum):
     SALT = "the answer to NeedSalt"
     PROOF = "the answer to NeedProof"
     PASSWORD = "the answer to NeedPassword"
-    TOKEN = "the answer to NeedToken"
+    TOKEN_PROOF = "the answer to NeedTokenProof"
     NOBODY = "nobody, it is over"
 
 
@@ -264,9 +264,9 @@ class Exchange(ABC):
         """Answer NeedPassword. Raises SaslNotAuthorized when it is not right."""
         raise self._unasked(_Waits.PASSWORD)
 
-    def token_checked(self, answer: bytes | None) -> Success:
-        """Answer NeedToken. Raises SaslNotAuthorized when it is None."""
-        raise self._unasked(_Waits.TOKEN)
+    def token_proved(self, answer: bytes | None) -> Success:
+        """Answer NeedTokenProof. Raises SaslNotAuthorized when it is None."""
+        raise self._unasked(_Waits.TOKEN_PROOF)
 
     def _answered(self, question: _Waits) -> None:
         if self._waits is not question:
@@ -417,12 +417,12 @@ class _HashedToken(Exchange):
 
     def _read(self, text: str) -> Step:
         self._username = _account(text, self._domain)
-        self._waits = _Waits.TOKEN
+        self._waits = _Waits.TOKEN_PROOF
         binding = TOKEN_MECHANISMS[self._mechanism]
-        return NeedToken(self._username, self._mechanism, self._bindings[binding] if binding else b"", self._proof)
+        return NeedTokenProof(self._username, self._mechanism, self._bindings[binding] if binding else b"", self._proof)
 
-    def token_checked(self, answer: bytes | None) -> Success:
-        self._answered(_Waits.TOKEN)
+    def token_proved(self, answer: bytes | None) -> Success:
+        self._answered(_Waits.TOKEN_PROOF)
         if answer is None:
             raise SaslNotAuthorized
         return Success(self._username, f"{self._username}@{self._domain}", answer)

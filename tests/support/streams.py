@@ -215,7 +215,7 @@ class Router:
         elif method == "auth.password":
             bare, password = arguments
             value = self.passwords.get(bare) == password
-        elif method == "auth.token":
+        elif method == "auth.token_proof":
             value = self._check_token(*arguments[:5])
         elif method == "auth.issue":
             value = ("a new token", 1_800_000_000.0)

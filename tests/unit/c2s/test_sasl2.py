@@ -465,7 +465,7 @@ def test_a_new_token_may_come_with_the_answer_to_the_old_one(talk: Talk) -> None
     talk.router.tokens[ROMEO, "HT-SHA-256-NONE"] = TOKEN
     talk.router.rotated = ("rotated", 1_800_000_000.0)
     assert 'token="rotated"' in talk.say(with_token())
-    assert [envelope[4] for envelope in talk.router.sent if envelope[0] == CALL] == ["auth.token"], "asked once"
+    assert [envelope[4] for envelope in talk.router.sent if envelope[0] == CALL] == ["auth.token_proof"], "asked once"
 
 
 def test_a_token_belongs_to_a_device(talk: Talk) -> None:

@@ -551,15 +551,15 @@ def test_tokens_are_offered_for_the_bindings_that_there_are() -> None:
 def test_what_is_made_of_a_token_goes_to_who_knows_it(mechanism: str, binding: bytes) -> None:
     one = hashed(mechanism)
     asked = one.step(b"Romeo\0" + b"\xff" * 32)
-    assert asked == sasl.NeedToken("romeo", mechanism, binding, b"\xff" * 32)
-    assert one.token_checked(b"answer") == Success("romeo", f"romeo@{DOMAIN}", b"answer")
+    assert asked == sasl.NeedTokenProof("romeo", mechanism, binding, b"\xff" * 32)
+    assert one.token_proved(b"answer") == Success("romeo", f"romeo@{DOMAIN}", b"answer")
 
 
 def test_a_token_that_is_wrong() -> None:
     one = hashed()
     one.step(b"romeo\0" + bytes(32))
     with pytest.raises(errors.SaslNotAuthorized):
-        one.token_checked(None)
+        one.token_proved(None)
 
 
 @pytest.mark.parametrize("data", [b"", b"romeo", b"romeo\0", b"romeo\0" + bytes(31), b"\xc3\0" + bytes(32)])
@@ -575,4 +575,4 @@ def test_the_exchange_has_one_message() -> None:
         one.step(b"again")
     late = hashed()
     assert late.step(None) == Challenge(b"")
-    assert isinstance(late.step(b"romeo\0" + bytes(32)), sasl.NeedToken), "also without an initial response"
+    assert isinstance(late.step(b"romeo\0" + bytes(32)), sasl.NeedTokenProof), "also without an initial response"
