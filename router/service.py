@@ -45,7 +45,7 @@ from cluster.wire import (
     Shard,
     new_incarnation,
 )  # fmt: skip
-from router import interests
+from router import backends, interests
 from router.api import Api
 from router.batch import Batch
 from router.calls import Calls, Passwords
@@ -116,6 +116,7 @@ class RouterApplication:
         self._process: Process | None = None
         self._store: Store | None = None
         self._calls: Calls | None = None
+        self._backends: backends.Backends | None = None
         self._ownership: Ownership | None = None
         self._api: ApiServer | None = None
         self._batch_started_at = 0.0
@@ -163,6 +164,7 @@ class RouterApplication:
         self._ownership = Ownership(
             me, store, self._owner, self._directory, self._dialing, bus, self._around, self.set_clock
         )
+        self._backends = backends.from_config(config)
         registration = Registration(self._owner, self._settings, self._passwords.derive, self._forget_credentials)
         self._calls = calls = Calls(
             store,
@@ -175,6 +177,7 @@ class RouterApplication:
             self._incarnation,
             self._federation_calls(dialback),
             Operating(registration.command, lambda bare, shard: store.run(rooms.make, bare, shard)).methods(),
+            self._backends,
         )
         await store.listen("stentor", self._ownership.wake)
         process.essential("ownership", self._ownership.run())
@@ -231,6 +234,8 @@ class RouterApplication:
         if self._bus is not None:
             await self._bus.stop()
         self._passwords.stop()
+        if self._backends is not None:
+            await self._backends.stop()
         for task in self._tasks:
             task.cancel()
         if self._store is not None:
