@@ -25,7 +25,7 @@ def before_login(
         offers.append(
             element("mechanisms", ns.SASL, None, *(element("mechanism", None, None, name) for name in mechanisms))
         )
-        if bindings:  # XEP-0440: which channel-binding types the -PLUS mechanisms may use
+        if any(name.endswith("-PLUS") for name in mechanisms):  # XEP-0440: which channel-binding types these may use
             types = (element("channel-binding", None, {"type": name}) for name in bindings)
             offers.append(element("sasl-channel-binding", ns.SASL_CHANNEL_BINDING, None, *types))
     if may_register:

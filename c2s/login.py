@@ -14,7 +14,7 @@ from c2s.metrics import stats
 from cluster.edge import Answer, Edge
 from xmpp import errors, sasl
 from xmpp.errors import SaslError
-from xmpp.sasl import Challenge, Exchange, NeedPassword, NeedProof, NeedSalt, Step, Success
+from xmpp.sasl import Challenge, Exchange, NeedPassword, NeedProof, NeedSalt, NeedToken, Step, Success
 from xmpp.scram import HASHES
 
 CALL_TIMEOUT_S: Final = 10.0
@@ -36,22 +36,26 @@ class Host(Protocol):
         """The exchange is over: this localpart is who the client is. `data` is base64."""
 
 
-def offered(is_secure: bool, channel_bindings: Mapping[str, bytes]) -> list[str]:
-    """The mechanisms to offer on a connection where signing in is allowed at all."""
-    return sasl.offered(HASHES, channel_bindings, tls=is_secure, plain_allowed_without_tls=True)
+def offered(is_secure: bool, channel_bindings: Mapping[str, bytes], backend: str = "internal") -> list[str]:
+    """The mechanisms to offer on a connection where signing in is allowed at all: what the domain's back end can do."""
+    hashes = HASHES if backend == "internal" else ()
+    return sasl.offered(
+        hashes, channel_bindings, tls=is_secure, plain_allowed_without_tls=True, tokens=backend == "jwt"
+    )
 
 
 class Login:
     """One attempt to sign in."""
 
-    __slots__ = ("_bindings", "_domain", "_edge", "_exchange", "_host", "_is_secure", "_mechanism", "_now", "_request",
-                 "_started_at")  # fmt: skip
+    __slots__ = ("_backend", "_bindings", "_domain", "_edge", "_exchange", "_host", "_is_secure", "_mechanism", "_now",
+                 "_request", "_started_at")  # fmt: skip
 
     def __init__(
         self, host: Host, edge: Edge, domain: str, is_secure: bool, channel_bindings: Mapping[str, bytes],
-        now: Callable[[], float],
+        now: Callable[[], float], backend: str = "internal",
     ) -> None:  # fmt: skip
         self._host = host
+        self._backend = backend
         self._edge = edge
         self._domain = domain
         self._is_secure = is_secure
@@ -68,7 +72,7 @@ class Login:
         try:
             self._exchange = sasl.begin(
                 mechanism,
-                offered=offered(self._is_secure, self._bindings),
+                offered=offered(self._is_secure, self._bindings, self._backend),
                 domain=self._domain,
                 nonce=secrets.token_urlsafe(24),
                 tls=self._is_secure,
@@ -114,6 +118,8 @@ class Login:
                 self._ask(username, "auth.proof", (hash, auth_message, proof), self._proved)
             case NeedPassword(username, password):
                 self._ask(username, "auth.password", (password,), self._checked)
+            case NeedToken(username, token):
+                self._ask(username, "auth.token", (token,), self._identified)
             case Success(username, _, data):
                 stats.auth(self._mechanism, None, self._now() - self._started_at)
                 self._host.auth_succeeded(username, b64encode(data) if data is not None else None)
@@ -127,6 +133,9 @@ class Login:
 
     def _checked(self, exchange: Exchange, value: Any) -> Step:
         return exchange.password_checked(value)
+
+    def _identified(self, exchange: Exchange, value: Any) -> Step:
+        return exchange.token_checked(*value)
 
     def _ask(
         self, username: str, method: str, arguments: tuple[Any, ...], then: Callable[[Exchange, Any], Step]
@@ -147,7 +156,7 @@ class Login:
             self._follow(step)
 
         self._host.auth_waits()
-        bare = f"{username}@{self._domain}"
+        bare = f"{username}@{self._domain}" if username else self._domain
         self._request = self._edge.call(bare, method, (bare, *arguments), done, CALL_TIMEOUT_S)
 
     def _fail(self, fault: SaslError) -> None:

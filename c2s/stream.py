@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import structlog
@@ -114,6 +114,7 @@ class StreamSettings:
     may_register: bool
     limits_before_login: bytes  # XEP-0478, ready to send
     limits_after_login: bytes
+    backends: Mapping[str, str] = field(default_factory=dict)  # who checks passwords, by domain: internal unless named
 
 
 class Facts:
@@ -333,15 +334,16 @@ class ClientStream:
         if self._bare:
             return features.after_login(self._facts.features.get(self._domain, b""), settings.limits_after_login)
         may_login = transport.is_secure or not settings.is_tls_required
+        backend = settings.backends.get(self._domain, "internal")
         mechanisms: list[str] = []
         if may_login:
-            mechanisms = offered(transport.is_secure, transport.channel_bindings())
+            mechanisms = offered(transport.is_secure, transport.channel_bindings(), backend)
         return features.before_login(
             starttls=settings.has_starttls and not transport.is_secure,
             is_tls_required=settings.is_tls_required,
             mechanisms=mechanisms,
             bindings=tuple(transport.channel_bindings()) if transport.is_secure else (),
-            may_register=may_login and settings.may_register,
+            may_register=may_login and settings.may_register and backend == "internal",
             limits=settings.limits_before_login,
         )
 
@@ -400,8 +402,9 @@ class ClientStream:
             return
         self._state = State.AUTHENTICATING
         self._login = Login(
-            self, self._edge, self._domain, transport.is_secure, transport.channel_bindings(), self._now
-        )
+            self, self._edge, self._domain, transport.is_secure, transport.channel_bindings(), self._now,
+            self._settings.backends.get(self._domain, "internal"),
+        )  # fmt: skip
         self._login.begin(mechanism, event.text)
 
     def auth_challenge(self, data: bytes) -> None:
