@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -144,3 +146,15 @@ def test_what_comes_too_late_is_not_sent(made: list[LdapBackend], monkeypatch: p
     with pytest.raises(Away):
         check(directory, made)
     assert directory.heard == []
+
+
+@pytest.mark.parametrize("server", ["ldap", "ldaps"])
+def test_a_server_that_takes_connections_and_says_nothing_is_away(server: str, made: list[LdapBackend]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        asked = backend(servers=[f"{server}://127.0.0.1:{port}"], timeout_s=1)
+        made.append(asked)
+        started = time.monotonic()
+        with pytest.raises(Away):
+            asyncio.run(asked.check_password("romeo", "example.org", "secret"))
+        assert time.monotonic() - started < 4
