@@ -122,7 +122,8 @@ class LdapBackend:
                 return False
             return _binds(connection, found, password)
         finally:
-            connection.unbind()
+            with contextlib.suppress(LDAPException, OSError):  # what was said before counts
+                connection.unbind()
 
     def _open(self, address: str) -> Any:
         """A connection, encrypted as the settings want it. Raises LDAPException or Away."""
