@@ -101,6 +101,7 @@ class RouterApplication:
         self._config = config
         self._incarnation = new_incarnation(config.node.name, secrets.randbits(64))
         self._settings: Settings = from_config(config)
+        self._backends = backends.from_config(config)
         self.bits = random.Random(secrets.randbits(128)).getrandbits  # of `Effects`: random bits, quickly
         self._map = ShardMap()
         self._pipeline = Pipeline(ALL, self._settings.domains)
@@ -116,7 +117,6 @@ class RouterApplication:
         self._process: Process | None = None
         self._store: Store | None = None
         self._calls: Calls | None = None
-        self._backends: backends.Backends | None = None
         self._ownership: Ownership | None = None
         self._api: ApiServer | None = None
         self._batch_started_at = 0.0
@@ -164,7 +164,6 @@ class RouterApplication:
         self._ownership = Ownership(
             me, store, self._owner, self._directory, self._dialing, bus, self._around, self.set_clock
         )
-        self._backends = backends.from_config(config)
         registration = Registration(self._owner, self._settings, self._passwords.derive, self._forget_credentials)
         self._calls = calls = Calls(
             store,
@@ -234,8 +233,7 @@ class RouterApplication:
         if self._bus is not None:
             await self._bus.stop()
         self._passwords.stop()
-        if self._backends is not None:
-            await self._backends.stop()
+        await self._backends.stop()
         for task in self._tasks:
             task.cancel()
         if self._store is not None:

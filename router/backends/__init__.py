@@ -88,8 +88,7 @@ class Backends:
 
 
 def from_config(config: Config) -> Backends:
-    """The back ends that the configuration names; none of them is spoken to yet. Needs a running loop. Raises
-    CannotStart."""
+    """The back ends that the configuration names; none of them is spoken to yet. Raises CannotStart."""
     found = {}
     for domain, chosen in config.authentication.domains.items():
         key = f"authentication.domains.{domain}"

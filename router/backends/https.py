@@ -1,4 +1,4 @@
-"""JSON over HTTPS, as back ends need it: bounded, never redirected, and whatever goes wrong is `Away`."""
+"""JSON over HTTPS, as back ends need it: bounded, never redirected; and whatever goes wrong is `Away`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,13 @@ CONNECTIONS: Final = 20
 
 
 class Https:
-    """Asks web services. Needs a running loop."""
+    """Asks web services."""
 
     def __init__(self, ca: Path | None, timeout_s: float) -> None:
         """`ca` has the certificates that are trusted, instead of the system's. Raises OSError or ValueError for it."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=ca), limit=CONNECTIONS),
-            timeout=aiohttp.ClientTimeout(total=timeout_s),
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        self._tls = ssl.create_default_context(cafile=ca)
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._session: aiohttp.ClientSession | None = None
 
     async def get(self, url: str) -> dict[str, Any]:
         """The JSON object there. Raises Away."""
@@ -36,12 +34,22 @@ class Https:
 
     async def close(self) -> None:
         """End the connections."""
-        await self._session.close()
+        if self._session is not None:
+            await self._session.close()
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=self._tls, limit=CONNECTIONS),
+                timeout=self._timeout,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
 
     async def _ask(self, method: str, url: str, body: dict[str, str] | None, secret: str) -> dict[str, Any]:
         headers = {"Accept": "application/json", **({"Authorization": f"Bearer {secret}"} if secret else {})}
         try:
-            async with self._session.request(
+            async with self._opened().request(
                 method, url, json=body, headers=headers, allow_redirects=False
             ) as response:
                 if response.status != 200:

@@ -14,10 +14,13 @@ import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from cluster import logs
 from cluster.authentication import Jwt
 from router.backends.backend import Away, localpart
 from router.backends.https import Https
 from router.backends.jwks import Key, KeySet
+
+log = logs.get_logger()
 
 DISCOVERY: Final = "/.well-known/openid-configuration"
 KTY: Final = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}  # the kind of key by the begin of a signature's name
@@ -76,7 +79,8 @@ class JwtBackend:
                 leeway=settings.leeway_s,
                 options={"require": ["exp", "iss", "aud"]},
             )
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError):  # of claims and keys that are not what they say
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as problem:  # OverflowError: of times
+            log.debug("token_refused", reason=str(problem))
             return None
         return claims
 
