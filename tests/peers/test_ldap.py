@@ -9,6 +9,7 @@ from typing import Any, Final
 import pytest
 import trustme
 
+from tests.peers.slixmpp_client import LoginFailed, Slixmpp
 from tests.support.client import SASL, STREAMS, Client, StreamEnded, condition, sign_in
 from tests.support.cluster import Account, RunningCluster, start_cluster, wait_until
 from tests.support.peers.openldap import PEOPLE, READER, READER_PASSWORD, SUFFIX, OpenLdap
@@ -83,6 +84,15 @@ def test_users_of_the_directory_sign_in_and_have_an_account(cluster: RunningClus
         assert romeo.iq("get", "<query xmlns='jabber:iq:roster'/>").get("type") == "result"
     assert cluster.api.call("GET", f"/users/romeo@{domain}")["jid"] == f"romeo@{domain}"
     assert attempt(cluster, domain, "ROMEO", PASSWORD) == "success"
+
+
+def test_slixmpp_signs_in_and_writes(cluster: RunningCluster) -> None:
+    romeo, other = Account(f"romeo@{BY_SEARCH}", PASSWORD), Account(f"{ODD}@{BY_SEARCH}", "odd")
+    with Slixmpp(cluster, romeo) as first, Slixmpp(cluster, other) as second:
+        first.message(second.bare, "Wherefore?")
+        assert second.body(first.jid) == "Wherefore?"
+    with pytest.raises(LoginFailed, match="not-authorized"):
+        Slixmpp(cluster, Account(romeo.jid, "wrong"))
 
 
 @pytest.mark.parametrize("domain", GOOD)
