@@ -30,7 +30,7 @@ def before_login(
             element("mechanisms", ns.SASL, None, *(element("mechanism", None, None, name) for name in mechanisms))
         )
         offers.append(sasl2.offer(mechanisms, token_mechanisms))
-        if bindings:  # XEP-0440: which channel-binding types the -PLUS mechanisms may use
+        if any(name.endswith("-PLUS") for name in mechanisms):  # XEP-0440: which channel-binding types these may use
             types = (element("channel-binding", None, {"type": name}) for name in bindings)
             offers.append(element("sasl-channel-binding", ns.SASL_CHANNEL_BINDING, None, *types))
     if may_register:

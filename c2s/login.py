@@ -16,10 +16,21 @@ from c2s.metrics import stats
 from cluster.edge import Answer, Edge
 from xmpp import errors, sasl
 from xmpp.errors import SaslError
-from xmpp.sasl import Challenge, Exchange, NeedPassword, NeedProof, NeedSalt, NeedTokenProof, Step, Success
+from xmpp.sasl import (
+    Challenge,
+    Exchange,
+    NeedPassword,
+    NeedProof,
+    NeedSalt,
+    NeedToken,
+    NeedTokenProof,
+    Step,
+    Success,
+)
 from xmpp.scram import HASHES
 
 CALL_TIMEOUT_S: Final = 10.0
+INTERNAL: Final = "internal"  # the back end of domains whose passwords are kept here
 
 
 class Host(Protocol):
@@ -65,9 +76,12 @@ class Fast(NamedTuple):
     name: str = ""
 
 
-def offered(is_secure: bool, channel_bindings: Mapping[str, bytes]) -> list[str]:
-    """The mechanisms to offer on a connection where signing in is allowed at all."""
-    return sasl.offered(HASHES, channel_bindings, tls=is_secure, plain_allowed_without_tls=True)
+def offered(is_secure: bool, channel_bindings: Mapping[str, bytes], backend: str = INTERNAL) -> list[str]:
+    """The mechanisms to offer on a connection where signing in is allowed at all: what the domain's back end can do."""
+    hashes = HASHES if backend == INTERNAL else ()
+    return sasl.offered(
+        hashes, channel_bindings, tls=is_secure, plain_allowed_without_tls=True, tokens=backend == "jwt"
+    )
 
 
 class Login:
@@ -150,6 +164,8 @@ class Login:
                 assert fast is not None
                 question = (mechanism, binding, proof, fast.is_last, fast.wanted, fast.software, fast.name)
                 self._ask(username, "auth.token_proof", (fast.device, *question), self._tokened)
+            case NeedToken(username, token):
+                self._ask(username, "auth.token", (token,), self._identified)
             case Success(username, _, data):
                 stats.auth(self._mechanism, None, self._now() - self._started_at)
                 self._host.auth_succeeded(username, b64encode(data) if data is not None else None)
@@ -172,6 +188,9 @@ class Login:
             self.given = (token, expires_at)
         return exchange.token_proved(answer)
 
+    def _identified(self, exchange: Exchange, value: Any) -> Step:
+        return exchange.token_checked(*value)
+
     def _ask(
         self, username: str, method: str, arguments: tuple[Any, ...], then: Callable[[Exchange, Any], Step]
     ) -> None:
@@ -191,7 +210,8 @@ class Login:
             self._follow(step)
 
         self._host.auth_waits()
-        bare = f"{username}@{self._offer.domain}"
+        domain = self._offer.domain
+        bare = f"{username}@{domain}" if username else domain
         self._request = self._edge.call(bare, method, (bare, *arguments), done, CALL_TIMEOUT_S)
 
     def _fail(self, fault: SaslError) -> None:

@@ -271,6 +271,7 @@ def _stream_settings(config: Config) -> StreamSettings:
         may_register=config.registration.mode == "open",
         limits_before_login=features.stream_limits(before.stanza_bytes, None),
         limits_after_login=features.stream_limits(after.stanza_bytes, c2s.idle_timeout_s),
+        backends={domain: backend.backend for domain, backend in config.authentication.domains.items()},
     )
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import structlog
 
 from c2s import features, sasl2
-from c2s.login import Login, Offer, offered
+from c2s.login import INTERNAL, Login, Offer, offered
 from c2s.management import Management, failed, parse_token, resumptions
 from c2s.metrics import stats
 from c2s.negotiation import (
@@ -114,6 +114,7 @@ class StreamSettings:
     may_register: bool
     limits_before_login: bytes  # XEP-0478, ready to send
     limits_after_login: bytes
+    backends: Mapping[str, str] = field(default_factory=dict)  # who checks passwords, by domain: internal unless named
 
 
 class Facts:
@@ -343,7 +344,7 @@ class ClientStream:
             mechanisms=tuple(offer.mechanisms),
             token_mechanisms=tuple(offer.tokens),
             bindings=tuple(offer.bindings) if transport.is_secure else (),
-            may_register=may_login and settings.may_register,
+            may_register=may_login and settings.may_register and self._backend == INTERNAL,
             limits=settings.limits_before_login,
         )
 
@@ -352,8 +353,15 @@ class ClientStream:
         is_secure, bindings = self._transport.is_secure, self._transport.channel_bindings()
         if not is_secure and self._settings.is_tls_required:
             return Offer(self._domain, is_secure, bindings, ())
-        tokens = sasl2.token_mechanisms(is_secure, self._settings.is_tls_required, bindings)
-        return Offer(self._domain, is_secure, bindings, offered(is_secure, bindings), tokens)
+        tokens: list[str] = []
+        if self._backend == INTERNAL:  # elsewhere, who was taken off the list would come back with a token for ever
+            tokens = sasl2.token_mechanisms(is_secure, self._settings.is_tls_required, bindings)
+        return Offer(self._domain, is_secure, bindings, offered(is_secure, bindings, self._backend), tokens)
+
+    @property
+    def _backend(self) -> str:
+        """Who checks the passwords of the stream's domain."""
+        return self._settings.backends.get(self._domain, INTERNAL)
 
     def _on_element(self, event: Element) -> None:
         if event.name not in ELEMENTS.get(self._state, frozenset()):

@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, overload
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     ValidationError,
@@ -35,13 +33,12 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-ENV_PREFIX: Final = "STENTOR_"
-SECRET: Final[dict[str, Any]] = {"secret": True}  # never shown: not in errors, not by `stentor check config`
+from cluster.authentication import BACKENDS, INTERNAL, Backend
+from cluster.section import SECRET, Port, Seconds, Secret, Section
 
-Port = Annotated[int, Field(ge=1, le=65_535)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
+ENV_PREFIX: Final = "STENTOR_"
+
 NodeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
-Secret = Annotated[str, Field(repr=False, json_schema_extra=SECRET)]
 
 _SEED: Final = {
     "tcp": re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}"),
@@ -51,12 +48,6 @@ _SEED: Final = {
 
 def _default_node_name() -> str:
     return socket.gethostname()
-
-
-class Section(BaseModel):
-    """One table of the file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Node(Section):
@@ -240,6 +231,20 @@ class Components(Section):
         "are bounced; privileges (XEP-0356): {roster: none, get, set, both; message: none, outgoing; presence: none, "
         "managed_entity, roster; iq: {namespace: get, set, both}}, by default nothing",
     )
+
+
+class Authentication(Section):
+    """Who checks passwords, by domain ([authentication.md](authentication.md) shows each back end by example)."""
+
+    domains: dict[str, Backend] = Field(
+        default={},
+        json_schema_extra=SECRET,
+        description="domain -> {backend, ...}; backend: internal (passwords kept here, by default), ldap, jwt, http",
+    )
+
+    def of(self, domain: str) -> Backend:
+        """The back end of a domain."""
+        return self.domains.get(domain, INTERNAL)
 
 
 class ExternalService(Section):
@@ -566,6 +571,7 @@ class Config(Settings):
     c2s: C2S = Field(default_factory=C2S)
     s2s: S2S = Field(default_factory=S2S)
     components: Components = Field(default_factory=Components)
+    authentication: Authentication = Field(default_factory=Authentication)
     calls: Calls = Field(default_factory=Calls)
     resume: Resume = Field(default_factory=Resume)
     bus: Bus = Field(default_factory=Bus)
@@ -775,6 +781,8 @@ def _suggestion(key: str, candidates: Iterable[str]) -> str:
 def _explained(detail: Any, model: type[Settings], sources: Mapping[str, str]) -> Problem:
     """One of pydantic's errors, in the operator's words."""
     location = [str(part) for part in detail["loc"]]
+    if location[:2] == ["authentication", "domains"] and len(location) > 4:
+        return _explained_backend(detail, location, sources)
     key = ".".join(location)
     setting = ".".join(location[:2])
     source = sources.get(setting) or sources.get(location[0], "configuration")
@@ -791,3 +799,17 @@ def _explained(detail: Any, model: type[Settings], sources: Mapping[str, str]) -
         return Problem(source, key, message.removeprefix("value error, "), f"It is: {field.description}")
     remedy = "Set both or neither" if detail["type"] == "value_error" else "Write it as a table, [section]"
     return Problem(source, key, message.removeprefix("value error, "), remedy)
+
+
+def _explained_backend(detail: Any, location: Sequence[str], sources: Mapping[str, str]) -> Problem:
+    """The same for a setting of a back end; pydantic puts the back end's name between the domain and the setting."""
+    _, _, domain, backend, *name = location
+    source = sources.get("authentication.domains", "configuration")
+    key = ".".join(("authentication.domains", domain, *name))
+    fields = BACKENDS[backend].model_fields
+    if detail["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(name[0], list(fields), n=1, cutoff=0.6)
+        remedy = f"Did you mean {close[0]}?" if close else f"The back end {backend} has: {', '.join(fields)}"
+        return Problem(source, key, "is no setting", remedy)
+    message = detail["msg"][:1].lower() + detail["msg"][1:]
+    return Problem(source, key, message.removeprefix("value error, "), f"It is: {fields[name[0]].description}")

@@ -22,6 +22,7 @@ KEYS: Final = {
     "account": "the bare JID of an account",
     "address": "of the other end of a connection",
     "addresses": "where a process listens",
+    "backend": "who checks passwords of a domain: ldap, jwt or http",
     "bidi": "whether a stream has two directions (XEP-0288)",
     "check": "name of a readiness or health check",
     "condition": "of an error, RFC 6120's word",

@@ -35,6 +35,7 @@ PAGE: Final = 1_000
 _ANSWERS: Final = {
     "conflict": (409, "exists", "Choose another name"),
     "item-not-found": (404, "does not exist", "stentor user list shows the accounts"),
+    "not-allowed": (409, "has no password here", "authentication.domains says who checks those of its domain"),
     "not-acceptable": (400, "cannot have this password", "Choose another one"),
     "resource-constraint": (503, "cannot be changed now", "Try again"),
     "remote-server-timeout": (503, "cannot be changed now", "Try again; is its router up?"),

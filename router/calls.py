@@ -1,7 +1,8 @@
 """What edges may ask a router (CALL): credentials checks, registration, stream features.
 
-The proof of a SCRAM exchange is checked here, against keys that never leave the routers; PBKDF2, which PLAIN and new
-passwords need, runs in a few threads, never on the event loop. A database that is away is `temporary-auth-failure`.
+Passwords and tokens of a domain with a back end are the back end's to judge (`router/backends/`). Elsewhere the proof
+of a SCRAM exchange is checked here, against keys that never leave the routers; PBKDF2, which PLAIN and new passwords
+need, runs in a few threads, never on the event loop. A database or a back end that is away is `temporary-auth-failure`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from cluster import logs
-from cluster.shards import ShardMap
+from cluster.shards import ShardMap, shard_of
 from cluster.wire import ANSWER, CALL, Incarnation, Shard
+from router.backends import Backends
+from router.backends.backend import Away
 from router.features.account import derive_all
 from router.owner import Effects
 from router.registration import Registration
@@ -24,6 +27,7 @@ from storage.pool import is_away
 from storage.store import Store
 from xmpp import scram
 from xmpp.errors import StanzaError
+from xmpp.jid import domain_of, local_of
 from xmpp.scram import Credentials
 
 log = logs.get_logger()
@@ -35,6 +39,7 @@ BEGUN_S: Final = 5.0  # between the salt and the proof of one exchange, its cred
 BEGUN_MOST: Final = 10_000
 ASK_AGAIN_S: Final = 1.0  # a router asks another again, of the same owner or the next
 ASK_TIMES: Final = 10
+NO_BACKENDS: Final = Backends({})
 
 
 class CallError(Exception):
@@ -87,7 +92,10 @@ class Calls:
         me: Incarnation,
         others: Mapping[str, Callable[..., Any]],
         rooms: Mapping[str, Callable[..., Awaitable[Any]]] = MappingProxyType({}),
+        backends: Backends = NO_BACKENDS,
     ) -> None:
+        self._backends = backends
+        self._running: set[tuple[Incarnation, str]] = set()
         self._map = shard_map
         self._me = me
         self._asked: dict[str, asyncio.Future[tuple[bool, Any]]] = {}
@@ -104,6 +112,8 @@ class Calls:
             "auth.proof": self._proof,
             "auth.password": self._password,
             "archive.ends": self._ends,
+            "auth.token": self._token,
+            "auth.admit": self._admit,
             "register": self._registration.answer,
             "admin.create": self._registration.create,
             "admin.password": self._registration.set_password,
@@ -120,13 +130,20 @@ class Calls:
         self._begun.pop(bare, None)
 
     def receive(self, sender: Incarnation, request: str, method: str, arguments: tuple[Any, ...]) -> None:
-        """One CALL for a shard that is owned here."""
+        """One CALL for a shard that is owned here. While it runs, edges ask again: that changes nothing, and least of
+        all is a back end asked again."""
+        if (sender, request) in self._running:
+            return
+        self._running.add((sender, request))
         task = asyncio.get_running_loop().create_task(self._run(sender, request, method, arguments))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self, sender: Incarnation, request: str, method: str, arguments: tuple[Any, ...]) -> None:
-        ok, value = await self._answer(method, arguments)
+        try:
+            ok, value = await self._answer(method, arguments)
+        finally:
+            self._running.discard((sender, request))
         self._effects.send(sender, (ANSWER, request, ok, value))
 
     async def _answer(self, method: str, arguments: tuple[Any, ...]) -> tuple[bool, Any]:
@@ -137,6 +154,8 @@ class Calls:
             return True, answer(*arguments) if answer is not None else await run(*arguments)  # type: ignore[misc]
         except CallError as problem:
             return False, problem.condition
+        except Away:
+            return False, "temporary-auth-failure"
         except StanzaError as fault:
             return False, (fault.condition, fault.text)
         except Exception as problem:
@@ -189,6 +208,7 @@ class Calls:
         return await self._store.run(accounts.credentials, bare)
 
     async def _salt(self, bare: str, hash: str) -> tuple[bytes, int]:
+        self._is_kept_here(bare)
         found = await self._read(bare)
         if len(self._begun) >= BEGUN_MOST:
             self._begun.clear()
@@ -197,13 +217,48 @@ class Calls:
         return known.salt, known.iterations
 
     async def _proof(self, bare: str, hash: str, auth_message: bytes, proof: bytes) -> bytes | None:
+        self._is_kept_here(bare)
         valid_until, found = self._begun.pop(bare, (0.0, {}))
         if valid_until <= self._effects.monotonic():
             found = await self._read(bare)
         known = found.get(hash) or scram.fake_credentials(self._secret, bare, hash)
         return scram.verify_proof(known, auth_message, proof)
 
+    def _is_kept_here(self, bare: str) -> None:
+        """What is left of credentials from before the domain had a back end is void. An edge that asks for them has not
+        the settings that this router has: a moment of their change."""
+        if domain_of(bare) in self._backends:
+            raise CallError("temporary-auth-failure")
+
     async def _password(self, bare: str, password: str) -> bool:
+        domain = domain_of(bare)
+        if domain in self._backends:
+            is_right = await self._backends.check_password(local_of(bare), domain, password)
+            if is_right:
+                await self._admit(bare)
+            return is_right
         # The same hash for real and for fake accounts, so that the time tells nothing.
         known = (await self._read(bare)).get(PLAIN_HASH) or scram.fake_credentials(self._secret, bare, PLAIN_HASH)
         return bool(await self._passwords.run(scram.check_password, known, password))
+
+    async def _token(self, of: str, token: str) -> tuple[str | None, str]:
+        """`of` is the bare JID that the client wants to be, or only the domain. Answers the localpart that the token is
+        for, None for nobody's, and where clients learn of the provider."""
+        domain = domain_of(of)
+        if domain not in self._backends:
+            raise CallError("temporary-auth-failure")
+        local, configuration = await self._backends.check_token(domain, token)
+        if local is None or local_of(of) not in ("", local):
+            return None, configuration
+        bare = f"{local}@{domain}"
+        await self.ask(bare, shard_of(bare), "auth.admit", (bare,))
+        return local, configuration
+
+    async def _admit(self, bare: str) -> None:
+        """A back end has accepted this user: whoever is new here gets an account without credentials, whoever is
+        disabled here stays out."""
+        account = await self._store.run(accounts.find, bare)
+        if account is None:
+            await self._registration.admit(bare)
+        elif not account.enabled:
+            raise CallError("account-disabled")

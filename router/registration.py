@@ -22,11 +22,12 @@ from xmpp.errors import (
     Conflict,
     ItemNotFound,
     NotAcceptable,
+    NotAllowed,
     ResourceConstraint,
     ServiceUnavailable,
     UnexpectedRequest,
 )
-from xmpp.jid import JID
+from xmpp.jid import JID, domain_of
 from xmpp.scram import Credentials, UnusablePassword
 
 WAIT_S: Final = 10.0
@@ -49,6 +50,7 @@ class Registration:
         """An in-band registration request of an unauthenticated stream (XEP-0077, 3.1). Raises StanzaError."""
         if self._settings.registration_mode != "open":
             raise ServiceUnavailable("Accounts are not made this way here.")
+        self._refuse_elsewhere(domain)
         if type == "get":
             return account.registration_form(self._settings, domain)
         if type != "set":
@@ -61,6 +63,7 @@ class Registration:
 
     async def create(self, bare: str, password: str) -> None:
         """Make an account. Raises Conflict where it exists, NotAcceptable for an unusable password."""
+        self._refuse_elsewhere(domain_of(bare))
         if await self._exists(bare):  # before the dear part; meanwhile another may be faster, so the turn looks again
             raise Conflict(TAKEN)
         credentials = await self._credentials(password)
@@ -74,8 +77,25 @@ class Registration:
 
         await self.command(bare, run)
 
+    async def admit(self, bare: str) -> None:
+        """Make an account without credentials, for somebody whom a back end knows; one that exists stays as it is."""
+
+        def run(turn: Turn) -> None:
+            entity = turn.entity
+            if not entity.exists:
+                turn.write(accounts.create, bare, entity.shard, ())
+                turn.reloads = True
+
+        await self.command(bare, run)
+
+    def _refuse_elsewhere(self, domain: str) -> None:
+        """Raises NotAllowed where passwords are not kept here."""
+        if (words := self._settings.passwords_elsewhere.get(domain)) is not None:
+            raise NotAllowed(words)
+
     async def set_password(self, bare: str, password: str) -> None:
         """Give an account a new password. Raises ItemNotFound where there is no such account."""
+        self._refuse_elsewhere(domain_of(bare))
         if not await self._exists(bare):
             raise ItemNotFound
         credentials = await self._credentials(password)

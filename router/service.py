@@ -45,7 +45,7 @@ from cluster.wire import (
     Shard,
     new_incarnation,
 )  # fmt: skip
-from router import interests
+from router import backends, interests
 from router.api import Api
 from router.batch import Batch
 from router.calls import Calls, Passwords
@@ -102,6 +102,7 @@ class RouterApplication:
         self._config = config
         self._incarnation = new_incarnation(config.node.name, secrets.randbits(64))
         self._settings: Settings = from_config(config)
+        self._backends = backends.from_config(config)
         self.bits = random.Random(secrets.randbits(128)).getrandbits  # of `Effects`: random bits, quickly
         self._map = ShardMap()
         self._pipeline = Pipeline(ALL, self._settings.domains)
@@ -179,6 +180,7 @@ class RouterApplication:
                 **Operating(registration.command, lambda bare, shard: store.run(rooms.make, bare, shard)).methods(),
                 **TokenLogin(store, self._settings).methods(),
             },
+            self._backends,
         )
         await store.listen("stentor", self._ownership.wake)
         process.essential("ownership", self._ownership.run())
@@ -235,6 +237,7 @@ class RouterApplication:
         if self._bus is not None:
             await self._bus.stop()
         self._passwords.stop()
+        await self._backends.stop()
         for task in self._tasks:
             task.cancel()
         if self._store is not None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from cluster.authentication import Internal
 from cluster.config import Component, Config, ExternalService, Policy
 from cluster.metrics import software_version
 from cluster.process import CannotStart
@@ -69,6 +70,7 @@ class Settings:
     push_tell: Literal["nothing", "sender", "body"] = "nothing"
     push_text: str = "New message"
     contacts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by kind
+    passwords_elsewhere: Mapping[str, str] = field(default_factory=dict)  # by domain: what is told who would change one
 
     def policy_of(self, domain: str) -> Policy:
         """Whether another server is spoken to."""
@@ -89,6 +91,16 @@ def contacts_of(config: Config) -> dict[str, tuple[str, ...]]:
     admins = tuple(f"xmpp:{admin}" for admin in config.server.admins)
     chosen = {str(kind): addresses for kind, addresses in config.server.contacts.items()}
     return chosen or ({"admin": admins} if admins else {})
+
+
+def passwords_elsewhere(config: Config) -> dict[str, str]:
+    """The domains whose passwords are not kept here, and what people are told of it."""
+    found = {}
+    for domain, backend in config.authentication.domains.items():
+        if not isinstance(backend, Internal):
+            where = f" They are changed here: {backend.change}" if backend.change else " Ask who runs this server."
+            found[domain] = f"The passwords of {domain} are not kept by this server.{where}"
+    return found
 
 
 def from_config(config: Config) -> Settings:
@@ -146,4 +158,5 @@ def from_config(config: Config) -> Settings:
         push_tell=config.push.tell,
         push_text=config.push.text,
         contacts=contacts_of(config),
+        passwords_elsewhere=passwords_elsewhere(config),
     )

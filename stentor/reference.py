@@ -18,7 +18,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from cluster.config import Config, Section, Settings, is_secret
+from cluster.authentication import BACKENDS, Internal
+from cluster.config import Authentication, Config, Settings, is_secret
+from cluster.section import Section
 from router import features
 from router.feature import Feature
 from s2s.gateways.sms.settings import SmsSettings
@@ -63,7 +65,16 @@ def _sections(of: type[Settings]) -> str:
             f"\n## [{name}]\n\n{(model.__doc__ or '').strip()}\n\n| key | default | meaning |\n|---|---|---|\n"
         )
         parts += [_row(of, f"{name}.{key}", key, info) for key, info in model.model_fields.items()]
+        if model is Authentication:
+            parts += [_backend(of, kind, backend) for kind, backend in BACKENDS.items() if backend is not Internal]
     return "".join(parts)
+
+
+def _backend(of: type[Settings], kind: str, model: type[Section]) -> str:
+    """The table of what a domain is given with this back end."""
+    head = f'\nWith `backend = "{kind}"`:\n\n| key | default | meaning |\n|---|---|---|\n'
+    fields = sorted(model.model_fields.items(), key=lambda item: not item[1].is_required())  # what is needed first
+    return head + "".join(_row(of, "", key, info) for key, info in fields if key != "backend")
 
 
 def _row(of: type[Settings], full: str, key: str, info: FieldInfo) -> str:
@@ -76,7 +87,7 @@ def _default(of: type[Settings], full: str, info: FieldInfo) -> str:
     value: Any = info.default
     if value is PydanticUndefined:
         return "needed"
-    if is_secret(full, of) and value == "":
+    if value == "" and (is_secret(full, of) or not full):
         return "none"
     if isinstance(value, BaseModel):
         return "none"

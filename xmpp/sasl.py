@@ -1,16 +1,17 @@
-"""SASL, the server's side (RFC 6120, 6; RFC 4422): SCRAM with and without channel binding, PLAIN, EXTERNAL, and the
-hashed tokens of XEP-0484.
+"""SASL, the server's side (RFC 6120, 6; RFC 4422): SCRAM with and without channel binding, PLAIN, OAUTHBEARER,
+EXTERNAL, and the hashed tokens of XEP-0484.
 
 An `Exchange` is the conversation with one client, without I/O. What it cannot know, it asks its driver for: `NeedSalt`,
-`NeedProof`, `NeedPassword` and `NeedTokenProof` are questions to the router that owns the account, which checks them with
-`xmpp/scram.py` and `xmpp/tokens.py`; the driver hands the answer back. So the process that talks to the client never
-holds a key.
+`NeedProof`, `NeedPassword`, `NeedToken` and `NeedTokenProof` are questions to a router, which checks them with
+`xmpp/scram.py`, `xmpp/tokens.py` or a back end; the driver hands the answer back. So the process that talks to the
+client never holds a key.
 
     step(data) -> Challenge | Success
                -> NeedSalt     -> salt(...)             -> Challenge
                -> NeedProof    -> verified(...)         -> Success
                -> NeedPassword -> password_checked(...) -> Success
-               -> NeedTokenProof    -> token_proved(...)    -> Success
+               -> NeedToken    -> token_checked(...)    -> Success, or Challenge with the reason for its failure
+               -> NeedTokenProof -> token_proved(...)   -> Success
 
 Every failure is a SaslError. Whether an account exists shows in none of them.
 """
@@ -18,6 +19,7 @@ Every failure is a SaslError. Whether an account exists shows in none of them.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from abc import ABC, abstractmethod
 from base64 import b64decode, b64encode
@@ -43,7 +45,7 @@ from xmpp.scram import DIGEST_BYTES, HASHES
 MESSAGE_BYTES: Final = 8_192  # greatest message of a client, decoded
 
 _SCRAM: Final = {f"SCRAM-{name}{suffix}": name for name in reversed(HASHES) for suffix in ("-PLUS", "")}
-MECHANISMS: Final = frozenset({*_SCRAM, "PLAIN", "EXTERNAL"})  # ANONYMOUS is not among them
+MECHANISMS: Final = frozenset({*_SCRAM, "PLAIN", "OAUTHBEARER", "EXTERNAL"})  # ANONYMOUS is not among them
 
 # Mechanisms of tokens (draft-schmaus-kitten-sasl-ht, 2) and the channel binding that each needs, the better first.
 TOKEN_MECHANISMS: Final = {
@@ -65,6 +67,10 @@ _CLIENT_FINAL = re.compile(
     rf"(?P<without_proof>c=(?P<binding>{_BASE64}),r=(?P<nonce>{_NONCE}){_EXTENSIONS}),p=(?P<proof>{_BASE64})"
 )
 _ESCAPE = re.compile(r"=(2C|3D)?")
+
+# RFC 7628, 3.1, and RFC 6750, 2.1. There is no channel binding: "p" cannot be.
+_BEARER = re.compile(r"[ny],(?:a=(?P<authzid>[^,\x01]+))?,\x01(?P<pairs>(?:[A-Za-z]+=[\t\n\r -~]*\x01)*)\x01", re.ASCII)
+_TOKEN = re.compile(r"bearer +(?P<token>[A-Za-z0-9._~+/-]+=*)", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,14 @@ class NeedPassword:
 
 
 @dataclass(frozen=True, slots=True)
+class NeedToken:
+    """Ask a router to check the token, then call `token_checked` with the localpart of the account that it is for."""
+
+    username: str  # the localpart that the client wants to be; "" where it leaves that to the token
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class NeedTokenProof:
     """Ask the router to check what was made of a token (`xmpp/tokens.py`), then call `token_proved` with the answer to
     it, or None."""
@@ -120,7 +134,7 @@ class Success:
     data: bytes | None = None
 
 
-Step = Challenge | NeedSalt | NeedProof | NeedPassword | NeedTokenProof | Success
+Step = Challenge | NeedSalt | NeedProof | NeedPassword | NeedToken | NeedTokenProof | Success
 
 
 def offered(
@@ -130,16 +144,20 @@ def offered(
     tls: bool,
     plain_allowed_without_tls: bool = False,
     external: bool = False,
+    tokens: bool = False,
 ) -> list[str]:
     """The mechanisms to offer, strongest first (RFC 6120, 6.3.3).
 
     `credential_hashes` are those that accounts have credentials for, `channel_bindings` the types that this connection
-    has data for; `external` says that the peer's certificate proved an identity (XEP-0178).
+    has data for; `external` says that the peer's certificate proved an identity (XEP-0178), `tokens` that there is
+    somebody who checks them.
     """
     names = ["EXTERNAL"] if external else []
     bound = ["-PLUS", ""] if channel_bindings else [""]
     for suffix in bound:
         names += [f"SCRAM-{name}{suffix}" for name in reversed(HASHES) if name in credential_hashes]
+    if tokens and tls:  # RFC 7628, 4: TLS MUST be used
+        names.append("OAUTHBEARER")
     if tls or plain_allowed_without_tls:
         names.append("PLAIN")
     return names
@@ -184,6 +202,8 @@ def begin(
         raise EncryptionRequired if mechanism in MECHANISMS and not tls else InvalidMechanism
     if mechanism == "PLAIN":
         return _Plain(domain)
+    if mechanism == "OAUTHBEARER":
+        return _Bearer(domain)
     if mechanism == "EXTERNAL":
         return _External(identities)
     if mechanism in TOKEN_MECHANISMS:
@@ -214,6 +234,7 @@ class _Waits(Enum):
     SALT = "the answer to NeedSalt"
     PROOF = "the answer to NeedProof"
     PASSWORD = "the answer to NeedPassword"
+    TOKEN = "the answer to NeedToken"
     TOKEN_PROOF = "the answer to NeedTokenProof"
     NOBODY = "nobody, it is over"
 
@@ -263,6 +284,11 @@ class Exchange(ABC):
     def password_checked(self, is_right: bool) -> Success:
         """Answer NeedPassword. Raises SaslNotAuthorized when it is not right."""
         raise self._unasked(_Waits.PASSWORD)
+
+    def token_checked(self, username: str | None, configuration: str = "") -> Success | Challenge:
+        """Answer NeedToken: whose token it is, None for nobody's; `configuration` is where clients learn of the
+        provider (OpenID Connect Discovery, 4)."""
+        raise self._unasked(_Waits.TOKEN)
 
     def token_proved(self, answer: bytes | None) -> Success:
         """Answer NeedTokenProof. Raises SaslNotAuthorized when it is None."""
@@ -426,6 +452,44 @@ class _HashedToken(Exchange):
         if answer is None:
             raise SaslNotAuthorized
         return Success(self._username, f"{self._username}@{self._domain}", answer)
+
+
+class _Bearer(Exchange):
+    """RFC 7628: a bearer token of an identity provider."""
+
+    __slots__ = ("_domain", "_has_failed", "_username")
+
+    def __init__(self, domain: str) -> None:
+        super().__init__()
+        self._domain = domain
+        self._username = ""
+        self._has_failed = False
+
+    def _read(self, text: str) -> Step:
+        if self._has_failed:
+            raise SaslNotAuthorized  # 3.2.3: whatever the client says to the challenge, \x01 by the book
+        message = _BEARER.fullmatch(text)
+        if message is None:
+            raise MalformedRequest("this is not a client response of OAUTHBEARER")
+        pairs = dict(pair.split("=", 1) for pair in message["pairs"].split("\x01") if pair)
+        token = _TOKEN.fullmatch(pairs.get("auth", ""))
+        if token is None:
+            raise MalformedRequest("there is no bearer token")
+        if message["authzid"] is not None:
+            self._username = _account(_from_saslname(message["authzid"]), self._domain)
+        self._waits = _Waits.TOKEN
+        return NeedToken(self._username, token["token"])
+
+    def token_checked(self, username: str | None, configuration: str = "") -> Success | Challenge:
+        self._answered(_Waits.TOKEN)
+        if username is not None and self._username in ("", username):
+            return Success(username, f"{username}@{self._domain}")
+        self._has_failed = True
+        self._waits = _Waits.CLIENT
+        reason = {"status": "invalid_token"}  # 3.2.2
+        if configuration:
+            reason["openid-configuration"] = configuration
+        return Challenge(json.dumps(reason).encode())
 
 
 class _External(Exchange):

@@ -75,9 +75,12 @@ def get(turn: Turn, iq: Stanza) -> None:
     """XEP-0077, 3.1: whoever is signed in is registered."""
     if not _is_home(turn, iq):
         raise ServiceUnavailable
-    instructions = element("instructions", None, None, "You are registered. To change the password, give a new one.")
+    elsewhere = turn.settings.passwords_elsewhere.get(domain_of(turn.entity.bare))
+    words = elsewhere or "You are registered. To change the password, give a new one."
+    instructions = element("instructions", None, None, words)
     username = element("username", None, None, turn.entity.local)
-    turn.answer(iq, element("query", ns.REGISTER, None, b"<registered/>", instructions, username, b"<password/>"))
+    fields = [username] if elsewhere else [username, b"<password/>"]
+    turn.answer(iq, element("query", ns.REGISTER, None, b"<registered/>", instructions, *fields))
 
 
 @feature.on_iq("set", ns.REGISTER, "query", at=At.OWN)
@@ -105,6 +108,8 @@ def _is_home(turn: Turn, iq: Stanza) -> bool:
 
 def _change_password(turn: Turn, iq: Stanza, username: str, password: str) -> None:
     entity = turn.entity
+    if (elsewhere := turn.settings.passwords_elsewhere.get(domain_of(entity.bare))) is not None:
+        raise NotAllowed(elsewhere)
     if not username or not password:
         raise BadRequest("A new password needs a user name and a password.")  # 3.3, table
     _check_length(password)

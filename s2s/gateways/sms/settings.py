@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from cluster.config import Log, NodeName, Port, Seconds, Secret, Section, Settings
+from cluster.config import Log, NodeName, Settings
+from cluster.section import Port, Seconds, Secret, Section
 from s2s.gateways.sms.numbers import INTERNATIONAL, is_number
 from xmpp.errors import JidError
 from xmpp.jid import JID

@@ -27,6 +27,8 @@ DEBIAN_PACKAGES: Final = {
     "ejabberd": "ejabberd",
     "ngircd": "ngircd",
     "biboumi": "biboumi",
+    "slapadd": "slapd",
+    "slapd": "slapd",
     "turnserver": "coturn",
     "turnutils_uclient": "coturn",
 }
@@ -39,7 +41,9 @@ COMPONENT: Final = 15347
 API: Final = 15280
 DNS: Final = 15353
 IRC: Final = 6667  # where biboumi looks for it
-PORTS: Final = (C2S, C2S_DIRECT_TLS, S2S, S2S_DIRECT_TLS, COMPONENT, API, DNS, IRC)
+LDAP: Final = 15389
+LDAPS: Final = 15636
+PORTS: Final = (C2S, C2S_DIRECT_TLS, S2S, S2S_DIRECT_TLS, COMPONENT, API, DNS, IRC, LDAP, LDAPS)
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 

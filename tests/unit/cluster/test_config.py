@@ -110,7 +110,13 @@ def test_a_secret_is_shown_nowhere(tmp_path: Path) -> None:
     service = 'calls.services={"turn": {"type": "turn", "host": "h", "secret": "hunter2"}}'
     assert "hunter2" not in repr(load(None, [service], {}))
     assert "hunter2" not in str(problems(service.replace("}}", ', "username": "u"}}'))["calls.services.turn"])
-    secrets = {"admin.token", "database.url", "bus.secret_key", "components.domains", "calls.services"}
+    callout = 'authentication.domains={"example.org": {"backend": "http", "url": "https://h", "secret": "hunter2"}}'
+    assert "hunter2" not in repr(load(None, [callout], {}))
+    assert "hunter2" not in str(problems(callout.replace("https", "ftp"))["authentication.domains.example.org.url"])
+    secrets = {
+        "admin.token", "authentication.domains", "database.url", "bus.secret_key", "components.domains",
+        "calls.services",
+    }  # fmt: skip
     assert {key for key in keys() if is_secret(key)} == secrets
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.config import Config, Rooms, Server
+from cluster.config import Authentication, Config, Rooms, Server
 from cluster.process import CannotStart
 from router.settings import from_config
 
@@ -27,3 +27,13 @@ def test_a_new_room_is_as_the_settings_say() -> None:
 def test_a_default_that_cannot_be_ends_the_start_and_says_so(options: dict[str, str]) -> None:
     with pytest.raises(CannotStart, match=r"^rooms\.defaults: "):
         from_config(Config(rooms=Rooms(defaults=options)))
+
+
+def test_people_are_told_where_passwords_are_that_are_not_kept_here() -> None:
+    http = {"backend": "http", "url": "https://h/"}
+    domains = {"a.example": http, "b.example": {**http, "change": "https://id/"}, "c.example": {"backend": "internal"}}
+    settings = from_config(Config(authentication=Authentication.model_validate({"domains": domains})))
+    assert settings.passwords_elsewhere == {
+        "a.example": "The passwords of a.example are not kept by this server. Ask who runs this server.",
+        "b.example": "The passwords of b.example are not kept by this server. They are changed here: https://id/",
+    }

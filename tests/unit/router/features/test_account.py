@@ -84,6 +84,27 @@ def test_the_registration_on_file(scene: Scene, to: str | None) -> None:
     assert answer.endswith("</instructions><username>juliet</username><password/></query></iq>")
 
 
+# --- passwords that are kept elsewhere
+
+ELSEWHERE = Settings(
+    domains=frozenset({DOMAIN}), registration_mode="open", passwords_elsewhere={DOMAIN: "Go to https://id.example.com/"}
+)
+
+
+def test_who_is_registered_elsewhere_is_told_where() -> None:
+    scene = Scene(ELSEWHERE)
+    (answer,) = scene.ask("get", "")
+    assert "<instructions>Go to https://id.example.com/</instructions><username>juliet</username></query>" in answer
+
+
+def test_a_password_that_is_kept_elsewhere_is_not_changed_here() -> None:
+    scene = Scene(ELSEWHERE)
+    (answer,) = scene.ask("set", password("R0m30"))
+    assert "<not-allowed" in answer
+    assert "https://id.example.com/" in answer
+    assert scene.is_unchanged()
+
+
 # --- a new password (3.3)
 
 
@@ -288,7 +309,7 @@ class Server:
             assert write.statement is accounts.create
             bare, shard, credentials = write.arguments
             assert shard == shard_of(bare)
-            assert credentials == ("Calliope",)
+            assert credentials in (("Calliope",), ())
             self.keys[bare] = len(self.keys) + 1
         self.owner.queue.committed()
 
@@ -404,3 +425,25 @@ def test_nobody_registers_unless_the_operator_says_so(settings: Settings) -> Non
         with pytest.raises(ServiceUnavailable):
             server.ask(type, **given)
     assert server.keys == {}
+
+
+# --- accounts of a domain whose passwords are kept elsewhere
+
+
+def test_no_account_is_made_with_a_password_that_is_not_kept_here() -> None:
+    server = Server(ELSEWHERE)
+    for given in ({}, {"username": "bill", "password": "Calliope"}):
+        with pytest.raises(NotAllowed, match="Go to"):
+            server.ask("set" if given else "get", **given)
+    for act in (server.registration.create, server.registration.set_password):
+        with pytest.raises(NotAllowed, match="Go to"):
+            asyncio.run(act(BILL, "Calliope"))
+    assert server.keys == {}
+    assert server.derived == 0
+
+
+def test_who_comes_from_elsewhere_gets_an_account_once() -> None:
+    server = Server(ELSEWHERE)
+    for _ in range(2):
+        asyncio.run(server.registration.admit(BILL))
+    assert server.keys == {BILL: 1}
