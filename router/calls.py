@@ -1,4 +1,4 @@
-"""What edges may ask a router (CALL): credentials checks, registration, stream features.
+"""What edges may ask a router (CALL): credentials checks, accounts, stream features, and what `more` brings.
 
 The proof of a SCRAM exchange is checked here, against keys that never leave the routers; PBKDF2, which PLAIN and new
 passwords need, runs in a few threads, never on the event loop. A database that is away is `temporary-auth-failure`.
@@ -85,7 +85,7 @@ class Calls:
         shard_map: ShardMap,
         me: Incarnation,
         others: Mapping[str, Callable[..., Any]],
-        rooms: Mapping[str, Callable[..., Awaitable[Any]]] = MappingProxyType({}),
+        more: Mapping[str, Callable[..., Awaitable[Any]]] = MappingProxyType({}),
     ) -> None:
         self._map = shard_map
         self._me = me
@@ -102,13 +102,12 @@ class Calls:
             "auth.salt": self._salt,
             "auth.proof": self._proof,
             "auth.password": self._password,
-            "register": self._registration.answer,
             "admin.create": self._registration.create,
             "admin.password": self._registration.set_password,
             "admin.delete": self._registration.delete,
             "admin.kick": self._registration.kick,
             "stream_features": self._features,
-            **rooms,
+            **more,
         }
         self._others = others  # what other parts of the router answer at once, by method
 

@@ -46,6 +46,7 @@ from cluster.wire import (
     new_incarnation,
 )  # fmt: skip
 from router import interests
+from router.admission import Admission
 from router.api import Api
 from router.batch import Batch
 from router.calls import Calls, Passwords
@@ -66,7 +67,7 @@ from router.rooms.room import HISTORY
 from router.settings import Settings, from_config
 from router.shared_groups import wildcards
 from router.turn import Request
-from storage import accounts, capabilities, migrate, nodes, peers, pubsub, rooms
+from storage import accounts, capabilities, invitations, migrate, nodes, peers, pubsub, rooms
 from storage import log as rows_log
 from storage import secrets as stored_secrets
 from storage.log import Row, Wanted
@@ -163,7 +164,10 @@ class RouterApplication:
         self._ownership = Ownership(
             me, store, self._owner, self._directory, self._dialing, bus, self._around, self.set_clock
         )
-        registration = Registration(self._owner, self._settings, self._passwords.derive, self._forget_credentials)
+        registration = Registration(self._owner, self._passwords.derive, self._forget_credentials)
+        captcha = await store.run(stored_secrets.secret, "captcha")
+        admission = Admission(store, registration, self._settings, captcha, self.wall, self._ask_owner)
+        rooms_calls = Operating(registration.command, lambda bare, shard: store.run(rooms.make, bare, shard)).methods()
         self._calls = calls = Calls(
             store,
             self,
@@ -174,7 +178,7 @@ class RouterApplication:
             self._map,
             self._incarnation,
             self._federation_calls(dialback),
-            Operating(registration.command, lambda bare, shard: store.run(rooms.make, bare, shard)).methods(),
+            {**rooms_calls, **admission.methods()},
         )
         await store.listen("stentor", self._ownership.wake)
         process.essential("ownership", self._ownership.run())
@@ -369,6 +373,7 @@ class RouterApplication:
         }
         dropped = await self._again_while_away(lambda: store.run(rows_log.maintain, time.time(), keep))
         await self._again_while_away(lambda: store.run(capabilities.prune))
+        await self._again_while_away(lambda: store.run(invitations.prune))
         if dropped:
             log.info("partitions_dropped", count=len(dropped))
 
@@ -390,6 +395,10 @@ class RouterApplication:
         while True:
             await asyncio.sleep(EVERYBODY_S)
             await self._read_everybody()
+
+    async def _ask_owner(self, bare: str, shard: Shard, method: str, arguments: tuple[Any, ...]) -> Any:
+        assert self._calls is not None
+        return await self._calls.ask(bare, shard, method, arguments)
 
     def _forget_credentials(self, bare: str) -> None:
         if self._calls is not None:

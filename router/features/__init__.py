@@ -22,6 +22,7 @@ from router.features import (
     external_services,
     groups,
     inbox,
+    invites,
     offline,
     pep,
     ping,
@@ -72,6 +73,7 @@ ALL: Final[tuple[Feature, ...]] = (
     search.feature,
     bytestreams.feature,
     administration.feature,
+    invites.feature,
     session.feature,
 )
 
