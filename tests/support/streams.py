@@ -135,6 +135,7 @@ class Router:
         self.call_error: Any = None  # the answer to every call, if set
         self.refusal: tuple[str, str] | None = None  # the answer to every attach, if set
         self.registered: list[tuple[Any, ...]] = []
+        self.checked: list[tuple[Any, ...]] = []  # tokens
         self.wake: Callable[[], object] = lambda: None  # something waits to be answered
         self._unanswered: deque[Envelope] = deque()
         self._sids = count(101)
@@ -210,6 +211,9 @@ class Router:
         elif method == "auth.password":
             bare, password = arguments
             value = self.passwords.get(bare) == password
+        elif method == "invitations.check":
+            value = None
+            self.checked.append(arguments)
         else:
             assert method == "register"
             self.registered.append(arguments)
