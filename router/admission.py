@@ -7,6 +7,8 @@ invited hears of it from its own owner, wherever that is.
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +27,7 @@ from router.turn import Turn
 from storage import invitations as stored
 from storage import rosters
 from storage.invitations import Invitation
+from storage.pool import is_away
 from storage.store import Store
 from xmpp.errors import (
     BadRequest,
@@ -41,6 +44,9 @@ log = logs.get_logger()
 
 UNKNOWN: Final = "The invitation is not known, or has expired."
 CLOSED: Final = "Accounts are not made this way here."
+
+TELL_S: Final = 60.0
+TELL_MOST: Final = 100
 
 Ask = Callable[[str, Shard, str, tuple[Any, ...]], Awaitable[Any]]  # a method of an entity's owner
 
@@ -236,8 +242,21 @@ class Admission:
             await self._store.run(stored.release, found.hash, bare)
             raise
 
+    async def follow(self) -> None:
+        """Tell inviters what a router could not that has died after it had made an account, for ever."""
+        while True:
+            await asyncio.sleep(TELL_S * random.uniform(0.8, 1.2))
+            try:
+                untold = await self._store.run(stored.untold, TELL_MOST)
+            except Exception as problem:
+                if not is_away(problem):
+                    raise
+                continue
+            for contact, jid in untold:
+                await self._tell(contact, jid)
+
     async def _tell(self, inviter: str, bare: str) -> None:
-        """The account is there, whatever comes of this: it sees the inviter; the inviter shall see it, too."""
+        """The account is there, and sees the inviter, whatever comes of this; `follow` tries again."""
         try:
             await self._ask(inviter, shard_of(inviter), "invitations.befriend", (inviter, bare))
         except CallError as problem:

@@ -16,7 +16,7 @@ from router.features import account
 from router.owner import Owner
 from router.subscription_table import State, apply
 from router.turn import Turn
-from storage import accounts
+from storage import accounts, invitations
 from xmpp.errors import Conflict, ItemNotFound, NotAcceptable, ResourceConstraint
 from xmpp.jid import JID
 from xmpp.scram import Credentials, UnusablePassword
@@ -109,6 +109,7 @@ class Registration:
             apply(known, State.BOTH)
             known.approved, known.pending_inner, known.in_roster = False, b"", True
             roster_changes.save(turn, known)
+            turn.write(invitations.tell, bare, contact)
             for session in entity.available():
                 assert session.presence is not None
                 turn.send(session.presence._replace(to=contact))

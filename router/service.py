@@ -189,6 +189,7 @@ class RouterApplication:
         process.essential("router_tick", self._tick())
         process.essential("log_maintenance", self._maintain())
         process.essential("everybody", self._follow_everybody())
+        process.essential("invitations", admission.follow())
         if config.admin.token:
             api = Api(self._settings, store, calls, self._map, bus)
             server = ApiServer(config.admin.host, config.admin.api_port, config.admin.token, api.routes())

@@ -116,6 +116,38 @@ async def confirm(conn: Connection, hash: bytes, jid: str) -> None:
     )
 
 
+async def tell(conn: Connection, contact: str, jid: str) -> None:
+    """Whoever used an invitation of this contact is in the contact's roster, in this transaction."""
+    await conn.execute(
+        """
+        update invitations set told = array_remove(told, %s::text) || %s::text
+        where contact = %s and %s = any (used)
+        """,
+        (jid, jid, contact, jid),
+    )
+
+
+class Untold(NamedTuple):
+    """A contact whose owner has not heard that somebody has an account by its invitation."""
+
+    contact: str
+    jid: str
+
+
+async def untold(conn: Connection, limit: int) -> list[Untold]:
+    """Those who should have been told a while ago: the process that meant to has died."""
+    return await fetch_all(
+        conn,
+        Untold,
+        f"""
+        select contact, e.jid
+        from invitations i, unnest(i.used) u (jid) join entities e using (jid) join accounts using (key)
+        where contact <> '' and cardinality(told) < cardinality(used) and u.jid <> all (told) and {_STALE} limit %s
+        """,
+        limit,
+    )
+
+
 async def is_reserved(conn: Connection, jid: str) -> bool:
     """Whether the name is promised to whoever has a token for it (XEP-0445, 4)."""
     found: bool = await fetch_value(

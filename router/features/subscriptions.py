@@ -183,6 +183,7 @@ def _invited(presence: Stanza, hash_: bytes, turn: Turn, invitation: Invitation 
             _show_request(turn, presence, from_, known, row.passes, row.state)
         return
     turn.write(stored.confirm, hash_, from_)
+    turn.write(stored.tell, entity.bare, from_)
     contact = roster_changes.contact_of(entity, from_)
     apply(contact, OUTBOUND["subscribed"][row.state].state)
     contact.pending_inner = b""

@@ -9,6 +9,7 @@ create table invitations (
     contact text collate "C" not null,      -- whose contact somebody becomes by it, '' for nobody's
     uses int not null,
     used text[] not null default '{}',      -- bare JIDs that have used it
+    told text[] not null default '{}',      -- of those, whom the contact's roster has
     pending text[] not null default '{}',   -- bare JIDs that are about to
     pending_at timestamptz not null default now(),
     created_at timestamptz not null default now(),
@@ -18,3 +19,4 @@ create table invitations (
 create index invitations_by_maker on invitations (maker) where maker <> '';
 create index invitations_by_jid on invitations (jid) where jid <> '';
 create index invitations_by_contact on invitations (contact) where contact <> '';
+create index invitations_to_tell on invitations (id) where contact <> '' and cardinality(told) < cardinality(used);

@@ -7,6 +7,7 @@ import http.client
 import itertools
 import re
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -373,6 +374,10 @@ def test_a_connection_that_says_nothing_is_ended(invited: RunningCluster) -> Non
             pass
         assert time.monotonic() - started < 8 * FACTOR
     assert "Traceback" not in invited.log("c2s-0") + invited.log("c2s-1")
+    browse(invited, "x")
+    metrics = "".join(invited.get(node, "/metrics")[1] for node in ("c2s-0", "c2s-1"))
+    for series in ('requests_total{route="invite",status="4xx"}', 'dropped_total{reason="slow"}'):
+        assert re.search(rf"^stentor_c2s_http_{re.escape(series)} [1-9]", metrics, re.MULTILINE), series
 
 
 # --- operators
@@ -408,12 +413,23 @@ def test_operators_invite_from_the_command_line(invited: RunningCluster) -> None
 
 @pytest.fixture(scope="module")
 def open_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
-    options = ("registration.mode=open", "registration.per_address=6",
+    options = ("registration.mode=open", "registration.per_address=6", "http.enabled=true", "http.tls=true",
                'registration.questions=[{"question": "Who loves Juliet?", "answers": ["Romeo"]}]')  # fmt: skip
     sets = [part for option in options for part in ("--set", option)]
     running = start_cluster(tmp_path_factory.mktemp("open"), "--tls", "optional", "--c2s", "1", *sets)
     yield running
     assert running.stop() == 0
+
+
+def test_the_listener_speaks_tls_by_the_certificates_of_the_domains(open_cluster: RunningCluster) -> None:
+    context = ssl.create_default_context(cafile=str(open_cluster.certificate))
+    port = open_cluster.facts["ports"]["http"]
+    plain = socket.create_connection((open_cluster.host, port), 10 * FACTOR)
+    with context.wrap_socket(plain, server_hostname=open_cluster.domain) as tls:
+        tls.sendall(b"GET /invite/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        answer = b"".join(iter(lambda: tls.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert b"This link leads nowhere" in answer
 
 
 def test_whoever_answers_the_question_registers_until_there_were_too_many(open_cluster: RunningCluster) -> None:

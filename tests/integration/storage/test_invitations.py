@@ -137,6 +137,22 @@ async def test_what_is_of_no_use_goes_in_time_and_with_its_account(database: str
 
 
 @asynchronous
+async def test_inviters_are_told_of_who_has_an_account_if_nobody_has_in_a_minute(database: str) -> None:
+    async with connected(database) as conn:
+        await made(conn, wanted=draft(3, 3_600))
+        await accounts.create(conn, JULIET, shard_of(JULIET), [])
+        for jid in (JULIET, NURSE):  # the nurse has no account (any more)
+            assert await invitations.claim(conn, b"h", jid) is not None
+            await invitations.confirm(conn, b"h", jid)
+        assert await invitations.untold(conn, 10) == [], "somebody is about to"
+        await age(conn, 61)
+        assert await invitations.untold(conn, 10) == [(ROMEO, JULIET)]
+        for _ in range(2):
+            await invitations.tell(conn, ROMEO, JULIET)
+        assert await invitations.untold(conn, 10) == []
+
+
+@asynchronous
 async def test_a_new_account_has_a_contact_from_the_start(database: str) -> None:
     async with connected(database) as conn:
         for jid in (ROMEO, JULIET):

@@ -178,6 +178,8 @@ def test_a_token_makes_contacts_of_both(scene: Scene) -> None:
     assert not any("subscribe" in heard for heard in scene.world.heard(scene.romeo))
     confirmed = [write.arguments for write in scene.world.writes if write.statement is stored.confirm]
     assert confirmed == [(hash_of("t"), JULIET)]
+    told = [write.arguments for write in scene.world.writes if write.statement is stored.tell]
+    assert told == [(ROMEO, JULIET)], "nobody needs to do it later"
 
 
 def test_a_contact_of_another_server_is_approved_and_asked(scene: Scene) -> None:
