@@ -61,6 +61,7 @@ class HttpServer:
         self._config = config
         self._tls = tls
         self._app = web.Application(middlewares=[self._around], client_max_size=config.body_bytes)
+        self._app.on_response_prepare.append(self._dress)
         self._runner = web.AppRunner(self._app, access_log=None, handle_signals=False, keepalive_timeout=KEEPALIVE_S,
                                      shutdown_timeout=STOP_S)  # fmt: skip
         self._servers: list[asyncio.Server] = []
@@ -159,11 +160,15 @@ class HttpServer:
             log.exception("http_request_failed", path=name)  # never the path itself: it may have a token
             response = web.Response(text="500 Internal Server Error\n", status=500)
         _requests.labels(name, f"{response.status // 100}xx").inc()
-        for header, value in HEADERS.items():
-            response.headers.setdefault(header, value)
         if self._is_draining:
             response.force_close()
         return response
+
+    @staticmethod
+    async def _dress(request: web.Request, response: web.StreamResponse) -> None:
+        """What a route says otherwise stays."""
+        for header, value in HEADERS.items():
+            response.headers.setdefault(header, value)
 
     # --- for routes
 
