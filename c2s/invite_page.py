@@ -217,8 +217,8 @@ def _passwords() -> list[Markup]:
 
 def _welcome(facts: Facts, bare: str, suggestions: Markup) -> str:
     lines = [tag("p", "Sign in with this address and your password, in any app for XMPP:"), suggestions]
-    if facts["from"] and facts["kind"] == "contact":
-        lines.append(tag("p", f"{facts['from']} is your first contact."))
+    if facts["contact"]:
+        lines.append(tag("p", f"{facts['contact']} is your first contact."))
     return page("Your account is ready", tag("section", tag("p", tag("strong", bare)), *lines))
 
 

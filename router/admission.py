@@ -158,6 +158,7 @@ class Admission:
             "kind": invitation.kind,
             "domain": invitation.domain,
             "from": invitation.contact or invitation.maker,
+            "contact": invitation.contact,
             "jid": invitation.jid,
             "uri": invitations.uri_of(self._settings, invitation, token),
             "is_used_up": invitation.is_used_up,

@@ -299,6 +299,7 @@ def test_the_page_says_who_invites_and_makes_an_account(invited: RunningCluster)
         assert (odd.status, "<b>" in odd.text) == (400, False)
         made = browse(invited, invitation.token, own, username=name, password="päss", again="päss")
         assert (made.status, f"{name}@{invited.domain}" in made.text) == (201, True)
+        assert f"{romeo.bare} is your first contact" in made.text
         roster_push(romeo, f"{name}@{invited.domain}", "both")
     with sign_in(invited, Account(f"{name}@{invited.domain}", "päss")) as juliet:
         assert roster(juliet) == {romeo.bare: "both"}

@@ -20,7 +20,8 @@ from cluster.edge import Answer, Edge
 from tests.support.streams import Clock
 
 FACTS: dict[str, Any] = {
-    "kind": "contact", "domain": "example.com", "from": "romeo@example.com", "jid": "",
+    "kind": "contact", "domain": "example.com", "from": "romeo@example.com",
+    "contact": "romeo@example.com", "jid": "",
     "uri": "xmpp:romeo@example.com?roster;preauth=t;ibr=y", "is_used_up": False, "may_register": True, "expires_at": None,
 }  # fmt: skip
 
