@@ -20,6 +20,7 @@ def before_login(
     bindings: tuple[str, ...],
     may_register: bool,
     limits: bytes,
+    takes_invitations: bool = False,
 ) -> bytes:
     """Features of a stream on which nobody is signed in."""
     offers = []
@@ -33,6 +34,8 @@ def before_login(
         if any(name.endswith("-PLUS") for name in mechanisms):  # XEP-0440: which channel-binding types these may use
             types = (element("channel-binding", None, {"type": name}) for name in bindings)
             offers.append(element("sasl-channel-binding", ns.SASL_CHANNEL_BINDING, None, *types))
+    if takes_invitations:
+        offers.append(element("register", ns.IBR_TOKEN))  # XEP-0445, 2
     if may_register:
         offers.append(element("register", ns.REGISTER_FEATURE))
     offers.append(limits)

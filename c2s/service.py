@@ -10,9 +10,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
-from c2s import features
+from c2s import clients, features
+from c2s.attempts import Attempts
 from c2s.bytestreams import Bytestreams
 from c2s.channel_binding import exporter_works
+from c2s.http import HttpServer
+from c2s.invite_page import InvitePage
 from c2s.metrics import TRANSPORTS, stats
 from c2s.negotiation import State
 from c2s.stream import ClientStream, Facts, StreamSettings
@@ -49,6 +52,7 @@ class C2SApplication:
         self._facts = Facts()
         self._settings = _stream_settings(config)
         self._tls = _server_tls(config)
+        self._http = self._make_http() if config.http.enabled else None
         self._bytestreams = Bytestreams(config, self._edge, self._incarnation)
         self._connections = Connections(self._edge, self._make_stream, self._tls, config.c2s.tls_handshake_timeout_s)
         self._servers: list[asyncio.Server] = []
@@ -66,6 +70,7 @@ class C2SApplication:
             "shard_map": self._check_map,
             "facts": lambda: None if self._has_facts else "no router has told the stream features yet",
             "sessions": self._check_sessions,
+            **({"http": self._http.check} if self._http is not None else {}),
         }
 
     def _check_map(self) -> str | None:
@@ -95,6 +100,8 @@ class C2SApplication:
         process.on_hangup(self._tls.certificates.renew)
         await self._listen()
         await self._bytestreams.start()
+        if self._http is not None:
+            await self._http.start(process)
         self._export()
 
     async def _listen(self) -> None:
@@ -131,6 +138,8 @@ class C2SApplication:
         """Close the listeners, then the streams: in random order, spread evenly over the window."""
         for server in self._servers:
             server.close()
+        if self._http is not None:
+            self._http.drain()
         connections = list(self._connections.all)
         random.shuffle(connections)
         window = min(self._config.drain.window_s, drain.remaining_s())
@@ -154,6 +163,8 @@ class C2SApplication:
         for server in self._servers:
             server.close()
         self._bytestreams.stop()
+        if self._http is not None:
+            await self._http.stop()
         for connection in list(self._connections.all):
             connection.abort()
         if self._bus is not None:
@@ -212,10 +223,23 @@ class C2SApplication:
             connection, self._edge, self._settings, self._facts, lambda: secrets.token_urlsafe(12), time.monotonic
         )
 
+    def _make_http(self) -> HttpServer:
+        """What browsers are shown."""
+        config = self._config
+        tls = None
+        if config.http.tls:
+            tls = ServerTls(config.tls.pairs(config.server.domains), alpn=("http/1.1",))
+        server = HttpServer(config.http, tls)
+        suggested = clients.read(config.http.clients)
+        InvitePage(server, self._edge, config.server.domains[0], suggested, self._settings.attempts)
+        return server
+
     def _export(self) -> None:
         connections = self._connections.all
         self._tls.certificates.export_expiry()
         self._bytestreams.export()
+        if self._http is not None:
+            self._http.export()
         metrics.counted_gauge(
             "stentor_c2s_connections",
             "Client connections by what they are doing",
@@ -268,10 +292,12 @@ def _stream_settings(config: Config) -> StreamSettings:
         idle_timeout_s=c2s.idle_timeout_s,
         keepalive_s=c2s.keepalive_s,
         resume_timeout_s=config.resume.timeout_s,
-        may_register=config.registration.mode == "open",
+        may_register=config.registration.mode != "closed",
         limits_before_login=features.stream_limits(before.stanza_bytes, None),
         limits_after_login=features.stream_limits(after.stanza_bytes, c2s.idle_timeout_s),
         backends={domain: backend.backend for domain, backend in config.authentication.domains.items()},
+        takes_invitations=config.registration.mode != "closed",
+        attempts=Attempts(config.registration.per_address, time.monotonic),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from c2s import features, sasl2
+from c2s.attempts import Attempts
 from c2s.login import INTERNAL, Login, Offer, offered
 from c2s.management import Management, failed, parse_token, resumptions
 from c2s.metrics import stats
@@ -33,7 +34,7 @@ from c2s.negotiation import (
     State,
 )  # fmt: skip
 from cluster.edge import Answer, Attached, Edge, EdgeSession, Refused
-from xmpp import errors, ns
+from xmpp import errors, ns, registration
 from xmpp.errors import JidError, StanzaError, StreamError
 from xmpp.jid import JID, prepare
 from xmpp.sm import parse_h
@@ -49,7 +50,7 @@ from xmpp.stream import (
     Violation,
     open_stream,
 )
-from xmpp.xml import child_texts, element, text_of
+from xmpp.xml import element, text_of
 
 log = structlog.get_logger(__name__)
 
@@ -115,6 +116,8 @@ class StreamSettings:
     limits_before_login: bytes  # XEP-0478, ready to send
     limits_after_login: bytes
     backends: Mapping[str, str] = field(default_factory=dict)  # who checks passwords, by domain: internal unless named
+    takes_invitations: bool = False  # XEP-0445
+    attempts: Attempts = field(default_factory=lambda: Attempts(0, lambda: 0.0))  # to register
 
 
 class Facts:
@@ -132,7 +135,7 @@ class ClientStream:
     __slots__ = (
         "_authentication", "_bare", "_before_login", "_claimed", "_domain", "_edge", "_facts", "_is_closed", "_is_held",
         "_lang", "_last_in", "_last_out", "_log", "_login", "_management", "_new_id", "_now", "_opened_at", "_parked",
-        "_parser", "_request", "_settings", "_state", "_transport", "_tries", "session",
+        "_parser", "_preauth", "_request", "_settings", "_state", "_transport", "_tries", "session",
     )  # fmt: skip
 
     def __init__(
@@ -157,6 +160,7 @@ class ClientStream:
         self._authentication: sasl2.Authentication | None = None  # until it has entered
         self._tries = 0
         self._request: str | None = None
+        self._preauth: tuple[str, ...] = ()  # the token that was accepted on this stream (XEP-0445)
         self._opened_at = self._last_in = self._last_out = now()
         self.session: EdgeSession | None = None
         self._management: Management | None = None
@@ -345,6 +349,7 @@ class ClientStream:
             token_mechanisms=tuple(offer.tokens),
             bindings=tuple(offer.bindings) if transport.is_secure else (),
             may_register=may_login and settings.may_register and self._backend == INTERNAL,
+            takes_invitations=may_login and settings.takes_invitations and self._backend == INTERNAL,
             limits=settings.limits_before_login,
         )
 
@@ -548,7 +553,7 @@ class ClientStream:
         elif (
             self._state is State.UNAUTHENTICATED
             and stanza.kind == IQ
-            and stanza.payload == f"{ns.REGISTER} query"
+            and stanza.payload in (f"{ns.REGISTER} query", f"{ns.PARS} preauth")
             and (self._transport.is_secure or not self._settings.is_tls_required)
         ):
             self._on_register(stanza)
@@ -676,7 +681,8 @@ class ClientStream:
 
     def _on_register(self, stanza: Stanza) -> None:
         """XEP-0077, 3.1: a request before anybody has signed in. What is wrong with it does not end the stream."""
-        if not self._settings.may_register:
+        is_preauth = stanza.payload == f"{ns.PARS} preauth"
+        if not (self._settings.takes_invitations if is_preauth else self._settings.may_register):
             self._reply_error(stanza, errors.ServiceUnavailable())  # 3.1: "does not support In-Band Registration"
             return
         if not self._is_ours(stanza.to):
@@ -686,21 +692,50 @@ class ClientStream:
         if stanza.type not in ("get", "set") or not stanza.id or others:
             self._reply_error(stanza, errors.BadRequest())  # RFC 6120, 8.2.3
             return
+        if is_preauth:
+            self._on_preauth(stanza, query.get("token") or "")
+            return
+        try:
+            given = registration.given(query)
+        except StanzaError as fault:
+            self._reply_error(stanza, fault)
+            return
+        if stanza.type == "set" and not self._settings.attempts.take(self._transport.address):
+            self._reply_error(stanza, errors.ResourceConstraint("Too many attempts. Try again in an hour."))
+            return
+        arguments = (self._domain, stanza.type, given, self._transport.address, *self._preauth)
+        self._ask_before_login(stanza, self._account_to_be(given), "register", arguments)
+
+    def _on_preauth(self, stanza: Stanza, token: str) -> None:
+        """XEP-0445, 3: a token comes first, and is good for what follows on this stream."""
+        if stanza.type != "set":
+            self._reply_error(stanza, errors.BadRequest())
+            return
+
+        def accepted() -> None:
+            self._preauth = (token,)
+
+        self._ask_before_login(stanza, self._domain, "invitations.check", (self._domain, token), accepted)
+
+    def _ask_before_login(
+        self, stanza: Stanza, bare: str, method: str, arguments: tuple[Any, ...], then: Callable[[], None] | None = None
+    ) -> None:
+        """Let a router answer an IQ request, and read on after that."""
         self._hold()
-        given = child_texts(query, ns.REGISTER)
 
         def done(answer: Answer) -> None:
             self._request = None
             if self._is_closed:
                 return
             if answer.ok:
-                self._transport.write(encode(result(stanza._replace(to=None, from_=None), answer.value)))
+                if then is not None:
+                    then()
+                self._transport.write(encode(result(stanza._replace(to=None, from_=None), answer.value or b"")))
             else:
                 self._reply_error(stanza, _fault_of(answer.value))
             self._release()
 
-        arguments = (self._domain, stanza.type, given, self._transport.address)
-        self._request = self._edge.call(self._account_to_be(given), "register", arguments, done)
+        self._request = self._edge.call(bare, method, arguments, done)
 
     def _is_ours(self, to: str | None) -> bool:
         """Whether this names the domain of the stream; nothing does so, too."""

@@ -7,6 +7,7 @@ Here are the sections with their defaults, units and ranges. How they are read, 
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import json
 import os
 import re
@@ -492,11 +493,69 @@ class Proxy(Section):
     bytes_per_s: int = Field(default=2_000_000, ge=1_024, description="bytes a second each way of one stream")
 
 
-class Registration(Section):
-    """Accounts made by clients (XEP-0077)."""
+class Http(Section):
+    """What a c2s serves to browsers: the pages behind the links of invitations (invitations.md)."""
 
-    mode: Literal["closed", "open", "invite"] = Field(default="closed", description="who may register")
+    enabled: bool = Field(default=False, description="whether there is such a listener")
+    listen: tuple[str, ...] = Field(
+        default=("0.0.0.0", "::"), min_length=1, description="addresses to listen on, IPv4 and IPv6"
+    )
+    port: Port = Field(default=5280, description="its port")
+    tls: bool = Field(
+        default=False,
+        description="whether it speaks TLS, by the certificates of [tls]; without, a proxy in front of it does",
+    )
+    public_url: str = Field(
+        default="",
+        pattern=r"^(https?://[^/?#\s]+)?$",
+        description="where browsers reach it, as in https://chat.example.com; {domain} stands for the domain of the "
+        "account. Without it, invitations have no page",
+    )
+    proxies: tuple[str, ...] = Field(
+        default=(), description="addresses and networks of proxies whose X-Forwarded-For is believed"
+    )
+    request_timeout_s: Seconds = Field(
+        default=10.0, description="time for the headers of a connection's first request, and for a request's body"
+    )
+    body_bytes: int = Field(default=16_384, ge=1_024, le=1_048_576, description="greatest form that is sent in")
+    connections: int = Field(default=1_000, ge=10, description="most connections of one c2s")
+    clients: Path | None = Field(
+        default=None, description="TOML file of the clients that pages suggest; without, c2s/clients.toml"
+    )
+
+    @field_validator("proxies")
+    @classmethod
+    def _are_networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            ipaddress.ip_network(proxy)  # a ValueError names it
+        return proxies
+
+
+class Question(Section):
+    """What somebody is asked who wants an account."""
+
+    question: str = Field(min_length=1, max_length=200, description="as it is shown")
+    answers: tuple[str, ...] = Field(min_length=1, description="what is right, in small letters or not")
+
+
+class Registration(Section):
+    """Accounts made by clients (XEP-0077) and browsers, and invitations (invitations.md)."""
+
+    mode: Literal["closed", "open", "invite"] = Field(
+        default="closed", description="who may register: nobody, anybody, whoever has an invitation"
+    )
     reserved_names: tuple[str, ...] = Field(default=RESERVED_NAMES, description="localparts nobody may register")
+    questions: tuple[Question, ...] = Field(
+        default=(),
+        description="[{question, answers}]: one of them is asked of whoever registers without an invitation (XEP-0158)",
+    )
+    per_address: int = Field(
+        default=10, ge=0, description="attempts to register from one address in an hour, at one c2s; 0: any number"
+    )
+    invitations: int = Field(
+        default=10, ge=0, le=10_000, description="unused invitations that an account may have; 0: only admins invite"
+    )
+    invitation_days: float = Field(default=7.0, gt=0, le=3_650, description="time in which they are to be used")
 
 
 class Archive(Section):
@@ -585,6 +644,7 @@ class Config(Settings):
     push: Push = Field(default_factory=Push)
     tokens: Tokens = Field(default_factory=Tokens)
     proxy: Proxy = Field(default_factory=Proxy)
+    http: Http = Field(default_factory=Http)
     archive: Archive = Field(default_factory=Archive)
     drain: Drain = Field(default_factory=Drain)
     run: Run = Field(default_factory=Run)

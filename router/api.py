@@ -17,6 +17,7 @@ from cluster.shards import ShardMap, shard_of
 from cluster.wire import DRAIN, Incarnation, Shard, node_of
 from router.calls import CallError, Calls
 from router.dialing import PeerStatus
+from router.invitations_api import InvitationsApi
 from router.rooms.room import HISTORY
 from router.settings import Settings
 from storage import accounts, devices, nodes, rooms, rosters, sessions
@@ -52,6 +53,7 @@ class Api:
         self._calls = calls
         self._map = shard_map
         self._bus = bus
+        self._invitations = InvitationsApi(settings, self._read, self._account)
 
     def routes(self) -> list[Route]:
         """Everything below /api/v1."""
@@ -76,6 +78,7 @@ class Api:
             ("PUT", "/rooms/{jid}/affiliations/{user}", self._affiliate),
             ("GET", "/rooms/{jid}/occupants", self._occupants),
             ("GET", "/rooms/{jid}/history", self._history),
+            *self._invitations.routes(),
             ("GET", "/peers", self._peers),
             ("POST", "/peers/{domain}/retry", self._retry),
             ("GET", "/cluster", self._cluster),

@@ -1,4 +1,4 @@
-"""What edges may ask a router (CALL): credentials checks, registration, stream features.
+"""What edges may ask a router (CALL): credentials checks, accounts, stream features, and what `more` brings.
 
 Passwords and tokens of a domain with a back end are the back end's to judge (`router/backends/`). Elsewhere the proof
 of a SCRAM exchange is checked here, against keys that never leave the routers; PBKDF2, which PLAIN and new passwords
@@ -91,7 +91,7 @@ class Calls:
         shard_map: ShardMap,
         me: Incarnation,
         others: Mapping[str, Callable[..., Any]],
-        rooms: Mapping[str, Callable[..., Awaitable[Any]]] = MappingProxyType({}),
+        more: Mapping[str, Callable[..., Awaitable[Any]]] = MappingProxyType({}),
         backends: Backends = NO_BACKENDS,
     ) -> None:
         self._backends = backends
@@ -114,14 +114,13 @@ class Calls:
             "archive.ends": self._ends,
             "auth.token": self._token,
             "auth.admit": self._admit,
-            "register": self._registration.answer,
             "admin.create": self._registration.create,
             "admin.password": self._registration.set_password,
             "admin.delete": self._registration.delete,
             "admin.kick": self._registration.kick,
             "admin.log_out": self._registration.log_out,
             "stream_features": self._features,
-            **rooms,
+            **more,
         }
         self._others = others  # what other parts of the router answer at once, by method
 

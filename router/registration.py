@@ -1,32 +1,24 @@
-"""New accounts and new passwords: one way for clients before they sign in (XEP-0077) and for the administration API.
+"""New accounts and new passwords: one way for whoever registers (`router/admission.py`) and for the administration API.
 
-Both go through the account's owner, as a turn: nobody changes an account behind its owner's back.
+All go through the account's owner, as a turn: nobody changes an account behind its owner's back.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from router import roster_changes
 from router.entity import Entity
 from router.features import account
 from router.features import devices as devices_feature
 from router.owner import Owner
-from router.settings import Settings
+from router.subscription_table import State, apply
 from router.turn import Turn
-from storage import accounts, devices
-from xmpp.errors import (
-    BadRequest,
-    Conflict,
-    ItemNotFound,
-    NotAcceptable,
-    NotAllowed,
-    ResourceConstraint,
-    ServiceUnavailable,
-    UnexpectedRequest,
-)
+from storage import accounts, devices, invitations
+from xmpp.errors import Conflict, ItemNotFound, NotAcceptable, NotAllowed, ResourceConstraint
 from xmpp.jid import JID, domain_of
 from xmpp.scram import Credentials, UnusablePassword
 
@@ -35,35 +27,25 @@ TAKEN: Final = "An account of this name exists."
 
 T = TypeVar("T")
 Derive = Callable[[str], Any]
+Also = Callable[[Turn], None]
+
+
+def _nothing(turn: Turn) -> None:
+    pass
 
 
 class Registration:
     """Creates and changes accounts of shards owned here."""
 
-    def __init__(self, owner: Owner, settings: Settings, derive: Derive, changed: Callable[[str], None]) -> None:
+    def __init__(self, owner: Owner, derive: Derive, changed: Callable[[str], None]) -> None:
         self._owner = owner
-        self._settings = settings
         self._derive = derive
         self._changed = changed  # the account's cached credentials are void
 
-    async def answer(self, domain: str, type: str, given: Mapping[str, str], address: str) -> bytes:
-        """An in-band registration request of an unauthenticated stream (XEP-0077, 3.1). Raises StanzaError."""
-        if self._settings.registration_mode != "open":
-            raise ServiceUnavailable("Accounts are not made this way here.")
-        self._refuse_elsewhere(domain)
-        if type == "get":
-            return account.registration_form(self._settings, domain)
-        if type != "set":
-            raise BadRequest
-        if "remove" in given:
-            raise UnexpectedRequest("Sign in first.")  # XEP-0077, 3.2, table
-        jid = account.check_new_account(self._settings, domain, given.get("username", ""), given.get("password", ""))
-        await self.create(jid.bare, given["password"])
-        return b""
-
-    async def create(self, bare: str, password: str) -> None:
-        """Make an account. Raises Conflict where it exists, NotAcceptable for an unusable password."""
-        self._refuse_elsewhere(domain_of(bare))
+    async def create(self, bare: str, password: str, also: Also = _nothing) -> None:
+        """Make an account; `also` says what else is written in that transaction. Raises Conflict where it exists,
+        NotAcceptable for an unusable password."""
+        self.refuse_elsewhere(domain_of(bare))
         if await self._exists(bare):  # before the dear part; meanwhile another may be faster, so the turn looks again
             raise Conflict(TAKEN)
         credentials = await self._credentials(password)
@@ -73,6 +55,7 @@ class Registration:
             if entity.exists:
                 raise Conflict(TAKEN)
             turn.write(accounts.create, bare, entity.shard, credentials)
+            also(turn)
             turn.reloads = True  # the new account's key is the database's to give
 
         await self.command(bare, run)
@@ -88,14 +71,14 @@ class Registration:
 
         await self.command(bare, run)
 
-    def _refuse_elsewhere(self, domain: str) -> None:
+    def refuse_elsewhere(self, domain: str) -> None:
         """Raises NotAllowed where passwords are not kept here."""
-        if (words := self._settings.passwords_elsewhere.get(domain)) is not None:
+        if (words := self._owner.settings.passwords_elsewhere.get(domain)) is not None:
             raise NotAllowed(words)
 
-    async def set_password(self, bare: str, password: str) -> None:
-        """Give an account a new password. Raises ItemNotFound where there is no such account."""
-        self._refuse_elsewhere(domain_of(bare))
+    async def set_password(self, bare: str, password: str, also: Also = _nothing) -> None:
+        """Give an account a new password; `also` as above. Raises ItemNotFound where there is no such account."""
+        self.refuse_elsewhere(domain_of(bare))
         if not await self._exists(bare):
             raise ItemNotFound
         credentials = await self._credentials(password)
@@ -105,6 +88,7 @@ class Registration:
                 raise ItemNotFound
             turn.write(accounts.set_credentials, turn.entity.key, credentials)
             turn.write(devices.invalidate_all, turn.entity.key, b"")
+            also(turn)
 
         await self.command(bare, run)
 
@@ -150,6 +134,25 @@ class Registration:
 
         await self.command(bare, run)
         return ended
+
+    async def befriend(self, bare: str, contact: str) -> None:
+        """Somebody whom this account has invited has an account now: each sees the other's presence, and the inviter's
+        clients are told (XEP-0401, 4.5). Raises ItemNotFound."""
+
+        def run(turn: Turn) -> None:
+            entity = turn.entity
+            if entity.key is None:
+                raise ItemNotFound
+            known = roster_changes.contact_of(entity, contact)
+            apply(known, State.BOTH)
+            known.approved, known.pending_inner, known.in_roster = False, b"", True
+            roster_changes.save(turn, known)
+            turn.write(invitations.tell, bare, contact)
+            for session in entity.available():
+                assert session.presence is not None
+                turn.send(session.presence._replace(to=contact))
+
+        await self.command(bare, run)
 
     async def _credentials(self, password: str) -> tuple[Credentials, ...]:
         try:

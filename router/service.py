@@ -46,6 +46,7 @@ from cluster.wire import (
     new_incarnation,
 )  # fmt: skip
 from router import backends, interests
+from router.admission import Admission
 from router.api import Api
 from router.batch import Batch
 from router.calls import Calls, Passwords
@@ -67,7 +68,7 @@ from router.settings import Settings, from_config
 from router.shared_groups import wildcards
 from router.tokens import TokenLogin
 from router.turn import Request
-from storage import accounts, capabilities, migrate, nodes, peers, pubsub, rooms
+from storage import accounts, capabilities, invitations, migrate, nodes, peers, pubsub, rooms
 from storage import log as rows_log
 from storage import secrets as stored_secrets
 from storage.log import Row, Wanted
@@ -165,7 +166,10 @@ class RouterApplication:
         self._ownership = Ownership(
             me, store, self._owner, self._directory, self._dialing, bus, self._around, self.set_clock
         )
-        registration = Registration(self._owner, self._settings, self._passwords.derive, self._forget_credentials)
+        registration = Registration(self._owner, self._passwords.derive, self._forget_credentials)
+        captcha = await store.run(stored_secrets.secret, "captcha")
+        admission = Admission(store, registration, self._settings, captcha, self.wall, self._ask_owner)
+        rooms_calls = Operating(registration.command, lambda bare, shard: store.run(rooms.make, bare, shard)).methods()
         self._calls = calls = Calls(
             store,
             self,
@@ -176,10 +180,7 @@ class RouterApplication:
             self._map,
             self._incarnation,
             self._federation_calls(dialback),
-            {
-                **Operating(registration.command, lambda bare, shard: store.run(rooms.make, bare, shard)).methods(),
-                **TokenLogin(store, self._settings).methods(),
-            },
+            {**rooms_calls, **admission.methods(), **TokenLogin(store, self._settings).methods()},
             self._backends,
         )
         await store.listen("stentor", self._ownership.wake)
@@ -191,6 +192,7 @@ class RouterApplication:
         process.essential("router_tick", self._tick())
         process.essential("log_maintenance", self._maintain())
         process.essential("everybody", self._follow_everybody())
+        process.essential("invitations", admission.follow())
         if config.admin.token:
             api = Api(self._settings, store, calls, self._map, bus)
             server = ApiServer(config.admin.host, config.admin.api_port, config.admin.token, api.routes())
@@ -376,6 +378,7 @@ class RouterApplication:
         }
         dropped = await self._again_while_away(lambda: store.run(rows_log.maintain, time.time(), keep))
         await self._again_while_away(lambda: store.run(capabilities.prune))
+        await self._again_while_away(lambda: store.run(invitations.prune))
         if dropped:
             log.info("partitions_dropped", count=len(dropped))
 
@@ -397,6 +400,10 @@ class RouterApplication:
         while True:
             await asyncio.sleep(EVERYBODY_S)
             await self._read_everybody()
+
+    async def _ask_owner(self, bare: str, shard: Shard, method: str, arguments: tuple[Any, ...]) -> Any:
+        assert self._calls is not None
+        return await self._calls.ask(bare, shard, method, arguments)
 
     def _forget_credentials(self, bare: str) -> None:
         if self._calls is not None:

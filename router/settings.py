@@ -40,6 +40,10 @@ class Settings:
     item_bytes: int = 262_144
     registration_mode: Literal["closed", "open", "invite"] = "closed"
     reserved_names: frozenset[str] = frozenset()
+    questions: tuple[tuple[str, frozenset[str]], ...] = ()  # to whoever registers, with what is right, casefolded
+    invitations: int = 10  # unused ones of an account
+    invitation_s: float = 604_800.0
+    public_url: str = ""  # of pages for browsers; {domain} stands for the domain
     roster_contacts: int = 5_000
     blocks: int = 1_000
     private_bytes: int = 262_144
@@ -128,6 +132,13 @@ def from_config(config: Config) -> Settings:
         item_bytes=config.pubsub.item_bytes,
         registration_mode=config.registration.mode,
         reserved_names=frozenset(config.registration.reserved_names),
+        questions=tuple(
+            (asked.question, frozenset(answer.strip().casefold() for answer in asked.answers))
+            for asked in config.registration.questions
+        ),
+        invitations=config.registration.invitations,
+        invitation_s=config.registration.invitation_days * 86_400,
+        public_url=config.http.public_url if config.http.enabled else "",
         roster_contacts=limits.roster,
         blocks=limits.blocks,
         private_bytes=limits.private_bytes,

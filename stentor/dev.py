@@ -41,12 +41,12 @@ READY_TIMEOUT_S: Final = 60.0
 ACCOUNT_TIMEOUT_S: Final = 15.0
 # Where the configuration says nothing: here nobody waits for a drain, and only this machine may connect.
 DEV_DEFAULTS: Final = {
-    "c2s.listen": ["127.0.0.1"], "s2s.listen": ["127.0.0.1"], "bus.listen": "127.0.0.1", "drain.window_s": 0.5,
-    "drain.grace_s": 10.0,
+    "c2s.listen": ["127.0.0.1"], "s2s.listen": ["127.0.0.1"], "http.listen": ["127.0.0.1"], "bus.listen": "127.0.0.1",
+    "drain.window_s": 0.5, "drain.grace_s": 10.0,
 }  # fmt: skip
 PORTS: Final = (
-    "c2s.port", "c2s.tls_port", "proxy.port", "s2s.port", "s2s.tls_port", "components.port", "bus.port", "admin.port",
-    "admin.api_port",
+    "c2s.port", "c2s.tls_port", "proxy.port", "http.port", "s2s.port", "s2s.tls_port", "components.port", "bus.port",
+    "admin.port", "admin.api_port",
 )  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def settings(options: Options) -> Config:
     asked = [
         *([_setting("server.domains", options.domains)] if options.domains else []),
         *([_setting("server.admins", options.admins)] if options.admins else []),
-        *([_setting(f"{role}.listen", options.listen) for role in ("c2s", "s2s")] if options.listen else []),
+        *([_setting(f"{role}.listen", options.listen) for role in ("c2s", "s2s", "http")] if options.listen else []),
         *([_setting("tls.c2s", options.tls)] if options.tls else []),
         *([_setting("database.url", options.database_url)] if options.database_url else []),
         *options.overrides,
@@ -216,7 +216,7 @@ def _with_certificate(options: Options, config: Config, data: Path) -> Config:
 def _facts(config: Config) -> dict[str, Any]:
     ports = {
         "c2s": config.c2s.port, "c2s_tls": config.c2s.tls_port, "s2s": config.s2s.port, "s2s_tls": config.s2s.tls_port,
-        "component": config.components.port, "admin": config.admin.api_port,
+        "component": config.components.port, "admin": config.admin.api_port, "http": config.http.port,
     }  # fmt: skip
     return {
         "domains": list(config.server.domains),
@@ -258,6 +258,8 @@ def _how_to_connect(options: Options, config: Config, data: Path, processes: lis
         if config.components.domains:
             names = ", ".join(sorted(config.components.domains))
             yield f"  components   {config.components.listen[0]} port {config.components.port} ({names})"
+    if config.http.enabled:
+        yield f"  browsers     {config.http.listen[0]} port {config.http.port}"
     for jid, password in options.users:
         yield f"  user         {jid}, password {password}"
     certificate = config.tls.certificate or "as configured"

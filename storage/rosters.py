@@ -94,6 +94,20 @@ async def upsert(conn: Connection, owner: int, item: Item, version: int) -> None
     )
 
 
+async def add_mutual(conn: Connection, jid: str, contact: str) -> None:
+    """Of an account made in this transaction: a contact, and each sees the other's presence."""
+    await conn.execute(
+        """
+        insert into rosters (owner, contact, name, groups, subscription, ask, approved, pending_in, pending_stanza,
+            in_roster, version)
+        select a.key, %s, '', '{}', 'both', false, false, false, '', true, a.roster_version
+        from entities e join accounts a using (key) where e.jid = %s
+        on conflict do nothing
+        """,
+        (contact, jid),
+    )
+
+
 async def remove(conn: Connection, owner: int, contact: str, version: int) -> None:
     """Take a contact out of the roster, under this new version of it."""
     await conn.execute(

@@ -23,6 +23,7 @@ from router.features import (
     external_services,
     groups,
     inbox,
+    invites,
     offline,
     pep,
     ping,
@@ -74,6 +75,7 @@ ALL: Final[tuple[Feature, ...]] = (
     search.feature,
     bytestreams.feature,
     administration.feature,
+    invites.feature,
     session.feature,
 )
 

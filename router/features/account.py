@@ -1,6 +1,6 @@
 """In-band registration (XEP-0077): a new password, the end of an account; new accounts where the operator lets them.
 
-A client that has no account yet is answered through `router/registration.py`, which uses the form and the rules here.
+A client that has no account yet is answered through `router/admission.py`, which uses the form and the rules here.
 """
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
+from router import captcha
 from router.events import AccountRemoved
 from router.feature import At, Feature
 from router.features.devices import DEVICE
 from router.settings import Settings
 from router.turn import Turn
 from storage import accounts, devices
-from xmpp import ns, scram
+from xmpp import forms, ns, scram
 from xmpp.errors import (
     BadRequest,
     JidError,
@@ -23,27 +24,42 @@ from xmpp.errors import (
     RegistrationRequired,
     ServiceUnavailable,
 )
+from xmpp.forms import Field
 from xmpp.jid import JID, domain_of
 from xmpp.scram import Credentials, UnusablePassword
 from xmpp.stanza import Stanza
 from xmpp.xml import child_texts, element
 
-feature = Feature("account", xep=((77, "2.4"),), server_features=(ns.REGISTER,))
+feature = Feature("account", xep=((77, "2.4"), (158, "1.0")), server_features=(ns.REGISTER,))
 
 PASSWORD_BYTES: Final = 1_024  # preparing a longer one would hold up the event loop
 
 
-def registration_form(settings: Settings, domain: str) -> bytes:
-    """XEP-0077, 3.1: what a new account needs."""
+def registration_form(domain: str, username: str = "", question: tuple[str, str] | None = None) -> bytes:
+    """XEP-0077, 3.1 and 4: what a new account needs, as elements and as a form; `username` is the only one that may be
+    chosen. With a question (XEP-0158, 4: the challenge, and what is asked) there is the form alone."""
     instructions = element("instructions", None, None, f"Choose a user name and a password for {domain}.")
-    return element("query", ns.REGISTER, None, instructions, b"<username/><password/>")
+    names = (username,) if username else ()
+    fields = [
+        Field("username", "text-single", names, "User name", b"<required/>"),
+        Field("password", "text-private", (), "Password", b"<required/>"),
+    ]
+    if question is None:
+        old = element("username", None, None, username) + b"<password/>"
+        return element("query", ns.REGISTER, None, instructions, old, forms.to_fill_in(ns.REGISTER, fields))
+    challenge, asked = question
+    fields += [
+        Field(captcha.CHALLENGE, "hidden", (challenge,)),
+        Field(captcha.FIELD, "text-single", (), asked, b"<required/>"),
+    ]
+    return element("query", ns.REGISTER, None, instructions, forms.to_fill_in(ns.CAPTCHA, fields))
 
 
 def check_new_account(settings: Settings, domain: str, username: str, password: str) -> JID:
     """The JID of an account that may be made (whether it exists already, the database tells). Raises StanzaError."""
     if not username or not password:
         raise NotAcceptable("A user name and a password are needed.")  # XEP-0077, 3.1
-    _check_length(password)
+    check_password(password)
     try:
         jid = JID.of(username, domain)
     except JidError as problem:
@@ -112,7 +128,7 @@ def _change_password(turn: Turn, iq: Stanza, username: str, password: str) -> No
         raise NotAllowed(elsewhere)
     if not username or not password:
         raise BadRequest("A new password needs a user name and a password.")  # 3.3, table
-    _check_length(password)
+    check_password(password)
     try:
         local = JID.of(username, domain_of(entity.bare)).local
         scram.prepare_password(password)
@@ -135,6 +151,9 @@ def _change_password(turn: Turn, iq: Stanza, username: str, password: str) -> No
     turn.compute(derive_all, derived, password)
 
 
-def _check_length(password: str) -> None:
+def check_password(password: str) -> None:
+    """Raises NotAcceptable for one that there can not be."""
+    if not password:
+        raise NotAcceptable("A password is needed.")
     if len(password.encode()) > PASSWORD_BYTES:
         raise NotAcceptable("The password is too long.")

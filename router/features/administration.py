@@ -7,16 +7,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from router import commands as server_commands
 from router.feature import At, Feature
 from router.turn import Statement, Turn
 from storage import accounts, sessions
 from xmpp import commands, ns
 from xmpp.commands import Command
 from xmpp.disco import Form, result_form
-from xmpp.errors import Forbidden, ItemNotFound
 from xmpp.jid import domain_of
 from xmpp.stanza import Stanza
-from xmpp.xml import element
 
 feature = Feature("administration", xep=((133, "1.3.1"),), server_features=(ns.COMMANDS,))
 
@@ -59,33 +58,8 @@ _KINDS: Final = {
 }
 
 
-def _is_admin(turn: Turn) -> bool:
-    return turn.session is not None and turn.entity.bare in turn.settings.admins
-
-
-def items(turn: Turn, domain: str) -> list[bytes]:
-    """XEP-0050, 2.2: the commands that there are for whoever asks."""
-    if not _is_admin(turn):
-        return []
-    return [
-        element("item", None, {"jid": domain, "node": f"{_ADMIN}#{name}", "name": kind.title})
-        for name, kind in _KINDS.items()
-    ]
-
-
-@feature.on_iq("set", ns.COMMANDS, "command", at=At.SERVER)
-def run(turn: Turn, iq: Stanza) -> None:
+def _run(kind: _Kind, turn: Turn, iq: Stanza, command: Command, session: str) -> None:
     """XEP-0133, 4: each of them is done at once, for the domain that is asked."""
-    command = commands.parse(iq)
-    kind = _KINDS.get(command.node.removeprefix(f"{_ADMIN}#"))
-    if kind is None:
-        raise ItemNotFound("There is no such command.")
-    if not _is_admin(turn):
-        raise Forbidden("Operators alone may do that.")
-    session = f"{turn.new_origin():x}"
-    if command.action == "cancel":
-        turn.answer(iq, commands.answer(command, session, "canceled"))
-        return
     then = partial(_found, iq, command, session, kind)
     turn.fetch(kind.statement, then, *kind.arguments(domain_of(iq.to or "")))
 
@@ -93,3 +67,15 @@ def run(turn: Turn, iq: Stanza) -> None:
 def _found(iq: Stanza, command: Command, session: str, kind: _Kind, turn: Turn, value: Any) -> None:
     form = result_form(Form(_ADMIN, ((kind.field, kind.values(value)),)))
     turn.answer(iq, commands.answer(command, session, "completed", form))
+
+
+@feature.on_iq("set", ns.COMMANDS, "command", at=At.SERVER)
+def run(turn: Turn, iq: Stanza) -> None:
+    """XEP-0050, 2.4: this one, or another feature's (`router/commands.py`)."""
+    server_commands.run(turn, iq)
+
+
+for _name, _kind in _KINDS.items():
+    server_commands.offer(
+        f"{_ADMIN}#{_name}", _kind.title, lambda turn, domain: server_commands.is_admin(turn), partial(_run, _kind)
+    )

@@ -6,8 +6,8 @@ import platform
 from collections.abc import Iterable
 from typing import Final
 
+from router.commands import items as commands_of
 from router.feature import At, Feature
-from router.features.administration import items as commands_of
 from router.pubsub import discovering
 from router.pubsub.node import host_of
 from router.pubsub.rights import is_known_to

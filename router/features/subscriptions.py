@@ -5,7 +5,9 @@ Each side changes only its own roster: the sender's owner by the outbound table,
 
 from __future__ import annotations
 
-from router import roster_changes
+from functools import partial
+
+from router import invitations, roster_changes
 from router.blocking_rules import is_blocked
 from router.contacts import Contact
 from router.entity import Session
@@ -13,13 +15,20 @@ from router.events import BecameAvailable
 from router.feature import Feature, Stage
 from router.subscription_table import INBOUND, OUTBOUND, TYPES, State, apply, state_of
 from router.turn import Turn
+from storage import invitations as stored
 from storage import rosters
+from storage.invitations import Invitation
 from xmpp import ns
 from xmpp import stanza as stanzas
 from xmpp.errors import BadRequest, NotAllowed
 from xmpp.stanza import Stanza
 
-feature = Feature("subscriptions", rfc="RFC 6121, 3", server_features=(ns.SUBSCRIPTION_PREAPPROVAL_FEATURE,))
+feature = Feature(
+    "subscriptions",
+    xep=((379, "0.1.1"),),
+    rfc="RFC 6121, 3",
+    server_features=(ns.SUBSCRIPTION_PREAPPROVAL_FEATURE,),
+)
 
 
 # --- outbound
@@ -42,7 +51,7 @@ def send(turn: Turn, presence: Stanza) -> bool:
     # 3.1.2: 'from' and 'to' are bare.
     stamped = presence._replace(to=to, from_=entity.bare)
     if presence.type == "subscribe":
-        _subscribe(turn, to, known, row.state)
+        _subscribe(turn, to, known, row.state, is_invited=invitations.token_in(presence) is not None)
     elif presence.type == "subscribed":
         _approve(turn, to, known, row.passes, row.state)
     elif known is not None:
@@ -54,13 +63,16 @@ def send(turn: Turn, presence: Stanza) -> bool:
     return True
 
 
-def _subscribe(turn: Turn, to: str, known: Contact | None, state: State) -> None:
+def _subscribe(turn: Turn, to: str, known: Contact | None, state: State, is_invited: bool) -> None:
     entity = turn.entity
     if known is None or not known.in_roster:
         roster_changes.require_room(turn)
     contact = roster_changes.contact_of(entity, to)
-    if state_of(contact) is not state or not contact.in_roster:
+    # XEP-0379, 3.4: who comes by an invitation also approves whoever invited; what clients should say, said for them.
+    approves = is_invited and not contact.sees_us and not contact.approved
+    if state_of(contact) is not state or not contact.in_roster or approves:
         apply(contact, state)
+        contact.approved = contact.approved or approves
         contact.in_roster = True
         roster_changes.save(turn, contact)
 
@@ -146,6 +158,47 @@ def _asked(turn: Turn, presence: Stanza, from_: str, known: Contact | None, pass
         turn.send(reply)
         _show_presence(turn, from_)
         return
+    token = invitations.token_in(presence)
+    if token is not None:
+        hash_ = invitations.hash_of(token)
+        turn.fetch(stored.claim, partial(_invited, presence, hash_), hash_, from_)
+        return
+    _show_request(turn, presence, from_, known, passes, state)
+
+
+def _invited(presence: Stanza, hash_: bytes, turn: Turn, invitation: Invitation | None) -> None:
+    """XEP-0379, 3.5: the server approves what the user's own invitation brings, and asks for the same. Any other token
+    means nothing (4.1)."""
+    entity = turn.entity
+    assert presence.from_ is not None
+    from_ = presence.from_
+    if not entity.exists:
+        return  # it has gone meanwhile
+    known = entity.roster.contacts.get(from_)
+    row = INBOUND["subscribe"][state_of(known)]
+    if invitation is None or invitation.contact != entity.bare:
+        if invitation is not None:
+            turn.write(stored.release, hash_, from_)
+        if known is None or not known.sees_us:
+            _show_request(turn, presence, from_, known, row.passes, row.state)
+        return
+    turn.write(stored.confirm, hash_, from_)
+    turn.write(stored.tell, entity.bare, from_)
+    contact = roster_changes.contact_of(entity, from_)
+    apply(contact, OUTBOUND["subscribed"][row.state].state)
+    contact.pending_inner = b""
+    contact.in_roster = True
+    turn.send(stanzas.presence(to=from_, from_=entity.bare, type="subscribed"))
+    if not contact.seen_by_us:
+        apply(contact, OUTBOUND["subscribe"][state_of(contact)].state)
+        turn.send(stanzas.presence(to=from_, from_=entity.bare, type="subscribe"))
+    roster_changes.save(turn, contact)
+    _show_presence(turn, from_)
+
+
+def _show_request(turn: Turn, presence: Stanza, from_: str, known: Contact | None, passes: bool, state: State) -> None:
+    """3.1.3: the user is asked."""
+    entity = turn.entity
     if not passes:
         return
     if known is None and len(entity.roster.contacts) >= turn.settings.roster_contacts:

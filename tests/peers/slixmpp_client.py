@@ -28,7 +28,7 @@ from tests.support.cluster import FACTOR, Account
 PLUGINS: Final = (
     "xep_0012", "xep_0030", "xep_0045", "xep_0048", "xep_0049", "xep_0054", "xep_0077", "xep_0085", "xep_0092", "xep_0191",
     "xep_0199", "xep_0202", "xep_0203", "xep_0280", "xep_0313", "xep_0352", "xep_0359", "xep_0441", "xep_0004",
-    "xep_0060", "xep_0065", "xep_0084", "xep_0115", "xep_0118", "xep_0163", "xep_0223", "xep_0402",
+    "xep_0050", "xep_0060", "xep_0065", "xep_0084", "xep_0115", "xep_0118", "xep_0163", "xep_0223", "xep_0402",
 )  # fmt: skip
 STREAM_MANAGEMENT: Final = "xep_0198"
 PUBSUB: Final = "http://jabber.org/protocol/pubsub"
@@ -128,9 +128,10 @@ class Slixmpp:
 
     `mechanism` is the only SASL mechanism it may use; without one it chooses by itself, which is the strongest offered.
     `tls` is the one TLS version it speaks. `exports` gives slixmpp the `tls-exporter` data that it knows how to use
-    and Python how not to get. `registers` makes the account first, in band. `befriends` has it answer subscription
-    requests as slixmpp does by default: accepted, and returned. `resumes` turns stream management on; then it asks for
-    acknowledgements when it is told to. `appears`: it sends presence. Certificates are verified.
+    and Python how not to get. `registers` makes the account first, in band, with the token of an `invitation` where
+    there is one. `befriends` has it answer subscription requests as slixmpp does by default: accepted, and returned.
+    `resumes` turns stream management on; then it asks for acknowledgements when it is told to. `appears`: it sends
+    presence. Certificates are verified.
     """
 
     def __init__(
@@ -143,6 +144,7 @@ class Slixmpp:
         tls: ssl.TLSVersion | None = None,
         exports: bool = False,
         registers: bool = False,
+        invitation: str = "",
         befriends: bool = False,
         resumes: bool = False,
         appears: bool = True,
@@ -162,7 +164,7 @@ class Slixmpp:
         self._thread.start()
         try:
             self._client: Any = self._run(
-                lambda: self._make(account, tls, mechanism, exports, registers, befriends, resumes)
+                lambda: self._make(account, tls, mechanism, exports, registers, invitation, befriends, resumes)
             )
             self._run(lambda: self._sign_in(resumes, appears))
             if appears:
@@ -213,6 +215,16 @@ class Slixmpp:
 
         self._run(send)
 
+    def command(self, jid: str, node: str) -> dict[str, str]:
+        """Run an ad-hoc command that needs no form; the fields of its answer (XEP-0050). Raises Refused."""
+
+        async def run() -> dict[str, str]:
+            answer = await self._client.plugin["xep_0050"].send_command(jid, node)
+            values = answer["command"]["form"].get_values()
+            return {name: value for name, value in values.items() if isinstance(value, str)}
+
+        return self._run(run)
+
     def takes_pushes(self, inbox: Inbox[str]) -> None:
         """It is a push service from now on (XEP-0357, 7): every notification is answered, its node kept."""
 
@@ -247,7 +259,7 @@ class Slixmpp:
 
     async def _make(
         self, account: Account, tls: ssl.TLSVersion | None, mechanism: str | None, exports: bool, registers: bool,
-        befriends: bool, resumes: bool,
+        invitation: str, befriends: bool, resumes: bool,
     ) -> Any:  # fmt: skip
         context = ssl.create_default_context(cafile=str(self.server.certificate))
         if tls is not None:
@@ -286,6 +298,16 @@ class Slixmpp:
                 await iq.send()
 
             client.add_event_handler("register", register)
+        if invitation:
+            plugin = client.plugin["xep_0077"]
+            ask_for_form = plugin.get_registration
+
+            def get_registration() -> Any:
+                # slixmpp knows no XEP-0445, and holds other requests back until it is signed in.
+                client.send_raw(f"<iq type='set' id='p'><preauth xmlns='urn:xmpp:pars:0' token='{invitation}'/></iq>")
+                return ask_for_form()
+
+            plugin.get_registration = get_registration
         return client
 
     async def _sign_in(self, resumes: bool, appears: bool) -> None:

@@ -268,3 +268,19 @@ def test_an_account_is_made_and_removed_in_band(new_cluster: NewCluster) -> None
     with pytest.raises(LoginFailed) as failed:
         Slixmpp(cluster, newcomer, mechanism="PLAIN")
     assert failed.value.condition == "not-authorized"
+
+
+def test_who_is_invited_makes_an_account_and_both_are_contacts(new_cluster: NewCluster) -> None:
+    """XEP-0401 by XEP-0050, XEP-0445 by XEP-0077."""
+    cluster = new_cluster("--set", "registration.mode=invite", "--set", "limits.enabled=false")
+    newcomer = Account(f"newcomer@{cluster.domain}", "secret")
+    with Slixmpp(cluster, cluster.account()) as romeo:
+        romeo.roster()
+        told = romeo.command(cluster.domain, "urn:xmpp:invite#invite")
+        token = told["uri"].partition("preauth=")[2].partition(";")[0]
+        assert told["uri"] == f"xmpp:{romeo.bare}?roster;preauth={token};ibr=y"
+        with Slixmpp(cluster, newcomer, registers=True, invitation=token) as juliet:
+            assert juliet.roster()[romeo.bare].subscription == "both"
+            assert romeo.roster()[juliet.bare].subscription == "both"
+            juliet.message(romeo.bare, "it was the nightingale")
+            assert romeo.body(juliet.jid) == "it was the nightingale"

@@ -140,6 +140,7 @@ class Router:
         self.asked_with = b""  # the device of the last token
         self.ends: tuple[tuple[int, float], ...] = ()  # of every archive
         self.registered: list[tuple[Any, ...]] = []
+        self.checked: list[tuple[Any, ...]] = []  # tokens
         self.wake: Callable[[], object] = lambda: None  # something waits to be answered
         self._unanswered: deque[Envelope] = deque()
         self._sids = count(101)
@@ -221,6 +222,9 @@ class Router:
             value = ("a new token", 1_800_000_000.0)
         elif method == "archive.ends":
             value = self.ends
+        elif method == "invitations.check":
+            value = None
+            self.checked.append(arguments)
         else:
             assert method == "register"
             self.registered.append(arguments)

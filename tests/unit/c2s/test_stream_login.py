@@ -10,6 +10,7 @@ from base64 import b64decode, b64encode
 import pytest
 from scramp import ScramClient
 
+from c2s.attempts import Attempts
 from c2s.negotiation import State
 from cluster.wire import ATTACH, CALL, SUBMIT
 from tests.support.streams import (
@@ -20,6 +21,7 @@ from tests.support.streams import (
     PASSWORD,
     ROMEO,
     STARTTLS,
+    Clock,
     Talk,
     auth,
     encrypt,
@@ -352,6 +354,63 @@ def test_nor_before_tls_where_that_is_required() -> None:
     hidden = Talk(may_register=True, is_tls_required=True)
     hidden.open()
     assert stream_error(hidden.say(REGISTER)) == "not-authorized"
+
+
+def test_a_form_is_as_good_as_elements() -> None:
+    """XEP-0077, 4."""
+    talk = Talk(may_register=True)
+    talk.open()
+    fields = "<field var='username'><value>romeo2</value></field><field var='qa'><value>Verona</value></field>"
+    form = f"<x xmlns='{ns.DATA_FORMS}' type='submit'>{fields}</x>"
+    query = f"<iq type='set' id='r1'><query xmlns='{ns.REGISTER}'>{form}</query></iq>"
+    talk.say(query)
+    assert talk.router.registered == [(DOMAIN, "set", {"username": "romeo2", "qa": "Verona"}, "192.0.2.1")]
+    assert stanza_error(talk.say(query.replace("submit", "form"))) == ("modify", "bad-request")
+
+
+def test_an_address_tries_so_often() -> None:
+    talk = Talk(may_register=True, attempts=Attempts(1, Clock()))
+    talk.open()
+    assert "result" in talk.say(REGISTER.replace("set", "get"))
+    assert "result" in talk.say(REGISTER)
+    assert stanza_error(talk.say(REGISTER)) == ("wait", "resource-constraint")
+    assert len(talk.router.registered) == 2
+
+
+# --- with an invitation (XEP-0445)
+
+PREAUTH = f"<iq type='set' id='p1' to='{DOMAIN}'><preauth xmlns='{ns.PARS}' token='t0ken'/></iq>"
+
+
+def test_a_token_that_was_accepted_goes_with_the_registration() -> None:
+    talk = Talk(may_register=True, takes_invitations=True)
+    written = talk.open()
+    assert f'<register xmlns="{ns.IBR_TOKEN}"/><register xmlns="{ns.REGISTER_FEATURE}"/>' in written
+    assert talk.say(PREAUTH) == '<iq type="result" id="p1"/>'
+    assert talk.router.checked == [(DOMAIN, "t0ken")]
+    talk.say(REGISTER)
+    assert talk.router.registered == [(DOMAIN, "set", {"username": "romeo2", "password": "x"}, "192.0.2.1", "t0ken")]
+
+
+def test_a_token_that_was_not_accepted_is_forgotten() -> None:
+    """XEP-0445, 3: item-not-found; "the client still MAY attempt to perform IBR"."""
+    talk = Talk(may_register=True, takes_invitations=True)
+    talk.open()
+    talk.router.call_error = ("item-not-found", "The provided token is invalid or expired.")
+    assert stanza_error(talk.say(PREAUTH)) == ("cancel", "item-not-found")
+    talk.router.call_error = None
+    talk.say(REGISTER)
+    assert talk.router.registered == [(DOMAIN, "set", {"username": "romeo2", "password": "x"}, "192.0.2.1")]
+
+
+def test_tokens_are_not_taken_where_that_is_off_or_by_other_requests() -> None:
+    talk = Talk()
+    assert ns.IBR_TOKEN not in talk.open()
+    assert stanza_error(talk.say(PREAUTH)) == ("cancel", "service-unavailable")
+    talk = Talk(takes_invitations=True)
+    talk.open()
+    assert stanza_error(talk.say(PREAUTH.replace("set", "get"))) == ("modify", "bad-request")
+    assert talk.router.checked == []
 
 
 # --- binding (RFC 6120, 7)

@@ -64,6 +64,27 @@ def run(
             ["session", "kick", "a@b/c d"], {"ended": 1},
             ("DELETE", "/sessions/a@b%2Fc%20d", None, None), "1 session ended\n",
         ),
+        (
+            ["invite", "create", "--domain", "b", "--user", "a", "--expires", "2d", "--contact", "c@b"],
+            {"id": 7, "uri": "xmpp:a@b?register;preauth=t", "url": None, "expires_at": "2026-11-24T10:00:00Z"},
+            (
+                "POST", "/invitations",
+                {"kind": "account", "domain": "b", "user": "a", "contact": "c@b", "expires_s": 172_800.0}, None,
+            ),
+            "id       7\nuri      xmpp:a@b?register;preauth=t\nexpires  2026-11-24T10:00:00Z\n",
+        ),
+        (
+            ["invite", "create", "--only-contact", "--contact", "c@b", "--uses", "9", "--expires", "never"],
+            {"id": 8, "uri": "xmpp:c@b?roster;preauth=t", "url": "https://x/invite/t", "expires_at": None},
+            ("POST", "/invitations", {"kind": "contact", "uses": 9, "contact": "c@b", "expires_s": None}, None),
+            "id       8\nuri      xmpp:c@b?roster;preauth=t\npage     https://x/invite/t\n",
+        ),
+        (
+            ["invite", "create", "--reset", "a@b"], {"id": 9, "uri": None, "url": "https://x/invite/t"},
+            ("POST", "/invitations", {"kind": "reset", "jid": "a@b"}, None),
+            "id       9\npage     https://x/invite/t\n",
+        ),
+        (["invite", "revoke", "7"], {"id": 7}, ("DELETE", "/invitations/7", None, None), "7 revoked\n"),
         (["session", "kick", "a@b"], {"ended": 2}, ("DELETE", "/sessions/a@b", None, None), "2 sessions ended\n"),
     ],
 )  # fmt: skip
@@ -76,6 +97,32 @@ def test_one_call_one_answer(
     shown: str,
 ) -> None:
     assert run(monkeypatch, capsys, [answer], *arguments) == (0, shown, "", [call])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("--reset", "a@b", "--user", "a"), ("--only-contact",), ("--expires", "soon"), ("--expires", "0d"), ("--uses", "0"),
+     ("--only-contact", "--contact", "c@b", "--user", "a")],
+)  # fmt: skip
+def test_options_that_mean_nothing_together(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wrong: tuple[str, ...]
+) -> None:
+    code, _, _, calls = run(monkeypatch, capsys, [], "invite", "create", *wrong)
+    assert (code, calls) == (2, [])
+
+
+def test_invitations_are_listed_with_their_state(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = {"id": 7, "kind": "account", "state": "open", "used": 1, "uses": 3, "jid": None, "domain": "b",
+           "contact": "c@b", "maker": None, "expires_at": None}  # fmt: skip
+    two = one | {"id": 8, "kind": "reset", "jid": "a@b", "contact": None, "maker": "m@b", "expires_at": "2026"}
+    _, out, _, calls = run(monkeypatch, capsys, [{"invitations": [one, two]}, {"invitations": []}], "invite", "list")
+    assert out == (
+        "7  account  open  1/3  b  contact c@b  by operator  until revoked\n"
+        "8  reset  open  1/3  a@b  by m@b  until 2026\n"
+    )
+    assert [query for *_, query in calls] == [{"after": "0"}, {"after": "8"}]
 
 
 def test_lists_are_read_page_by_page(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,14 +1,17 @@
-"""In-band registration (XEP-0077): signed in, and (through `router/registration.py`) not yet."""
+"""In-band registration (XEP-0077): signed in, and (through `router/admission.py`) not yet."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Literal, cast
 
 import pytest
 
 from cluster.shards import ShardMap, shard_of
 from cluster.wire import Envelope, Epoch, Incarnation, Shard
+from router.admission import Admission
 from router.batch import Batch
 from router.entity import Session
 from router.features import account
@@ -18,7 +21,8 @@ from router.pipeline import Pipeline
 from router.registration import Registration
 from router.settings import Settings
 from router.turn import Request
-from storage import accounts, devices
+from storage import accounts, devices, invitations
+from storage.store import Store
 from tests.support.turns import DOMAIN, World, error
 from xmpp import ns, scram
 from xmpp.errors import (
@@ -163,8 +167,10 @@ def test_an_account_that_is_cancelled_is_gone(scene: Scene, to: str | None) -> N
     """3.2: the result, then all its sessions end with <not-authorized/>."""
     assert scene.ask("set", "<remove/>", to) == [result(scene.balcony, to)]
     assert scene.world.closed == [(scene.balcony.jid, "not-authorized"), (scene.chamber.jid, "not-authorized")]
-    (write,) = scene.world.writes
-    assert (write.statement, write.arguments) == (accounts.delete, (scene.account.key,))
+    assert [(write.statement, write.arguments) for write in scene.world.writes] == [
+        (accounts.delete, (scene.account.key,)),
+        (invitations.forget, (JULIET,)),
+    ]
     assert scene.world.reloads == [JULIET]
 
 
@@ -228,10 +234,27 @@ def test_at_another_domain_of_the_server_one_has_no_account(type: str, inner: st
 
 
 def test_the_form() -> None:
-    form = registration_form(OPEN, DOMAIN).decode()
+    form = registration_form(DOMAIN).decode()
     assert form.startswith(f'<query xmlns="{ns.REGISTER}"><instructions>')
-    assert form.endswith("</instructions><username/><password/></query>")
+    assert "</instructions><username/><password/><x " in form
     assert DOMAIN in form
+    assert '<field type="text-private" var="password" label="Password"><required/></field></x></query>' in form
+
+
+def test_the_form_with_a_question_is_the_only_one() -> None:
+    """XEP-0158, 4: the challenge is a hidden field; who cannot do forms shall not think that two elements are enough."""
+    form = registration_form(DOMAIN, question=("7-1", "Which colour has <grass>?")).decode()
+    assert "</instructions><x " in form
+    assert f'<field type="hidden" var="FORM_TYPE"><value>{ns.CAPTCHA}</value></field>' in form
+    assert '<field type="hidden" var="challenge"><value>7-1</value></field>' in form
+    assert '<field type="text-single" var="qa" label="Which colour has &lt;grass&gt;?"><required/></field>' in form
+
+
+def test_the_form_of_an_invitation_to_a_name_has_the_name() -> None:
+    """XEP-0445, 2.1."""
+    form = registration_form(DOMAIN, "juliet").decode()
+    assert "<username>juliet</username>" in form
+    assert 'label="User name"><value>juliet</value>' in form
 
 
 def test_a_new_accounts_jid_is_prepared() -> None:
@@ -269,7 +292,15 @@ class Server:
         me = Incarnation("router-1/1")
         self.owner = Owner(me, Pipeline((account.feature,), settings.domains), settings, self, ShardMap())
         self.changed: list[str] = []
-        self.registration = Registration(self.owner, settings, self._derive, self.changed.append)
+        self.registration = Registration(self.owner, self._derive, self.changed.append)
+        self.admission = Admission(
+            cast(Store, SimpleNamespace(run=self.run_statement)),
+            self.registration,
+            settings,
+            b"key",
+            self.wall,
+            self._ask,
+        )
         self.owner.hold(shard_of(BILL), Epoch(1))
         self.keys: dict[str, int] = {}
         self.derived = 0
@@ -285,9 +316,19 @@ class Server:
         """A stream on which nobody is signed in asks."""
 
         async def run() -> bytes:
-            return await self.registration.answer(DOMAIN, type, given, "192.0.2.1")
+            return await self.admission.answer(DOMAIN, type, given, "192.0.2.1")
 
         return asyncio.run(run())
+
+    async def _ask(self, *asked: object) -> None:
+        raise AssertionError("nobody has invited anybody")
+
+    # the database, as far as it is asked outside turns
+
+    async def run_statement(self, statement: object, *arguments: object) -> bool:
+        """Nobody has reserved anything."""
+        assert statement is invitations.is_reserved
+        return False
 
     # what an owner needs (router/owner.py, Effects)
 
@@ -333,7 +374,7 @@ class Server:
 def test_the_form_and_then_an_account() -> None:
     """3.1, examples 1 to 5, on a stream on which nobody is signed in."""
     server = Server(OPEN)
-    assert server.ask("get") == registration_form(OPEN, DOMAIN)
+    assert server.ask("get") == registration_form(DOMAIN)
     assert server.keys == {}
     assert server.ask("set", username="Bill", password="Calliope", email="bard@shakespeare.lit") == b""
     assert server.keys == {BILL: 1}
@@ -417,12 +458,16 @@ def test_reserved_names_are_nobodys() -> None:
     assert server.keys == {}
 
 
-@pytest.mark.parametrize("settings", [Settings(domains=frozenset({DOMAIN})), Settings(registration_mode="invite")])
-def test_nobody_registers_unless_the_operator_says_so(settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("mode", "refusal"), [("closed", ServiceUnavailable), ("invite", NotAllowed)], ids=["closed", "invite"]
+)
+def test_nobody_registers_unless_the_operator_says_so(
+    mode: Literal["closed", "invite"], refusal: type[StanzaError]
+) -> None:
     """3.1: "If the host does not support In-Band Registration, it MUST return a <service-unavailable/> error"."""
-    server = Server(settings)
+    server = Server(Settings(domains=frozenset({DOMAIN}), registration_mode=mode))
     for type, given in (("get", {}), ("set", {"username": "bill", "password": "Calliope"})):
-        with pytest.raises(ServiceUnavailable):
+        with pytest.raises(refusal):
             server.ask(type, **given)
     assert server.keys == {}
 

@@ -1,0 +1,274 @@
+"""The HTTP listener of a c2s: connections, deadlines, sizes, headers that make browsers careful, and counts. What is
+answered is its routes' (`add`); they ask routers, as streams do.
+
+aiohttp has no deadline for the first request of a connection, and logs every wrong one with its traceback:
+`_Connection` mends both, by names that aiohttp does not promise. Its tests fail where an upgrade changes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from c2s.html import STYLE_HASH
+from c2s.tls import ServerTls
+from cluster import logs, metrics
+from cluster.config import Http
+from cluster.edge import Answer, Edge
+from cluster.process import CannotStart, Process
+
+log = logs.get_logger()
+
+ROUTES: Final = ("invite", "other")  # the names that requests are counted by
+KEEPALIVE_S: Final = 15.0
+STOP_S: Final = 2.0
+FIELDS: Final = 20
+CALL_TIMEOUT_S: Final = 20.0
+FORM: Final = "application/x-www-form-urlencoded"
+HEADERS: Final = {
+    "Content-Security-Policy": f"default-src 'none'; style-src {STYLE_HASH}; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_requests = metrics.counter(
+    "stentor_c2s_http_requests_total",
+    "HTTP requests answered",
+    {"route": list(ROUTES), "status": ["2xx", "3xx", "4xx", "5xx"]},
+)
+_dropped = metrics.counter(
+    "stentor_c2s_http_dropped_total",
+    "HTTP connections ended before they were answered",
+    {"reason": ["slow", "malformed", "too-many"]},
+)
+
+
+class HttpServer:
+    """One listener. Routes are added before it starts."""
+
+    def __init__(self, config: Http, tls: ServerTls | None) -> None:
+        self._config = config
+        self._tls = tls
+        self._app = web.Application(middlewares=[self._around], client_max_size=config.body_bytes)
+        self._app.on_response_prepare.append(self._dress)
+        self._runner = web.AppRunner(self._app, access_log=None, handle_signals=False, keepalive_timeout=KEEPALIVE_S,
+                                     shutdown_timeout=STOP_S)  # fmt: skip
+        self._servers: list[asyncio.Server] = []
+        self._names: dict[str, str] = {}  # path of a route -> what it is counted by
+        self._is_draining = False
+        self._proxies = [ipaddress.ip_network(proxy) for proxy in config.proxies]
+
+    def add(self, name: str, method: str, path: str, handler: Handler) -> None:
+        """Answer requests for a path, as in "/invite/{token}"; `name` is one of ROUTES."""
+        assert name in ROUTES
+        self._names[path] = name
+        if method == "GET":
+            self._app.router.add_get(path, handler)  # HEAD, too
+        else:
+            self._app.router.add_route(method, path, handler)
+
+    async def start(self, process: Process) -> None:
+        """Listen. Raises CannotStart."""
+        config, loop = self._config, asyncio.get_running_loop()
+        await self._runner.setup()
+        context = self._tls.context if self._tls is not None else None
+        tls_s = config.request_timeout_s if context is not None else None
+        if self._tls is not None:
+            process.essential("http_certificates", self._tls.certificates.follow())
+            process.on_hangup(self._tls.certificates.renew)
+        for address in config.listen:
+            try:
+                server = await loop.create_server(
+                    self._protocol,
+                    address,
+                    config.port,
+                    reuse_port=True,
+                    ssl=context,
+                    ssl_handshake_timeout=tls_s,
+                )
+            except OSError as problem:
+                raise CannotStart(
+                    f"cannot listen on {address} port {config.port}: {problem}. Change http.port or http.listen, "
+                    "or set http.enabled to false"
+                ) from problem
+            self._servers.append(server)
+        log.info("listening_for_http", addresses=list(config.listen), port=config.port)
+
+    def export(self) -> None:
+        """Have Prometheus see it; once in a process."""
+        metrics.sampled_gauge(
+            "stentor_c2s_http_connections", "HTTP connections", (), {(): lambda: self._open_connections()}
+        )
+
+    def check(self) -> str | None:
+        """For /readyz."""
+        return None if self._servers else "not listening yet"
+
+    def drain(self) -> None:
+        """Accept nobody more; whoever is connected is answered and told to close."""
+        self._is_draining = True
+        for server in self._servers:
+            server.close()
+        if self._runner.server is not None:
+            for connection in self._runner.server.connections:
+                if connection._waiter is not None:  # between two requests
+                    connection.close()
+
+    async def stop(self) -> None:
+        """End everything."""
+        self.drain()
+        await self._runner.cleanup()
+
+    def _open_connections(self) -> int:
+        return len(self._runner.server.connections) if self._runner.server is not None else 0
+
+    def _protocol(self) -> asyncio.Protocol:
+        server = self._runner.server
+        assert server is not None
+        is_too_many = len(server.connections) >= self._config.connections
+        return _Connection(
+            server, self._config.request_timeout_s, is_too_many, loop=asyncio.get_running_loop(), **server._kwargs
+        )
+
+    @web.middleware
+    async def _around(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        resource = request.match_info.route.resource
+        name = self._names.get(resource.canonical, "other") if resource is not None else "other"
+        response: web.StreamResponse
+        try:
+            response = await handler(request)
+        except web.HTTPException as problem:
+            response = web.Response(text=f"{problem.status} {problem.reason}\n", status=problem.status)
+            if isinstance(problem, web.HTTPMethodNotAllowed):
+                response.headers["Allow"] = problem.headers["Allow"]
+        except TimeoutError:
+            _dropped.labels("slow").inc()
+            response = web.Response(text="408 Request Timeout\n", status=408)
+            response.force_close()
+        except Exception:
+            log.exception("http_request_failed", path=name)  # never the path itself: it may have a token
+            response = web.Response(text="500 Internal Server Error\n", status=500)
+        _requests.labels(name, f"{response.status // 100}xx").inc()
+        if self._is_draining:
+            response.force_close()
+        return response
+
+    @staticmethod
+    async def _dress(request: web.Request, response: web.StreamResponse) -> None:
+        """What a route says otherwise stays."""
+        for header, value in HEADERS.items():
+            response.headers.setdefault(header, value)
+
+    # --- for routes
+
+    def address_of(self, request: web.Request) -> str:
+        """The client's address: the last one in X-Forwarded-For that is no proxy of ours, where we believe it."""
+        address = request.remote or ""
+        named = [part.strip() for part in ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")]
+        while named and self._is_proxy(address):
+            address = named.pop() or address
+        return address
+
+    def _is_proxy(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._proxies)
+
+    async def form_of(self, request: web.Request) -> dict[str, str]:
+        """What a form was filled in with. Raises HTTPException; TimeoutError where it does not arrive in time."""
+        if request.content_type != FORM:
+            raise web.HTTPUnsupportedMediaType
+        async with asyncio.timeout(self._config.request_timeout_s):
+            body = await request.read()
+        try:
+            return dict(parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=FIELDS))
+        except ValueError as problem:
+            raise web.HTTPBadRequest from problem
+
+    def require_same_origin(self, request: web.Request) -> None:
+        """Raises HTTPForbidden for what another site's page sends. Under no-referrer, browsers say `Origin: null` also
+        of our own forms: then Sec-Fetch-Site tells, where they have it. What is no browser sends neither."""
+        site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+        if site is not None:
+            if site not in ("same-origin", "none"):
+                raise web.HTTPForbidden
+        elif origin not in (None, "null") and urlsplit(origin).netloc != request.headers.get("Host"):
+            raise web.HTTPForbidden
+
+
+class _Connection(RequestHandler):  # type: ignore[type-arg,unused-ignore]
+    """A connection whose first request has a deadline. Later ones have aiohttp's for kept connections."""
+
+    __slots__ = ("_deadline", "_deadline_s", "_is_too_many")
+
+    def __init__(self, manager: Any, deadline_s: float, is_too_many: bool, **kwargs: Any) -> None:
+        super().__init__(manager, **kwargs)
+        self._deadline_s = deadline_s
+        self._is_too_many = is_too_many
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See RequestHandler."""
+        super().connection_made(transport)
+        if self._is_too_many:
+            self._drop("too-many")
+        else:
+            self._deadline = asyncio.get_running_loop().call_later(self._deadline_s, self._check)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """See RequestHandler."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        super().connection_lost(exc)
+
+    def _check(self) -> None:
+        if self._request_count == 0:
+            self._drop("slow")
+
+    def _drop(self, reason: str) -> None:
+        _dropped.labels(reason).inc()
+        if self.transport is not None:
+            self.transport.abort()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """What was no HTTP request: counted and answered. A peer's bad input is no event of ours."""
+        if status >= 500:
+            log.error("http_request_failed", exc_info=exc)
+        else:
+            _dropped.labels("malformed").inc()
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun already")
+        response = web.Response(text=f"{status}\n", status=status, headers=HEADERS)
+        response.force_close()
+        return response
+
+
+async def ask(edge: Edge, bare: str, method: str, *arguments: Any) -> Answer:
+    """Ask the owner of a bare JID."""
+    future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    def done(answer: Answer) -> None:
+        if not future.done():
+            future.set_result(answer)
+
+    request = edge.call(bare, method, arguments, done, CALL_TIMEOUT_S)
+    try:
+        return await future
+    except asyncio.CancelledError:
+        edge.cancel(request)
+        raise
