@@ -18,6 +18,7 @@ from c2s.http import HttpServer
 from c2s.invite_page import InvitePage
 from c2s.metrics import TRANSPORTS, stats
 from c2s.negotiation import State
+from c2s.newcomer import Newcomers
 from c2s.stream import ClientStream, Facts, StreamSettings
 from c2s.tcp import Connection, Connections
 from c2s.tls import ServerTls
@@ -231,7 +232,7 @@ class C2SApplication:
             tls = ServerTls(config.tls.pairs(config.server.domains), alpn=("http/1.1",))
         server = HttpServer(config.http, tls)
         suggested = clients.read(config.http.clients)
-        InvitePage(server, self._edge, config.server.domains[0], suggested, self._settings.attempts)
+        InvitePage(server, self._edge, config.server.domains[0], suggested, self._settings.newcomers.attempts)
         return server
 
     def _export(self) -> None:
@@ -292,12 +293,14 @@ def _stream_settings(config: Config) -> StreamSettings:
         idle_timeout_s=c2s.idle_timeout_s,
         keepalive_s=c2s.keepalive_s,
         resume_timeout_s=config.resume.timeout_s,
-        may_register=config.registration.mode != "closed",
         limits_before_login=features.stream_limits(before.stanza_bytes, None),
         limits_after_login=features.stream_limits(after.stanza_bytes, c2s.idle_timeout_s),
         backends={domain: backend.backend for domain, backend in config.authentication.domains.items()},
-        takes_invitations=config.registration.mode != "closed",
-        attempts=Attempts(config.registration.per_address, time.monotonic),
+        newcomers=Newcomers(
+            may_register=config.registration.mode != "closed",
+            takes_invitations=config.registration.mode != "closed",
+            attempts=Attempts(config.registration.per_address, time.monotonic),
+        ),
     )
 
 

@@ -15,7 +15,6 @@ from typing import Any, Final, Protocol
 import structlog
 
 from c2s import features, sasl2
-from c2s.attempts import Attempts
 from c2s.login import INTERNAL, Login, Offer, offered
 from c2s.management import Management, failed, parse_token, resumptions
 from c2s.metrics import stats
@@ -33,8 +32,9 @@ from c2s.negotiation import (
     STARTTLS,
     State,
 )  # fmt: skip
-from cluster.edge import Answer, Attached, Edge, EdgeSession, Refused
-from xmpp import errors, ns, registration
+from c2s.newcomer import Newcomer, Newcomers
+from cluster.edge import Attached, Edge, EdgeSession, Refused
+from xmpp import errors, ns
 from xmpp.errors import JidError, StanzaError, StreamError
 from xmpp.jid import JID, prepare
 from xmpp.sm import parse_h
@@ -112,12 +112,10 @@ class StreamSettings:
     idle_timeout_s: float
     keepalive_s: float
     resume_timeout_s: int  # 0: streams are not resumed
-    may_register: bool
     limits_before_login: bytes  # XEP-0478, ready to send
     limits_after_login: bytes
     backends: Mapping[str, str] = field(default_factory=dict)  # who checks passwords, by domain: internal unless named
-    takes_invitations: bool = False  # XEP-0445
-    attempts: Attempts = field(default_factory=lambda: Attempts(0, lambda: 0.0))  # to register
+    newcomers: Newcomers = field(default_factory=Newcomers)
 
 
 class Facts:
@@ -134,8 +132,8 @@ class ClientStream:
 
     __slots__ = (
         "_authentication", "_bare", "_before_login", "_claimed", "_domain", "_edge", "_facts", "_is_closed", "_is_held",
-        "_lang", "_last_in", "_last_out", "_log", "_login", "_management", "_new_id", "_now", "_opened_at", "_parked",
-        "_parser", "_preauth", "_request", "_settings", "_state", "_transport", "_tries", "session",
+        "_lang", "_last_in", "_last_out", "_log", "_login", "_management", "_new_id", "_newcomer", "_now", "_opened_at",
+        "_parked", "_parser", "_request", "_settings", "_state", "_transport", "_tries", "session",
     )  # fmt: skip
 
     def __init__(
@@ -160,7 +158,7 @@ class ClientStream:
         self._authentication: sasl2.Authentication | None = None  # until it has entered
         self._tries = 0
         self._request: str | None = None
-        self._preauth: tuple[str, ...] = ()  # the token that was accepted on this stream (XEP-0445)
+        self._newcomer: Newcomer | None = None  # whoever has no account yet
         self._opened_at = self._last_in = self._last_out = now()
         self.session: EdgeSession | None = None
         self._management: Management | None = None
@@ -348,8 +346,8 @@ class ClientStream:
             mechanisms=tuple(offer.mechanisms),
             token_mechanisms=tuple(offer.tokens),
             bindings=tuple(offer.bindings) if transport.is_secure else (),
-            may_register=may_login and settings.may_register and self._backend == INTERNAL,
-            takes_invitations=may_login and settings.takes_invitations and self._backend == INTERNAL,
+            may_register=may_login and settings.newcomers.may_register and self._backend == INTERNAL,
+            takes_invitations=may_login and settings.newcomers.takes_invitations and self._backend == INTERNAL,
             limits=settings.limits_before_login,
         )
 
@@ -556,7 +554,11 @@ class ClientStream:
             and stanza.payload in (f"{ns.REGISTER} query", f"{ns.PARS} preauth")
             and (self._transport.is_secure or not self._settings.is_tls_required)
         ):
-            self._on_register(stanza)
+            if self._newcomer is None:
+                self._newcomer = Newcomer(
+                    self, self._edge, self._settings.newcomers, self._domain, self.facts()["address"]
+                )
+            self._newcomer.handle(stanza)
         elif self._state is State.HEADER:
             self.fail(errors.NotWellFormed("A stanza before the stream header."))
         else:
@@ -678,78 +680,6 @@ class ClientStream:
             parked.popleft()
             if not self._is_closed:
                 self._write_stanza(stanza)
-
-    def _on_register(self, stanza: Stanza) -> None:
-        """XEP-0077, 3.1: a request before anybody has signed in. What is wrong with it does not end the stream."""
-        is_preauth = stanza.payload == f"{ns.PARS} preauth"
-        if not (self._settings.takes_invitations if is_preauth else self._settings.may_register):
-            self._reply_error(stanza, errors.ServiceUnavailable())  # 3.1: "does not support In-Band Registration"
-            return
-        if not self._is_ours(stanza.to):
-            self._reply_error(stanza, errors.ItemNotFound("This stream is with another domain."))
-            return
-        query, *others = stanza.children()
-        if stanza.type not in ("get", "set") or not stanza.id or others:
-            self._reply_error(stanza, errors.BadRequest())  # RFC 6120, 8.2.3
-            return
-        if is_preauth:
-            self._on_preauth(stanza, query.get("token") or "")
-            return
-        try:
-            given = registration.given(query)
-        except StanzaError as fault:
-            self._reply_error(stanza, fault)
-            return
-        if stanza.type == "set" and not self._settings.attempts.take(self._transport.address):
-            self._reply_error(stanza, errors.ResourceConstraint("Too many attempts. Try again in an hour."))
-            return
-        arguments = (self._domain, stanza.type, given, self._transport.address, *self._preauth)
-        self._ask_before_login(stanza, self._account_to_be(given), "register", arguments)
-
-    def _on_preauth(self, stanza: Stanza, token: str) -> None:
-        """XEP-0445, 3: a token comes first, and is good for what follows on this stream."""
-        if stanza.type != "set":
-            self._reply_error(stanza, errors.BadRequest())
-            return
-
-        def accepted() -> None:
-            self._preauth = (token,)
-
-        self._ask_before_login(stanza, self._domain, "invitations.check", (self._domain, token), accepted)
-
-    def _ask_before_login(
-        self, stanza: Stanza, bare: str, method: str, arguments: tuple[Any, ...], then: Callable[[], None] | None = None
-    ) -> None:
-        """Let a router answer an IQ request, and read on after that."""
-        self._hold()
-
-        def done(answer: Answer) -> None:
-            self._request = None
-            if self._is_closed:
-                return
-            if answer.ok:
-                if then is not None:
-                    then()
-                self._transport.write(encode(result(stanza._replace(to=None, from_=None), answer.value or b"")))
-            else:
-                self._reply_error(stanza, _fault_of(answer.value))
-            self._release()
-
-        self._request = self._edge.call(bare, method, arguments, done)
-
-    def _is_ours(self, to: str | None) -> bool:
-        """Whether this names the domain of the stream; nothing does so, too."""
-        try:
-            return to is None or prepare(to) == self._domain
-        except JidError:
-            return False
-
-    def _account_to_be(self, given: Mapping[str, str]) -> str:
-        """Whose owner decides: the new account's; of a name that is none, any router says so."""
-        try:
-            return str(JID.of(given.get("username", ""), self._domain))
-        except JidError:
-            return self._domain
 
     def _reply_error(self, stanza: Stanza, fault: StanzaError) -> None:
         if is_answerable(stanza):
@@ -902,18 +832,11 @@ class ClientStream:
             self._login.cancel()
         if self._authentication is not None:
             self._authentication.cancel()
+        if self._newcomer is not None:
+            self._newcomer.cancel()
         session = self.session
         if session is not None and not session.is_closing:
             self._edge.detach(session, reason)
         stats.closed(reason)
         if was_bound:
             self._log.info("stream_closed", reason=reason, seconds=round(self._now() - self._opened_at, 3))
-
-
-def _fault_of(value: Any) -> StanzaError:
-    """What a router said instead of an answer: a condition and a text, or a condition alone, also one of SASL's."""
-    if not isinstance(value, str):
-        return errors.stanza_error(*value)
-    if value == "temporary-auth-failure":  # its database is away
-        return errors.ResourceConstraint("This cannot be done right now. Try again.")
-    return errors.stanza_error(value)

@@ -222,7 +222,7 @@ ON_THE_STREAM: Final = (
     Part(386, "1.1.0", ("c2s/sasl2.py", "router/directory.py", "router/features/devices.py")),
     Part(388, "1.0.4", ("c2s/sasl2.py",)),
     Part(440, "1.0.0", ("c2s/features.py", "c2s/channel_binding.py")),
-    Part(445, "0.2.0", ("c2s/features.py", "c2s/stream.py", "router/admission.py")),
+    Part(445, "0.2.0", ("c2s/features.py", "c2s/newcomer.py", "router/admission.py")),
     Part(474, "0.5.0", ("xmpp/sasl.py",)),
     Part(484, "0.2.0", ("c2s/sasl2.py", "router/tokens.py", "xmpp/tokens.py")),
     Part(478, "0.2.0", ("c2s/features.py", "s2s/features.py")),

@@ -14,6 +14,7 @@ from typing import Any, Final
 from prometheus_client import REGISTRY
 
 from c2s import features
+from c2s.newcomer import Newcomers
 from c2s.stream import ClientStream, Facts, StreamSettings
 from cluster.edge import Edge
 from cluster.shards import SHARDS, shard_of
@@ -65,10 +66,12 @@ SETTINGS: Final = StreamSettings(
     idle_timeout_s=1_800.0,
     keepalive_s=120.0,
     resume_timeout_s=600,
-    may_register=False,
     limits_before_login=features.stream_limits(16_384, None),
     limits_after_login=features.stream_limits(262_144, 1_800.0),
 )
+
+
+_OF_NEWCOMERS: Final = frozenset({"may_register", "takes_invitations", "attempts"})
 
 
 class Clock:
@@ -269,7 +272,8 @@ class Talk:
             router.own_everything()
         self.router = router
         self.edge = router.edge
-        self.settings = replace(SETTINGS, **changes)
+        of_newcomers = {name: changes.pop(name) for name in _OF_NEWCOMERS & changes.keys()}
+        self.settings = replace(SETTINGS, newcomers=Newcomers(**of_newcomers), **changes)
         ids = count(1)
         self.stream = ClientStream(
             self.transport, self.edge, self.settings, Facts(), lambda: f"stream-{next(ids)}", self.clock
