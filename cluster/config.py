@@ -243,6 +243,13 @@ class Authentication(Section):
         description="domain -> {backend, ...}; backend: internal (passwords kept here, by default), ldap, jwt, http",
     )
 
+    iterations: int = Field(
+        default=10_000,
+        ge=4_096,
+        le=1_000_000,
+        description="of SCRAM, for passwords from now on (RFC 7677, 4); a sign-in costs the client as many, by PLAIN us",
+    )
+
     def of(self, domain: str) -> Backend:
         """The back end of a domain."""
         return self.domains.get(domain, INTERNAL)

@@ -53,7 +53,8 @@ class CallError(Exception):
 class Passwords:
     """Key derivation in threads, bounded."""
 
-    def __init__(self) -> None:
+    def __init__(self, iterations: int = scram.ITERATIONS) -> None:
+        self.iterations = iterations  # of SCRAM, for new passwords
         self._threads = ThreadPoolExecutor(THREADS, "pbkdf2")
         self._waiting = 0
 
@@ -69,7 +70,7 @@ class Passwords:
 
     async def derive(self, password: str) -> tuple[Credentials, ...]:
         """New credentials for a password, one for each hash. Raises UnusablePassword."""
-        derived: tuple[Credentials, ...] = await self.run(derive_all, password)
+        derived: tuple[Credentials, ...] = await self.run(derive_all, password, self.iterations)
         return derived
 
     def stop(self) -> None:
@@ -212,7 +213,7 @@ class Calls:
         if len(self._begun) >= BEGUN_MOST:
             self._begun.clear()
         self._begun[bare] = (self._effects.monotonic() + BEGUN_S, found)
-        known = found.get(hash) or scram.fake_credentials(self._secret, bare, hash)
+        known = found.get(hash) or self._nobodys(bare, hash)
         return known.salt, known.iterations
 
     async def _proof(self, bare: str, hash: str, auth_message: bytes, proof: bytes) -> bytes | None:
@@ -220,8 +221,12 @@ class Calls:
         valid_until, found = self._begun.pop(bare, (0.0, {}))
         if valid_until <= self._effects.monotonic():
             found = await self._read(bare)
-        known = found.get(hash) or scram.fake_credentials(self._secret, bare, hash)
+        known = found.get(hash) or self._nobodys(bare, hash)
         return scram.verify_proof(known, auth_message, proof)
+
+    def _nobodys(self, bare: str, hash: str) -> Credentials:
+        """What stands for those of an account that does not exist."""
+        return scram.fake_credentials(self._secret, bare, hash, self._passwords.iterations)
 
     def _is_kept_here(self, bare: str) -> None:
         """What is left of credentials from before the domain had a back end is void. An edge that asks for them has not
@@ -237,7 +242,7 @@ class Calls:
                 await self._admit(bare)
             return is_right
         # The same hash for real and for fake accounts, so that the time tells nothing.
-        known = (await self._read(bare)).get(PLAIN_HASH) or scram.fake_credentials(self._secret, bare, PLAIN_HASH)
+        known = (await self._read(bare)).get(PLAIN_HASH) or self._nobodys(bare, PLAIN_HASH)
         return bool(await self._passwords.run(scram.check_password, known, password))
 
     async def _token(self, of: str, token: str) -> tuple[str | None, str]:

@@ -112,7 +112,7 @@ class RouterApplication:
         self._dialing = Dialing(self._owner, self._owner.peers)
         self._directory.on_room = self._dialing.acknowledged
         self._introductions = Introductions(self._owner, self._map, self._around, self._ask, self._start)
-        self._passwords = Passwords()
+        self._passwords = Passwords(self._settings.iterations)
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._bus: Bus | None = None

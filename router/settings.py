@@ -12,6 +12,7 @@ from cluster.config import Component, Config, ExternalService, Policy
 from cluster.metrics import software_version
 from cluster.process import CannotStart
 from router.rooms.config import RoomConfig, with_options
+from xmpp import scram
 from xmpp.errors import NotAcceptable
 
 
@@ -69,6 +70,7 @@ class Settings:
     proxy_domains: frozenset[str] = frozenset()
     proxy_host: str = ""
     proxy_port: int = 7777
+    iterations: int = scram.ITERATIONS  # of SCRAM, for new passwords
     token_days: float = 30.0
     token_rotate_days: float = 7.0
     push_tell: Literal["nothing", "sender", "body"] = "nothing"
@@ -164,6 +166,7 @@ def from_config(config: Config) -> Settings:
         proxy_domains=frozenset(config.proxying_domains()),
         proxy_host=config.proxy.host,
         proxy_port=config.proxy.port,
+        iterations=config.authentication.iterations,
         token_days=config.tokens.days,
         token_rotate_days=config.tokens.rotate_days,
         push_tell=config.push.tell,

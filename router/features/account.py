@@ -69,9 +69,10 @@ def check_new_account(settings: Settings, domain: str, username: str, password: 
     return jid
 
 
-def derive_all(password: str) -> tuple[Credentials, ...]:
+def derive_all(password: str, iterations: int = scram.ITERATIONS) -> tuple[Credentials, ...]:
     """Credentials of each hash, each with a salt of its own. Blocks for tens of milliseconds: for a thread."""
-    return tuple(scram.derive(password, name, secrets.token_bytes(scram.SALT_BYTES)) for name in scram.HASHES)
+    salts = ((name, secrets.token_bytes(scram.SALT_BYTES)) for name in scram.HASHES)
+    return tuple(scram.derive(password, name, salt, iterations) for name, salt in salts)
 
 
 def remove_account(turn: Turn) -> None:
@@ -148,7 +149,7 @@ def _change_password(turn: Turn, iq: Stanza, username: str, password: str) -> No
         later.write(devices.invalidate_all, key, own)
         later.answer(iq)
 
-    turn.compute(derive_all, derived, password)
+    turn.compute(derive_all, derived, password, turn.settings.iterations)
 
 
 def check_password(password: str) -> None:

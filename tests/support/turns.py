@@ -75,7 +75,7 @@ class World:
         self.database: dict[Callable[..., Any], Callable[..., Any]] = {
             accounts.find: lambda bare: None,
             log.by_ids: lambda key, ids: [row for row in self.log if row.owner == key and row.id in ids],
-            derive_all: lambda password: (password,),  # hashing is slow
+            derive_all: lambda password, iterations: (password,),  # hashing is slow
             private.get: lambda key, name: None,
             private.total_size: lambda key, without: 0,
             vcards.get: lambda key: None,

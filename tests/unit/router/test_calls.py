@@ -26,11 +26,11 @@ AUTH_MESSAGE = b"n=juliet,r=a,r=ab,s=c2FsdA==,i=1,c=biws,r=ab"
 class World:
     """The database and the clock, as far as signing in needs them."""
 
-    def __init__(self) -> None:
+    def __init__(self, iterations: int = 4_096) -> None:
         self.stored: dict[str, tuple[Credentials, ...]] = {JULIET: derive_all("old")}
         self.reads = 0
         self.now = 100.0
-        self.passwords = Passwords()
+        self.passwords = Passwords(iterations)
         shard_map = ShardMap()
         shard_map.update(shard_of(JULIET), Epoch(1), ROUTER)
         self.calls = Calls(
@@ -107,6 +107,21 @@ def test_an_exchange_that_is_told_of_a_change_or_is_slow_ends_with_what_is_true_
         world.stored[JULIET] = ()
         world.now += BEGUN_S
         assert not await world.is_proved("old", salt)
+        world.passwords.stop()
+
+    asyncio.run(conversation())
+
+
+def test_who_does_not_exist_has_as_many_iterations_as_new_passwords_get() -> None:
+    """Else the number would tell (RFC 5802, 9)."""
+
+    async def conversation() -> None:
+        world = World(iterations=5_000)
+        salt, iterations = await world.calls.ask(
+            "nobody@example.org", shard_of(JULIET), "auth.salt", ("nobody@example.org", "SHA-256")
+        )
+        assert (len(salt), iterations) == (16, 5_000)
+        assert {found.iterations for found in await world.passwords.derive("pencil")} == {5_000}
         world.passwords.stop()
 
     asyncio.run(conversation())
