@@ -247,7 +247,7 @@ class Authentication(Section):
         default=10_000,
         ge=4_096,
         le=1_000_000,
-        description="of SCRAM, for passwords from now on (RFC 7677, 4); a sign-in costs the client as many, by PLAIN us",
+        description="of SCRAM, for passwords from now on (RFC 7677, 4); clients pay for them, for PLAIN we do",
     )
 
     def of(self, domain: str) -> Backend:

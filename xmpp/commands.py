@@ -58,3 +58,8 @@ def answer(
     attributes = {"node": command.node, "sessionid": command.session or session, "status": status}
     actions = element("actions", None, {"execute": "complete"}, element("complete"))
     return element("command", ns.COMMANDS, attributes, *((actions,) if status == "executing" else ()), payload)
+
+
+def note(text: str) -> bytes:
+    """What whoever ran a command is told (4.3)."""
+    return element("note", None, {"type": "info"}, text)

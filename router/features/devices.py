@@ -7,6 +7,7 @@ from hashlib import sha256
 from ipaddress import ip_address
 from typing import Final
 
+from router import commands
 from router.entity import Session
 from router.events import SessionBound
 from router.feature import At, Feature
@@ -14,7 +15,9 @@ from router.turn import Turn
 from storage import devices
 from storage.devices import Device
 from xmpp import ns
+from xmpp.commands import Command, answer, note
 from xmpp.errors import ItemNotFound, ServiceUnavailable
+from xmpp.jid import domain_of
 from xmpp.stanza import Stanza
 from xmpp.timestamp import format_moment
 from xmpp.xml import element
@@ -22,6 +25,7 @@ from xmpp.xml import element
 feature = Feature("devices", xep=((494, "0.1.0"),), account_features=(ns.CLIENT_ACCESS,))
 
 DEVICE: Final = "device"  # mark of a session: of which it is, bytes
+LOG_OUT: Final = f"{ns.CLIENT_ACCESS}#log-out-others"
 
 
 @feature.on_event(SessionBound)
@@ -131,6 +135,22 @@ def revoke(turn: Turn, iq: Stanza) -> None:
             later.answer(iq)
 
     turn.fetch(devices.list_, found, turn.entity.key)
+
+
+def _may_log_out(turn: Turn, domain: str) -> bool:
+    return turn.session is not None and domain == domain_of(turn.entity.bare)
+
+
+def log_out_others(turn: Turn, iq: Stanza, command: Command, session: str) -> None:
+    """An ad-hoc command (XEP-0050), done at once: whoever has been let in and should not have been is out."""
+    own = turn.session
+    ended = sum(other is not own for other in turn.entity.sessions.values())
+    told = note(f"Sessions ended: {ended}. The tokens of all others are void.")
+    turn.answer(iq, answer(command, session, "completed", told))
+    log_out_everywhere(turn, own)
+
+
+commands.offer(LOG_OUT, "Log out everywhere else", _may_log_out, log_out_others)
 
 
 def log_out(turn: Turn, device: bytes) -> None:

@@ -130,3 +130,21 @@ def test_who_is_not_there_cannot_be_revoked(world: World) -> None:
     (answer,) = revoke(world, "ff" * 16)
     assert error("item-not-found", "cancel")[:-8] in answer
     assert world.closed == []
+
+
+def test_a_user_logs_out_everywhere_else(world: World) -> None:
+    """By an ad-hoc command of the own domain (XEP-0050)."""
+    bound(world, "orchard", device=PHONE)
+    bound(world, "balcony", device=LAPTOP)
+    world.bind(world.entities[JULIET], "old")
+    world.writes.clear()
+    session = world.entities[JULIET].sessions["orchard"]
+    world.say(
+        session,
+        f"<iq type='set' id='c' to='example.com'><command xmlns='{ns.COMMANDS}' node='{ns.CLIENT_ACCESS}#log-out-others'/></iq>",
+    )
+    (answer,) = world.heard(session)
+    assert 'status="completed"' in answer
+    assert "Sessions ended: 2." in answer
+    assert [(write.statement, write.arguments[1]) for write in world.writes] == [(devices.invalidate_all, PHONE)]
+    assert world.closed == [(f"{JULIET}/balcony", "not-authorized"), (f"{JULIET}/old", "not-authorized")]
