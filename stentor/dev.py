@@ -90,6 +90,9 @@ def settings(options: Options) -> Config:
     for key in PORTS:
         section, name = key.split(".")
         more.append(_setting(key, getattr(getattr(config, section), name) + options.port_offset))
+    if config.http.enabled and not config.http.public_url:
+        scheme = "https" if config.http.tls else "http"
+        more.append(_setting("http.public_url", f"{scheme}://localhost:{config.http.port + options.port_offset}"))
     return load_config(options.config_file, [*asked, *more])
 
 
