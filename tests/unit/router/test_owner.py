@@ -43,7 +43,6 @@ from xmpp import ns
 from xmpp import stanza as stanzas
 from xmpp.stanza import from_wire
 
-
 THIRD = Incarnation("router-3#3")
 
 
