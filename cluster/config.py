@@ -485,6 +485,14 @@ class Registration(Section):
     reserved_names: tuple[str, ...] = Field(default=RESERVED_NAMES, description="localparts nobody may register")
 
 
+class Accounts(Section):
+    """The end of accounts."""
+
+    reuse_after_days: float = Field(
+        default=30.0, ge=0, le=36_500, description="how long nobody may take the name of an account that was erased"
+    )
+
+
 class Archive(Section):
     """The log of messages: archive (XEP-0313) and what waits to be delivered."""
 
@@ -564,6 +572,7 @@ class Config(Settings):
     admin: Admin = Field(default_factory=Admin)
     limits: Limits = Field(default_factory=Limits)
     registration: Registration = Field(default_factory=Registration)
+    accounts: Accounts = Field(default_factory=Accounts)
     rooms: Rooms = Field(default_factory=Rooms)
     pubsub: PubSub = Field(default_factory=PubSub)
     contacts: Contacts = Field(default_factory=Contacts)

@@ -19,7 +19,8 @@ from router.calls import CallError, Calls
 from router.dialing import PeerStatus
 from router.rooms.room import HISTORY
 from router.settings import Settings
-from storage import accounts, nodes, rooms, rosters, sessions
+from storage import accounts, erasures, nodes, rooms, rosters, sessions
+from storage.erasures import Erasure
 from storage.log import time_of
 from storage.pool import is_away
 from storage.store import Store
@@ -34,6 +35,7 @@ PAGE: Final = 1_000
 _ANSWERS: Final = {
     "conflict": (409, "exists", "Choose another name"),
     "item-not-found": (404, "does not exist", "stentor user list shows the accounts"),
+    "gone": (409, "was erased not long ago", "Choose another name, or say that it is to be the same person's again"),
     "not-acceptable": (400, "cannot have this password", "Choose another one"),
     "resource-constraint": (503, "cannot be changed now", "Try again"),
     "remote-server-timeout": (503, "cannot be changed now", "Try again; is its router up?"),
@@ -59,6 +61,8 @@ class Api:
             ("GET", "/users/{jid}", self._user),
             ("DELETE", "/users/{jid}", self._delete),
             ("PUT", "/users/{jid}/password", self._password),
+            ("POST", "/erasures", self._erase),
+            ("GET", "/erasures/{id}", self._erasure),
             ("GET", "/sessions", self._sessions),
             ("GET", "/sessions/{jid}", self._session),
             ("DELETE", "/sessions/{jid}", self._kick),
@@ -88,7 +92,7 @@ class Api:
 
     async def _create(self, request: ApiRequest) -> Any:
         bare = self._account(request.text("jid"))
-        await self._call(bare, "admin.create", bare, request.text("password"))
+        await self._call(bare, "admin.create", bare, request.text("password"), request.body.get("reuse") is True)
         return {"jid": bare}
 
     async def _user(self, request: ApiRequest) -> Any:
@@ -109,6 +113,32 @@ class Api:
         bare = self._account(request.path["jid"])
         await self._call(bare, "admin.delete", bare)
         return {"jid": bare}
+
+    async def _erase(self, request: ApiRequest) -> Any:
+        jid = self._jid(request.text("jid"))
+        settings = self._settings
+        if jid.resource or not jid.local or jid.domain in settings.room_domains | settings.proxy_domains:
+            raise ApiError(400, f"{jid} is not the bare JID of somebody", "Write it as name@domain")
+        id_ = await self._call(jid.bare, "admin.erase", jid.bare, request.body.get("rooms") is True)
+        return self._shown_erasure(await self._read(erasures.find, id_))
+
+    async def _erasure(self, request: ApiRequest) -> Any:
+        text = request.path["id"]
+        known = text.isascii() and text.isdigit() and len(text) < 20
+        found = await self._read(erasures.find, int(text)) if known else None
+        if found is None:
+            raise ApiError(404, f"{text} is no erasure", "POST /api/v1/erasures begins one")
+        return self._shown_erasure(found)
+
+    @staticmethod
+    def _shown_erasure(found: Erasure) -> dict[str, Any]:
+        return {
+            "id": str(found.id),
+            "is_finished": found.finished_at is not None,
+            "removed": {kind: count for kind, count in sorted(found.removed.items()) if count},
+            "requested_at": _stamp(found.requested_at),
+            "reusable_at": _stamp(found.reusable_at),
+        }
 
     async def _password(self, request: ApiRequest) -> Any:
         bare = self._account(request.path["jid"])

@@ -51,6 +51,7 @@ from router.batch import Batch
 from router.calls import Calls, Passwords
 from router.dialing import Dialing
 from router.directory import PEER_SESSIONS, Directory
+from router.erasing import Erasing
 from router.features import ALL
 from router.features.disco import server_caps
 from router.introductions import METHOD, Introductions
@@ -66,7 +67,7 @@ from router.rooms.room import HISTORY
 from router.settings import Settings, from_config
 from router.shared_groups import wildcards
 from router.turn import Request
-from storage import accounts, capabilities, migrate, nodes, peers, pubsub, rooms
+from storage import accounts, capabilities, erasures, migrate, nodes, peers, pubsub, rooms
 from storage import log as rows_log
 from storage import secrets as stored_secrets
 from storage.log import Row, Wanted
@@ -163,7 +164,10 @@ class RouterApplication:
         self._ownership = Ownership(
             me, store, self._owner, self._directory, self._dialing, bus, self._around, self.set_clock
         )
-        registration = Registration(self._owner, self._settings, self._passwords.derive, self._forget_credentials)
+        registration = Registration(
+            self._owner, self._settings, self._passwords.derive, self._forget_credentials, store.run
+        )
+        erasing = Erasing(store, self._owner, registration, self._ask_owner)
         self._calls = calls = Calls(
             store,
             self,
@@ -174,7 +178,12 @@ class RouterApplication:
             self._map,
             self._incarnation,
             self._federation_calls(dialback),
-            Operating(registration.command, lambda bare, shard: store.run(rooms.make, bare, shard)).methods(),
+            Operating(
+                registration.command,
+                lambda bare, shard: store.run(rooms.make, bare, shard),
+                lambda key, ids: store.run(rows_log.by_ids, key, ids),
+            ).methods()
+            | erasing.methods(),
         )
         await store.listen("stentor", self._ownership.wake)
         process.essential("ownership", self._ownership.run())
@@ -184,6 +193,7 @@ class RouterApplication:
         await self._maintain_log()
         process.essential("router_tick", self._tick())
         process.essential("log_maintenance", self._maintain())
+        process.essential("erasing", erasing.run())
         process.essential("everybody", self._follow_everybody())
         if config.admin.token:
             api = Api(self._settings, store, calls, self._map, bus)
@@ -369,6 +379,7 @@ class RouterApplication:
         }
         dropped = await self._again_while_away(lambda: store.run(rows_log.maintain, time.time(), keep))
         await self._again_while_away(lambda: store.run(capabilities.prune))
+        await self._again_while_away(lambda: store.run(erasures.prune))
         if dropped:
             log.info("partitions_dropped", count=len(dropped))
 
@@ -442,6 +453,10 @@ class RouterApplication:
     async def _ask(self, shard: Shard, method: str, arguments: tuple[Any, ...]) -> Any:
         assert self._calls is not None
         return await self._calls.ask("", shard, method, arguments)
+
+    async def _ask_owner(self, bare: str, method: str, arguments: tuple[Any, ...]) -> Any:
+        assert self._calls is not None
+        return await self._calls.ask(bare, shard_of(bare), method, arguments)
 
     def _start(self, work: Any) -> None:
         assert self._loop is not None

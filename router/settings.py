@@ -39,6 +39,7 @@ class Settings:
     item_bytes: int = 262_144
     registration_mode: Literal["closed", "open", "invite"] = "closed"
     reserved_names: frozenset[str] = frozenset()
+    reuse_after_days: float = 30.0  # how long the name of an erased account is nobody's
     roster_contacts: int = 5_000
     blocks: int = 1_000
     private_bytes: int = 262_144
@@ -114,6 +115,7 @@ def from_config(config: Config) -> Settings:
         item_bytes=config.pubsub.item_bytes,
         registration_mode=config.registration.mode,
         reserved_names=frozenset(config.registration.reserved_names),
+        reuse_after_days=config.accounts.reuse_after_days,
         roster_contacts=limits.roster,
         blocks=limits.blocks,
         private_bytes=limits.private_bytes,

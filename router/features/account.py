@@ -12,7 +12,7 @@ from router.events import AccountRemoved
 from router.feature import At, Feature
 from router.settings import Settings
 from router.turn import Turn
-from storage import accounts
+from storage import accounts, erasures
 from xmpp import ns, scram
 from xmpp.errors import (
     BadRequest,
@@ -57,14 +57,16 @@ def derive_all(password: str) -> tuple[Credentials, ...]:
     return tuple(scram.derive(password, name, secrets.token_bytes(scram.SALT_BYTES)) for name in scram.HASHES)
 
 
-def remove_account(turn: Turn) -> None:
-    """The account goes in this turn: its sessions end, its contacts are told by who hears the event."""
+def remove_account(turn: Turn, by: str, with_rooms: bool = False) -> None:
+    """The account goes in this turn: its sessions end, its contacts are told by who hears the event. The rest of it is
+    removed behind this turn (`router/erasing.py`). `by`: "user" or "operator"."""
     entity = turn.entity
     assert entity.key is not None
     turn.emit(AccountRemoved())
     for session in entity.sessions.values():
         turn.close(session, "not-authorized")  # XEP-0077, 3.2
-    turn.write(accounts.delete, entity.key)
+    days = turn.settings.reuse_after_days
+    turn.write(erasures.begin, turn.new_origin(), entity.bare, entity.shard, with_rooms, by, days)
     turn.reloads = True
 
 
@@ -92,7 +94,7 @@ def set_(turn: Turn, iq: Stanza) -> None:
         if len(query) != 1:
             raise BadRequest("<remove/> stands alone.")  # 3.2, table
         turn.answer(iq)
-        remove_account(turn)
+        remove_account(turn, "user")
         return
     _change_password(turn, iq, given.get("username", ""), given.get("password", ""))
 

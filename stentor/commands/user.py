@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 
 import click
 
@@ -12,7 +14,7 @@ from stentor.failure import Failed
 
 @click.group()
 def user() -> None:
-    """Accounts: add, passwd, del, list, show."""
+    """Accounts: add, passwd, del, erase, list, show."""
 
 
 def _password(password: str | None, from_stdin: bool) -> str:
@@ -31,10 +33,12 @@ def _password(password: str | None, from_stdin: bool) -> str:
 @click.argument("jid")
 @click.option("--password", help="The password; others can see it in the list of processes")
 @click.option("--password-stdin", is_flag=True, help="Read the password from one line of standard input")
+@click.option("--reuse", is_flag=True, help="Also where an account of this name was erased not long ago")
 @connects
-def add(api: Api, jid: str, password: str | None, password_stdin: bool) -> None:
+def add(api: Api, jid: str, password: str | None, password_stdin: bool, reuse: bool) -> None:
     """Make the account JID."""
-    answer = api.call("POST", "/users", {"jid": jid, "password": _password(password, password_stdin)})
+    body = {"jid": jid, "password": _password(password, password_stdin)} | ({"reuse": True} if reuse else {})
+    answer = api.call("POST", "/users", body)
     click.echo(f"{answer['jid']} added")
 
 
@@ -54,8 +58,34 @@ def passwd(api: Api, jid: str, password: str | None, password_stdin: bool) -> No
 @click.argument("jid")
 @connects
 def delete(api: Api, jid: str) -> None:
-    """Remove the account JID with all that it owns, and end its sessions."""
+    """Erase the account JID with all that it owns, and end its sessions; does not wait for the end of it."""
     click.echo(f"{api.call('DELETE', f'/users/{segment(jid)}')['jid']} removed")
+
+
+@user.command()
+@click.argument("jid")
+@click.option("--rooms", is_flag=True, help="Also what JID has said in rooms: tombstones stay in their archives")
+@click.option("--wait", default=600.0, show_default=True, help="Seconds to wait for the end")
+@click.option("--json", "as_json", is_flag=True, help="The report as JSON")
+@connects
+def erase(api: Api, jid: str, rooms: bool, wait: float, as_json: bool) -> None:
+    """Erase everything of and about JID, and show what was removed.
+
+    JID need not have an account (any more), nor be of this server. What others keep of their own stays: their copies
+    of messages, their rosters and block lists."""
+    found = api.call("POST", "/erasures", {"jid": jid, "rooms": rooms})
+    give_up_at = time.monotonic() + wait
+    while not found["is_finished"]:
+        if time.monotonic() > give_up_at:
+            raise Failed(f"{jid} is still being erased. It goes on; run the same again to see its end")
+        time.sleep(0.5)
+        found = api.call("GET", f"/erasures/{found['id']}")
+    if as_json:
+        click.echo(json.dumps({"jid": jid, **found}))
+        return
+    for kind, count in found["removed"].items():
+        click.echo(f"{kind:<21}{count:>8}")
+    click.echo(f"{jid} erased")
 
 
 @user.command("list")

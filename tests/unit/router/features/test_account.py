@@ -15,15 +15,16 @@ from router.features import account
 from router.features.account import check_new_account, derive_all, registration_form
 from router.owner import Loaded, Owner
 from router.pipeline import Pipeline
-from router.registration import Registration
+from router.registration import TAKEN, Registration
 from router.settings import Settings
 from router.turn import Request
-from storage import accounts
+from storage import accounts, erasures
 from tests.support.turns import DOMAIN, World, error
 from xmpp import ns, scram
 from xmpp.errors import (
     BadRequest,
     Conflict,
+    Gone,
     ItemNotFound,
     NotAcceptable,
     NotAllowed,
@@ -141,7 +142,9 @@ def test_an_account_that_is_cancelled_is_gone(scene: Scene, to: str | None) -> N
     assert scene.ask("set", "<remove/>", to) == [result(scene.balcony, to)]
     assert scene.world.closed == [(scene.balcony.jid, "not-authorized"), (scene.chamber.jid, "not-authorized")]
     (write,) = scene.world.writes
-    assert (write.statement, write.arguments) == (accounts.delete, (scene.account.key,))
+    others = write.arguments[1:]
+    assert write.statement is erasures.begin
+    assert others == (JULIET, scene.account.shard, False, "user", scene.world.settings.reuse_after_days)
     assert scene.world.reloads == [JULIET]
 
 
@@ -246,7 +249,8 @@ class Server:
         me = Incarnation("router-1/1")
         self.owner = Owner(me, Pipeline((account.feature,), settings.domains), settings, self, ShardMap())
         self.changed: list[str] = []
-        self.registration = Registration(self.owner, settings, self._derive, self.changed.append)
+        self.erased: set[str] = set()  # names that somebody had
+        self.registration = Registration(self.owner, settings, self._derive, self.changed.append, self._read)
         self.owner.hold(shard_of(BILL), Epoch(1))
         self.keys: dict[str, int] = {}
         self.derived = 0
@@ -257,6 +261,11 @@ class Server:
         self.derived += 1
         self.meanwhile()
         return (scram.prepare_password(password),)
+
+    async def _read(self, statement: object, bare: str, also_finished: bool) -> bool:
+        """Whether the name is kept free."""
+        assert statement is erasures.is_reserved
+        return also_finished and bare in self.erased
 
     def ask(self, type: str, **given: str) -> bytes:
         """A stream on which nobody is signed in asks."""
@@ -325,6 +334,20 @@ def test_an_account_that_exists_is_a_conflict() -> None:
             server.ask("set", username=username, password="m1cro$oft")
     assert server.keys == {BILL: 1}
     assert server.derived == 1, "no password is hashed for a name that is taken"
+
+
+def test_the_name_of_an_erased_account_is_taken_by_nobody_for_a_while() -> None:
+    """What is told is what would be told of any account: whether there was one is nobody's business."""
+    server = Server(OPEN)
+    server.erased.add(BILL)
+    with pytest.raises(Conflict) as refused:
+        server.ask("set", username="bill", password="Calliope")
+    assert refused.value.text == TAKEN
+    with pytest.raises(Gone):
+        asyncio.run(server.registration.create(BILL, "Calliope"))
+    assert server.keys == {}
+    asyncio.run(server.registration.create(BILL, "Calliope", is_reused=True))
+    assert server.keys == {BILL: 1}, "operators may give it back to the same person"
 
 
 def test_of_two_who_want_a_name_at_once_one_gets_it() -> None:
