@@ -33,6 +33,7 @@ KEYS: Final = {
     "host": "the name of another machine, from DNS",
     "how": "external or dialback",
     "key": "the setting to look at, section.key",
+    "kind": "ban or quarantine",
     "kinds": "kinds of envelopes, by number",
     "library": "whose line it is, where a library wrote it",
     "local": "a domain of ours",
@@ -60,6 +61,7 @@ KEYS: Final = {
     "tls_port": "TCP port for direct TLS",
     "to": "the process that gets something",
     "transport": "tcp, starttls or tls",
+    "until": "when it ends, Unix seconds",
     "version": "of the software",
 }
 

@@ -19,10 +19,11 @@ from router.calls import CallError, Calls
 from router.dialing import PeerStatus
 from router.rooms.room import HISTORY
 from router.settings import Settings
-from storage import accounts, erasures, nodes, rooms, rosters, sessions
+from storage import accounts, erasures, nodes, restrictions, rooms, rosters, sessions
 from storage.erasures import Erasure
 from storage.log import time_of
 from storage.pool import is_away
+from storage.restrictions import Restricted, Restriction
 from storage.store import Store
 from xmpp import ns
 from xmpp.errors import JidError
@@ -61,6 +62,9 @@ class Api:
             ("GET", "/users/{jid}", self._user),
             ("DELETE", "/users/{jid}", self._delete),
             ("PUT", "/users/{jid}/password", self._password),
+            ("PUT", "/users/{jid}/{kind}", self._restrict),
+            ("DELETE", "/users/{jid}/{kind}", self._unrestrict),
+            ("GET", "/restrictions", self._restrictions),
             ("POST", "/erasures", self._erase),
             ("GET", "/erasures/{id}", self._erasure),
             ("GET", "/sessions", self._sessions),
@@ -106,6 +110,7 @@ class Api:
             "jid": bare,
             "created_at": _stamp(account.created_at),
             "contacts": sum(contact.in_roster for contact in contacts),
+            "restrictions": [_shown_restriction(found) for found in await self._read(restrictions.load, account.key)],
             "sessions": [f"{row.bare}/{row.resource}" for row in rows],
         }
 
@@ -113,6 +118,22 @@ class Api:
         bare = self._account(request.path["jid"])
         await self._call(bare, "admin.delete", bare)
         return {"jid": bare}
+
+    async def _restrict(self, request: ApiRequest) -> Any:
+        bare, kind, until = self._account(request.path["jid"]), _kind(request), request.body.get("until")
+        by = str(request.body.get("by") or "operator")
+        if until is not None and not (isinstance(until, str) and (until := _moment(until)) is not None):
+            raise ApiError(400, "until is no time", "Write it as 2027-01-31T12:00:00Z")
+        await self._call(bare, "admin.restrict", bare, kind, request.text("reason"), by, until)
+        return {"jid": bare, "kind": kind}
+
+    async def _unrestrict(self, request: ApiRequest) -> Any:
+        bare, kind = self._account(request.path["jid"]), _kind(request)
+        return {"jid": bare, "kind": kind, "was": await self._call(bare, "admin.unrestrict", bare, kind, "operator")}
+
+    async def _restrictions(self, request: ApiRequest) -> Any:
+        found = await self._read(restrictions.list_, request.query.get("after", ""), PAGE)
+        return {"restrictions": [{"jid": one.jid, **_shown_restriction(one)} for one in found]}
 
     async def _erase(self, request: ApiRequest) -> Any:
         jid = self._jid(request.text("jid"))
@@ -350,6 +371,26 @@ class Api:
             return await self._calls.ask(bare, shard_of(bare), method, arguments)
         except CallError as problem:
             raise _answer(bare, problem.condition) from problem
+
+
+def _kind(request: ApiRequest) -> str:
+    kind = request.path["kind"]
+    if kind not in ("ban", "quarantine"):
+        raise ApiError(404, f"there is no {kind} of an account", "There are ban and quarantine")
+    return kind
+
+
+def _shown_restriction(found: Restriction | Restricted) -> dict[str, Any]:
+    until = None if found.until is None else _stamp(found.until)
+    return {"kind": found.kind, "reason": found.reason, "by": found.by, "at": _stamp(found.at), "until": until}
+
+
+def _moment(text: str) -> float | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _answer(bare: str, condition: str) -> ApiError:

@@ -18,7 +18,8 @@ from cluster.wire import ANSWER, CALL, Incarnation, Shard
 from router.features.account import derive_all
 from router.owner import Effects
 from router.registration import Registration
-from storage import accounts
+from router.restrictions import told
+from storage import accounts, restrictions
 from storage.pool import is_away
 from storage.store import Store
 from xmpp import scram
@@ -37,11 +38,12 @@ ASK_TIMES: Final = 10
 
 
 class CallError(Exception):
-    """The answer to a call is this condition."""
+    """The answer to a call is this condition, and maybe a text for people."""
 
-    def __init__(self, condition: str) -> None:
+    def __init__(self, condition: str, text: str = "") -> None:
         super().__init__(condition)
         self.condition = condition
+        self.text = text
 
 
 class Passwords:
@@ -133,7 +135,7 @@ class Calls:
         try:
             return True, answer(*arguments) if answer is not None else await run(*arguments)  # type: ignore[misc]
         except CallError as problem:
-            return False, problem.condition
+            return False, (problem.condition, problem.text) if problem.text else problem.condition
         except StanzaError as fault:
             return False, (fault.condition, fault.text)
         except Exception as problem:
@@ -193,9 +195,21 @@ class Calls:
         if valid_until <= self._effects.monotonic():
             found = await self._read(bare)
         known = found.get(hash) or scram.fake_credentials(self._secret, bare, hash)
-        return scram.verify_proof(known, auth_message, proof)
+        signature = scram.verify_proof(known, auth_message, proof)
+        if signature is not None:
+            await self._check_ban(bare)
+        return signature
 
     async def _password(self, bare: str, password: str) -> bool:
         # The same hash for real and for fake accounts, so that the time tells nothing.
         known = (await self._read(bare)).get(PLAIN_HASH) or scram.fake_credentials(self._secret, bare, PLAIN_HASH)
-        return bool(await self._passwords.run(scram.check_password, known, password))
+        is_right = bool(await self._passwords.run(scram.check_password, known, password))
+        if is_right:
+            await self._check_ban(bare)
+        return is_right
+
+    async def _check_ban(self, bare: str) -> None:
+        """RFC 6120, 6.5.2: only who has the right credentials is told that the account is disabled, and why."""
+        ban = await self._store.run(restrictions.ban_of, bare)
+        if ban is not None:
+            raise CallError("account-disabled", told(ban))

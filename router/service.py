@@ -48,7 +48,7 @@ from cluster.wire import (
 from router import interests
 from router.api import Api
 from router.batch import Batch
-from router.calls import Calls, Passwords
+from router.calls import CallError, Calls, Passwords
 from router.dialing import Dialing
 from router.directory import PEER_SESSIONS, Directory
 from router.erasing import Erasing
@@ -61,6 +61,7 @@ from router.ownership import Ownership
 from router.peers import WINDOW
 from router.pipeline import Pipeline
 from router.registration import Registration
+from router.restricting import Restricting
 from router.rooms.config import keeps_for_members
 from router.rooms.operating import Operating
 from router.rooms.room import HISTORY
@@ -74,6 +75,7 @@ from storage.log import Row, Wanted
 from storage.pool import StorageError, is_away
 from storage.store import Store
 from xmpp import ns
+from xmpp.errors import stanza_error
 from xmpp.xml import element
 
 log = logs.get_logger()
@@ -183,7 +185,8 @@ class RouterApplication:
                 lambda bare, shard: store.run(rooms.make, bare, shard),
                 lambda key, ids: store.run(rows_log.by_ids, key, ids),
             ).methods()
-            | erasing.methods(),
+            | erasing.methods()
+            | Restricting(registration.command).methods(),
         )
         await store.listen("stentor", self._ownership.wake)
         process.essential("ownership", self._ownership.run())
@@ -587,7 +590,12 @@ class RouterApplication:
 
     async def _run(self, request: Request, token: int) -> None:
         value: Any
-        if request.is_computation:
+        if request.of:
+            try:
+                value = await self._ask_owner(request.of, str(request.statement), request.arguments)
+            except CallError as problem:
+                value = stanza_error(problem.condition, problem.text)
+        elif request.is_computation:
             try:
                 value = await self._passwords.run(request.statement, *request.arguments)
             except Exception as problem:

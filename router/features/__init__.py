@@ -29,6 +29,7 @@ from router.features import (
     private,
     privileges,
     push,
+    restrictions,
     rooms,
     roster,
     search,
@@ -41,6 +42,7 @@ from router.features import (
 )
 
 ALL: Final[tuple[Feature, ...]] = (
+    restrictions.feature,  # who may not do anything is asked first
     blocking.feature,
     displayed.feature,  # what is for the own server alone goes no further
     groups.feature,  # what is said in rooms is for no session

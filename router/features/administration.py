@@ -1,5 +1,5 @@
-"""Service administration by ad-hoc commands (XEP-0133 by XEP-0050): what operators ask from any client. What changes
-something is done by `stentor` and the administration API."""
+"""Service administration by ad-hoc commands (XEP-0133 by XEP-0050): what operators ask from any client, and how they
+keep an account out. The rest of what changes something is done by `stentor` and the administration API."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any, Final, NamedTuple
 from router.feature import At, Feature
 from router.turn import Statement, Turn
 from storage import accounts, sessions
-from xmpp import commands, ns
+from xmpp import commands, forms, ns
 from xmpp.commands import Command
 from xmpp.disco import Form, result_form
-from xmpp.errors import Forbidden, ItemNotFound
-from xmpp.jid import domain_of
+from xmpp.errors import BadRequest, Forbidden, ItemNotFound, JidError
+from xmpp.forms import Field
+from xmpp.jid import JID, domain_of
 from xmpp.stanza import Stanza
 from xmpp.xml import element
 
@@ -59,6 +60,27 @@ _KINDS: Final = {
 }
 
 
+class _Change(NamedTuple):
+    """A command that changes accounts: its title, the method of their owners, what that gets besides (of the form's
+    reason and of whoever asks), the fields of the form."""
+
+    title: str
+    method: str
+    arguments: Callable[[str, str], tuple[Any, ...]]
+    fields: tuple[Field, ...]
+
+
+_JIDS: Final = Field("accountjids", "jid-multi", (), "The accounts")
+_REASON: Final = Field("reason", "text-single", (), "What their users are told")
+_CHANGES: Final = {
+    # XEP-0133, 4.4, 4.5
+    "disable-user": _Change(
+        "Disable accounts", "admin.restrict", lambda reason, by: ("ban", reason, by), (_JIDS, _REASON)
+    ),
+    "reenable-user": _Change("Enable accounts again", "admin.unrestrict", lambda reason, by: ("ban", by), (_JIDS,)),
+}
+
+
 def _is_admin(turn: Turn) -> bool:
     return turn.session is not None and turn.entity.bare in turn.settings.admins
 
@@ -69,16 +91,17 @@ def items(turn: Turn, domain: str) -> list[bytes]:
         return []
     return [
         element("item", None, {"jid": domain, "node": f"{_ADMIN}#{name}", "name": kind.title})
-        for name, kind in _KINDS.items()
+        for name, kind in (_KINDS | _CHANGES).items()
     ]
 
 
 @feature.on_iq("set", ns.COMMANDS, "command", at=At.SERVER)
 def run(turn: Turn, iq: Stanza) -> None:
-    """XEP-0133, 4: each of them is done at once, for the domain that is asked."""
+    """XEP-0133, 4: a question is answered at once, for the domain that is asked; what changes something has a form."""
     command = commands.parse(iq)
-    kind = _KINDS.get(command.node.removeprefix(f"{_ADMIN}#"))
-    if kind is None:
+    name = command.node.removeprefix(f"{_ADMIN}#")
+    kind, change = _KINDS.get(name), _CHANGES.get(name)
+    if kind is None and change is None:
         raise ItemNotFound("There is no such command.")
     if not _is_admin(turn):
         raise Forbidden("Operators alone may do that.")
@@ -86,8 +109,46 @@ def run(turn: Turn, iq: Stanza) -> None:
     if command.action == "cancel":
         turn.answer(iq, commands.answer(command, session, "canceled"))
         return
-    then = partial(_found, iq, command, session, kind)
-    turn.fetch(kind.statement, then, *kind.arguments(domain_of(iq.to or "")))
+    if change is not None:
+        _change(turn, iq, command, session, change)
+    elif kind is not None:
+        then = partial(_found, iq, command, session, kind)
+        turn.fetch(kind.statement, then, *kind.arguments(domain_of(iq.to or "")))
+
+
+def _change(turn: Turn, iq: Stanza, command: Command, session: str, change: _Change) -> None:
+    if command.form is None:
+        form = forms.to_fill_in(_ADMIN, change.fields)
+        turn.answer(iq, commands.answer(command, session, "executing", form))
+        return
+    given = dict(command.form.fields)
+    bares = list(dict.fromkeys(_bare(turn, jid) for jid in given.get(_JIDS.var, ())))
+    if not 0 < len(bares) <= LISTED:
+        raise BadRequest(f"Name an account, and {LISTED} at most.")
+    arguments = change.arguments(" ".join(given.get(_REASON.var, ())), turn.entity.bare)
+    _change_next(iq, command, session, change.method, bares, arguments, turn, None)
+
+
+def _change_next(
+    iq: Stanza, command: Command, session: str, method: str, bares: list[str], arguments: tuple[Any, ...], turn: Turn,
+    value: Any,
+) -> None:  # fmt: skip
+    """One after the other, by their owners; where one of them refuses, the rest is as it was."""
+    if not bares:
+        turn.answer(iq, commands.answer(command, session, "completed"))
+        return
+    first, *others = bares
+    turn.call(first, method, partial(_change_next, iq, command, session, method, others, arguments), *arguments)
+
+
+def _bare(turn: Turn, text: str) -> str:
+    try:
+        jid = JID.parse(text)
+    except JidError as problem:
+        raise BadRequest(f"'{text[:100]}' is not a JID.") from problem
+    if jid.domain not in turn.settings.domains or not jid.local:
+        raise ItemNotFound(f"{jid} is no account of this server.")
+    return jid.bare
 
 
 def _found(iq: Stanza, command: Command, session: str, kind: _Kind, turn: Turn, value: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from typing import Final
 
 import click
 
@@ -14,7 +15,7 @@ from stentor.failure import Failed
 
 @click.group()
 def user() -> None:
-    """Accounts: add, passwd, del, erase, list, show."""
+    """Accounts: add, passwd, del, erase, ban, unban, quarantine, release, restricted, list, show."""
 
 
 def _password(password: str | None, from_stdin: bool) -> str:
@@ -88,6 +89,73 @@ def erase(api: Api, jid: str, rooms: bool, wait: float, as_json: bool) -> None:
     click.echo(f"{jid} erased")
 
 
+def _restrict(api: Api, jid: str, kind: str, reason: str, until: str | None) -> None:
+    body = {"reason": reason} | ({"until": until} if until else {})
+    answer = api.call("PUT", f"/users/{segment(jid)}/{kind}", body)
+    click.echo(f"{answer['jid']} is {_WORDS[kind]}" + (f" until {until}" if until else ""))
+
+
+def _unrestrict(api: Api, jid: str, kind: str) -> None:
+    answer = api.call("DELETE", f"/users/{segment(jid)}/{kind}")
+    click.echo(f"{answer['jid']} {'is not' if answer['was'] else 'was not'} {_WORDS[kind]}")
+
+
+_WORDS: Final = {"ban": "banned", "quarantine": "in quarantine"}
+_reason = click.option("--reason", required=True, help="What the user is told")
+_until = click.option("--until", help="When it ends, as 2027-01-31T12:00:00Z; without it, not by itself")
+
+
+@user.command()
+@click.argument("jid")
+@_reason
+@_until
+@connects
+def ban(api: Api, jid: str, reason: str, until: str | None) -> None:
+    """Keep the account JID out: its sessions end, and its user is told why when signing in."""
+    _restrict(api, jid, "ban", reason, until)
+
+
+@user.command()
+@click.argument("jid")
+@connects
+def unban(api: Api, jid: str) -> None:
+    """Let the account JID in again."""
+    _unrestrict(api, jid, "ban")
+
+
+@user.command()
+@click.argument("jid")
+@_reason
+@_until
+@connects
+def quarantine(api: Api, jid: str, reason: str, until: str | None) -> None:
+    """Let the account JID deal with its contacts and administrators only, and tell its user so."""
+    _restrict(api, jid, "quarantine", reason, until)
+
+
+@user.command()
+@click.argument("jid")
+@connects
+def release(api: Api, jid: str) -> None:
+    """End the quarantine of the account JID."""
+    _unrestrict(api, jid, "quarantine")
+
+
+@user.command()
+@connects
+def restricted(api: Api) -> None:
+    """List accounts that are banned or in quarantine: since when, by whom, why, until when."""
+    after = ""
+    while True:
+        found = api.call("GET", "/restrictions", query={"after": after})["restrictions"]
+        for one in found:
+            until = f" until {one['until']}" if one["until"] else ""
+            click.echo(f"{one['jid']}  {one['kind']}  {one['at']}{until}  by {one['by']}  {one['reason']}")
+        if not found:
+            return
+        after = f"{found[-1]['jid']} {found[-1]['kind']}"
+
+
 @user.command("list")
 @click.option("--domain", help="Only accounts of this domain")
 @connects
@@ -113,5 +181,8 @@ def show(api: Api, jid: str) -> None:
     click.echo(f"jid       {account['jid']}")
     click.echo(f"created   {account['created_at']}")
     click.echo(f"contacts  {account['contacts']}")
+    for found in account.get("restrictions", ()):
+        until = f" until {found['until']}" if found["until"] else ""
+        click.echo(f"{_WORDS[found['kind']]:<8}  since {found['at']}{until}, by {found['by']}: {found['reason']}")
     for session in account["sessions"] or ["none"]:
         click.echo(f"session   {session}")
