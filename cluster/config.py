@@ -493,6 +493,19 @@ class Accounts(Section):
     )
 
 
+class Abuse(Section):
+    """Reports of users (XEP-0377), and accounts that are put into quarantine by themselves."""
+
+    reports_per_day: int = Field(
+        default=20, ge=0, le=10_000, description="reports of one account within a day that are kept; others are not"
+    )
+    keep_days: int = Field(default=180, ge=1, le=36_500, description="age at which reports that are closed are deleted")
+    quarantine_reports: int = Field(
+        default=0, ge=0, le=10_000,
+        description="an account that so many others report within a day is put into quarantine, 0: never",
+    )  # fmt: skip
+
+
 class Archive(Section):
     """The log of messages: archive (XEP-0313) and what waits to be delivered."""
 
@@ -573,6 +586,7 @@ class Config(Settings):
     limits: Limits = Field(default_factory=Limits)
     registration: Registration = Field(default_factory=Registration)
     accounts: Accounts = Field(default_factory=Accounts)
+    abuse: Abuse = Field(default_factory=Abuse)
     rooms: Rooms = Field(default_factory=Rooms)
     pubsub: PubSub = Field(default_factory=PubSub)
     contacts: Contacts = Field(default_factory=Contacts)

@@ -19,10 +19,11 @@ from router.calls import CallError, Calls
 from router.dialing import PeerStatus
 from router.rooms.room import HISTORY
 from router.settings import Settings
-from storage import accounts, erasures, nodes, restrictions, rooms, rosters, sessions
+from storage import accounts, erasures, nodes, reports, restrictions, rooms, rosters, sessions
 from storage.erasures import Erasure
 from storage.log import time_of
 from storage.pool import is_away
+from storage.reports import Report
 from storage.restrictions import Restricted, Restriction
 from storage.store import Store
 from xmpp import ns
@@ -65,6 +66,9 @@ class Api:
             ("PUT", "/users/{jid}/{kind}", self._restrict),
             ("DELETE", "/users/{jid}/{kind}", self._unrestrict),
             ("GET", "/restrictions", self._restrictions),
+            ("GET", "/reports", self._reports),
+            ("GET", "/reports/{id}", self._report),
+            ("POST", "/reports/{id}/close", self._close_report),
             ("POST", "/erasures", self._erase),
             ("GET", "/erasures/{id}", self._erasure),
             ("GET", "/sessions", self._sessions),
@@ -135,6 +139,25 @@ class Api:
         found = await self._read(restrictions.list_, request.query.get("after", ""), PAGE)
         return {"restrictions": [{"jid": one.jid, **_shown_restriction(one)} for one in found]}
 
+    async def _reports(self, request: ApiRequest) -> Any:
+        after = _number(request.query.get("after", "0")) or 0
+        found = await self._read(reports.list_, request.query.get("all") == "true", after, PAGE)
+        return {"reports": [_shown_report(one) for one in found]}
+
+    async def _report(self, request: ApiRequest) -> Any:
+        number = _number(request.path["id"])
+        found = None if number is None else await self._read(reports.find, number)
+        if found is None:
+            raise ApiError(404, f"there is no report {request.path['id']}", "stentor report list shows them")
+        return _shown_report(found)
+
+    async def _close_report(self, request: ApiRequest) -> Any:
+        number, body = _number(request.path["id"]), request.body
+        by, note = str(body.get("by") or "operator"), str(body.get("note") or "")
+        if number is None or not await self._read(reports.close, number, by, note):
+            raise ApiError(404, f"no report {request.path['id']} is open", "stentor report list shows them")
+        return {"id": number}
+
     async def _erase(self, request: ApiRequest) -> Any:
         jid = self._jid(request.text("jid"))
         settings = self._settings
@@ -144,11 +167,10 @@ class Api:
         return self._shown_erasure(await self._read(erasures.find, id_))
 
     async def _erasure(self, request: ApiRequest) -> Any:
-        text = request.path["id"]
-        known = text.isascii() and text.isdigit() and len(text) < 20
-        found = await self._read(erasures.find, int(text)) if known else None
+        number = _number(request.path["id"])
+        found = None if number is None else await self._read(erasures.find, number)
         if found is None:
-            raise ApiError(404, f"{text} is no erasure", "POST /api/v1/erasures begins one")
+            raise ApiError(404, f"{request.path['id']} is no erasure", "POST /api/v1/erasures begins one")
         return self._shown_erasure(found)
 
     @staticmethod
@@ -383,6 +405,16 @@ def _kind(request: ApiRequest) -> str:
 def _shown_restriction(found: Restriction | Restricted) -> dict[str, Any]:
     until = None if found.until is None else _stamp(found.until)
     return {"kind": found.kind, "reason": found.reason, "by": found.by, "at": _stamp(found.at), "until": until}
+
+
+def _shown_report(found: Report) -> dict[str, Any]:
+    closed_at = None if found.closed_at is None else _stamp(found.closed_at)
+    return {**found._asdict(), "at": _stamp(found.at), "closed_at": closed_at}
+
+
+def _number(text: str) -> int | None:
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 2**63
+    return number if number < 2**63 else None  # more than the database takes
 
 
 def _moment(text: str) -> float | None:

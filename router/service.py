@@ -68,7 +68,7 @@ from router.rooms.room import HISTORY
 from router.settings import Settings, from_config
 from router.shared_groups import wildcards
 from router.turn import Request
-from storage import accounts, capabilities, erasures, migrate, nodes, peers, pubsub, rooms
+from storage import accounts, capabilities, erasures, migrate, nodes, peers, pubsub, reports, rooms
 from storage import log as rows_log
 from storage import secrets as stored_secrets
 from storage.log import Row, Wanted
@@ -383,6 +383,7 @@ class RouterApplication:
         dropped = await self._again_while_away(lambda: store.run(rows_log.maintain, time.time(), keep))
         await self._again_while_away(lambda: store.run(capabilities.prune))
         await self._again_while_away(lambda: store.run(erasures.prune))
+        await self._again_while_away(lambda: store.run(reports.prune, self._config.abuse.keep_days))
         if dropped:
             log.info("partitions_dropped", count=len(dropped))
 

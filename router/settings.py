@@ -39,6 +39,8 @@ class Settings:
     item_bytes: int = 262_144
     registration_mode: Literal["closed", "open", "invite"] = "closed"
     reserved_names: frozenset[str] = frozenset()
+    reports_per_day: int = 20
+    quarantine_reports: int = 0  # by so many within a day; 0: never
     reuse_after_days: float = 30.0  # how long the name of an erased account is nobody's
     roster_contacts: int = 5_000
     blocks: int = 1_000
@@ -116,6 +118,8 @@ def from_config(config: Config) -> Settings:
         registration_mode=config.registration.mode,
         reserved_names=frozenset(config.registration.reserved_names),
         reuse_after_days=config.accounts.reuse_after_days,
+        reports_per_day=config.abuse.reports_per_day,
+        quarantine_reports=config.abuse.quarantine_reports,
         roster_contacts=limits.roster,
         blocks=limits.blocks,
         private_bytes=limits.private_bytes,

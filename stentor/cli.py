@@ -12,7 +12,7 @@ import traceback
 
 import click
 
-from stentor.commands import check, cluster, database, dev, gateways, processes, room, s2s, session, user
+from stentor.commands import check, cluster, database, dev, gateways, processes, report, room, s2s, session, user
 from stentor.failure import Failed
 
 
@@ -24,7 +24,7 @@ def cli() -> None:
 
 for command in (dev.dev, processes.run, processes.c2s, processes.router, gateways.sms):
     cli.add_command(command)
-for group in (s2s.s2s, user.user, session.session, room.room, cluster.cluster, database.db, check.check):
+for group in (s2s.s2s, user.user, report.report, session.session, room.room, cluster.cluster, database.db, check.check):
     cli.add_command(group)
 
 

@@ -155,6 +155,7 @@ XEP_NAMES: Final = {
     359: "Unique and Stable Stanza IDs",
     368: "SRV records for XMPP over TLS",
     372: "References",
+    377: "Blocking Command Reports",
     384: "OMEMO Encryption",
     390: "Entity Capabilities 2.0",
     398: "User Avatar to vCard-Based Avatars Conversion",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 import pytest
 
@@ -117,3 +119,62 @@ def test_an_account_in_quarantine_deals_with_its_contacts_alone(cluster: Running
         assert "not in quarantine any more" in romeo.body()
         romeo.message(tybalt.bare, "sorry")
         assert tybalt.body() == "sorry"
+
+
+def report(client: Client, jid: str, reason: str, inner: str = "") -> None:
+    item = f"<report xmlns='urn:xmpp:reporting:1' reason='urn:xmpp:reporting:{reason}'>{inner}</report>"
+    answer = client.iq("set", f"<block xmlns='urn:xmpp:blocking'><item jid='{jid}'>{item}</item></block>")
+    assert answer.get("type") == "result"
+
+
+def test_reports_wait_for_the_operators(new_cluster: Callable[..., RunningCluster]) -> None:
+    """XEP-0377: with what the reporter's archive has of it; enough of them put an account into quarantine."""
+    running = new_cluster(
+        "--tls", "optional", "--user", "admin@localhost:secret", "--set", 'server.admins=["admin@localhost"]',
+        "--set", "abuse.quarantine_reports=2", "--set", "abuse.reports_per_day=2",
+    )  # fmt: skip
+    with (
+        sign_in(running, Account("admin@localhost", "secret")) as admin,
+        sign_in(running, running.account("juliet")) as juliet,
+        sign_in(running, running.account("nurse")) as nurse,
+        sign_in(running, running.account("tybalt")) as tybalt,
+    ):
+        info = juliet.iq("get", "<query xmlns='http://jabber.org/protocol/disco#info'/>", running.domain)
+        assert "urn:xmpp:reporting:1" in [feature.get("var") for feature in info[0]]
+        ids = []
+        for body in ("buy <this>", "buy that"):
+            tybalt.send(f"<message to='{juliet.bare}' type='chat'><body>{escape(body)}</body></message>")
+            told = juliet.expect(lambda e: e.find(f"{CLIENT}body") is not None)
+            ids.append(told.find("{urn:xmpp:sid:0}stanza-id").get("id"))  # type: ignore[union-attr]
+        named = "".join(f"<stanza-id xmlns='urn:xmpp:sid:0' by='{juliet.bare}' id='{id_}'/>" for id_ in (*ids, "1"))
+        report(juliet, tybalt.bare, "spam", f"<text>All day long.</text>{named}")
+        told = admin.expect(lambda e: e.tag == f"{CLIENT}message")
+        assert told.get("from") == running.domain
+        assert f"{juliet.bare} has reported {tybalt.bare} (spam): All day long." in (told[0].text or "")
+
+        listed = running.command("report", "list")
+        (line,) = listed.stdout.splitlines()
+        assert f"{juliet.bare} -> {tybalt.bare}  spam  2 messages" in line, listed
+        number = line.split()[0]
+        shown = running.command("report", "show", number).stdout
+        assert "buy &lt;this&gt;</body>" in shown
+        assert "buy that</body>" in shown
+        assert "missing   1" in shown
+
+        report(nurse, tybalt.bare, "abuse")
+        assert "2 users have reported" in tybalt.body()
+        tybalt.send(f"<message to='{admin.bare}x' id='q'><body>buy</body></message>")
+        assert condition(tybalt.expect(lambda e: e.get("id") == "q")) == "policy-violation"
+        assert "quarantine" in running.command("user", "restricted").stdout
+
+        for name in ("x", "y"):
+            report(juliet, f"{name}@verona.example", "spam")
+        wait_until(lambda: len(running.command("report", "list").stdout.splitlines()) == 3, 20, "one was too many")
+        assert running.command("report", "close", number, "--note", "banned").returncode == 0
+        assert running.command("report", "close", number).returncode == 1
+        assert len(running.command("report", "list").stdout.splitlines()) == 2
+        assert "closed" in running.command("report", "list", "--all").stdout
+        assert "note      banned" in running.command("report", "show", number).stdout
+        erased = running.command("user", "erase", tybalt.bare)
+        assert erased.returncode == 0, erased.stderr
+        assert ["reports", "2"] in [line.split() for line in erased.stdout.splitlines()]
