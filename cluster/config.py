@@ -504,6 +504,36 @@ class Abuse(Section):
         default=0, ge=0, le=10_000,
         description="an account that so many others report within a day is put into quarantine, 0: never",
     )  # fmt: skip
+    quarantine_strangers: int = Field(
+        default=0, ge=0, le=1_000_000,
+        description="an account that writes to more strangers within an hour is put into quarantine, 0: never",
+    )  # fmt: skip
+
+
+StrangerPolicy = Literal["accept", "limit", "requests", "refuse"]
+
+
+class Strangers(Section):
+    """What comes in of people who are not contacts of an account, and whom it has not turned to. Rooms, services of
+    this server and administrators are never strangers."""
+
+    local: StrangerPolicy = Field(
+        default="accept",
+        description="of this server; accept: messages and requests for a subscription, limit: strangers.per_hour of "
+        "them, requests: no messages, and so many requests, refuse: nothing",
+    )
+    remote: StrangerPolicy = Field(default="accept", description="of other servers; likewise")
+    domains: dict[str, StrangerPolicy] = Field(
+        default={}, description="domain served here -> what holds for its accounts instead of both"
+    )
+    per_hour: int = Field(
+        default=20, ge=0, le=1_000_000,
+        description="messages and requests of all strangers together to one account within an hour, 0: no limit",
+    )  # fmt: skip
+    sender_per_hour: int = Field(
+        default=60, ge=0, le=1_000_000,
+        description="those of one stranger to one account that does not answer, also with accept, 0: no limit",
+    )  # fmt: skip
 
 
 class Archive(Section):
@@ -587,6 +617,7 @@ class Config(Settings):
     registration: Registration = Field(default_factory=Registration)
     accounts: Accounts = Field(default_factory=Accounts)
     abuse: Abuse = Field(default_factory=Abuse)
+    strangers: Strangers = Field(default_factory=Strangers)
     rooms: Rooms = Field(default_factory=Rooms)
     pubsub: PubSub = Field(default_factory=PubSub)
     contacts: Contacts = Field(default_factory=Contacts)

@@ -36,6 +36,7 @@ from router.features import (
     search,
     session,
     shared_groups,
+    strangers,
     subscriptions,
     time,
     vcard,
@@ -45,6 +46,7 @@ from router.features import (
 ALL: Final[tuple[Feature, ...]] = (
     restrictions.feature,  # who may not do anything is asked first
     blocking.feature,
+    strangers.feature,
     displayed.feature,  # what is for the own server alone goes no further
     groups.feature,  # what is said in rooms is for no session
     privileges.feature,  # what is not its user's own business is dealt with here

@@ -178,3 +178,21 @@ def test_reports_wait_for_the_operators(new_cluster: Callable[..., RunningCluste
         erased = running.command("user", "erase", tybalt.bare)
         assert erased.returncode == 0, erased.stderr
         assert ["reports", "2"] in [line.split() for line in erased.stdout.splitlines()]
+
+
+def test_strangers_are_kept_out(new_cluster: Callable[..., RunningCluster]) -> None:
+    running = new_cluster(
+        "--tls", "optional", "--set", "strangers.local=refuse", "--set", "abuse.quarantine_strangers=2"
+    )
+    romeo, juliet = sign_in_apart(running, other_c2s=True, other_router=True)
+    with romeo, juliet:
+        id_ = romeo.message(juliet.bare, "hello")
+        assert condition(romeo.expect(lambda e: e.get("id") == id_)) == "policy-violation"
+        juliet.send(f"<presence to='{romeo.bare}' type='subscribe'/>")  # she turns to him
+        juliet.ping()
+        romeo.message(juliet.bare, "hello again")
+        assert juliet.body() == "hello again"
+        for name in ("a", "b"):
+            romeo.message(f"{name}@{running.domain}", "buy")
+        assert "2 strangers within an hour" in romeo.body()
+        assert "by strangers" in running.command("user", "restricted").stdout

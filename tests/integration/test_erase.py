@@ -256,7 +256,7 @@ def test_again_and_for_who_never_was_here(realm: RunningCluster, rooms: tuple[Cl
 
 def test_it_is_finished_by_the_next_owner(new_cluster: Callable[..., RunningCluster]) -> None:
     """Every step may be repeated, and the list of what is to be done is in the database."""
-    running = new_cluster("--tls", "optional")
+    running = new_cluster("--tls", "optional", "--set", "limits.enabled=false")
     romeo, juliet = running.account("romeo"), running.account("juliet")
     with sign_in(running, romeo) as one, sign_in(running, juliet) as other:
         for number in range(200):
