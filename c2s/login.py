@@ -199,8 +199,9 @@ class Login:
             exchange = self._exchange
             assert exchange is not None
             if not answer.ok:
-                # The router or its database is away: never a wrong password.
-                self._fail(errors.sasl_error(str(answer.value)))
+                # The router or its database is away: never a wrong password. Or the account is disabled.
+                condition, text = (answer.value, None) if isinstance(answer.value, str) else answer.value
+                self._fail(errors.sasl_error(condition, text))
                 return
             try:
                 step = then(exchange, answer.value)

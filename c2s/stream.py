@@ -758,7 +758,8 @@ class ClientStream:
             self._finish_close()
         elif not self._is_closed:
             if condition:
-                self.fail(errors.stream_error(condition))
+                condition, _, text = condition.partition("\n")
+                self.fail(errors.stream_error(condition, text))
             else:
                 self._transport.write(CLOSE_STREAM)
                 self._end("revoked")

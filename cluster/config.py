@@ -565,6 +565,57 @@ class Registration(Section):
     invitation_days: float = Field(default=7.0, gt=0, le=3_650, description="time in which they are to be used")
 
 
+class Accounts(Section):
+    """The end of accounts."""
+
+    reuse_after_days: float = Field(
+        default=30.0, ge=0, le=36_500, description="how long nobody may take the name of an account that was erased"
+    )
+
+
+class Abuse(Section):
+    """Reports of users (XEP-0377), and accounts that are put into quarantine by themselves."""
+
+    reports_per_day: int = Field(
+        default=20, ge=0, le=10_000, description="reports of one account within a day that are kept; others are not"
+    )
+    keep_days: int = Field(default=180, ge=1, le=36_500, description="age at which reports that are closed are deleted")
+    quarantine_reports: int = Field(
+        default=0, ge=0, le=10_000,
+        description="an account that so many others report within a day is put into quarantine, 0: never",
+    )  # fmt: skip
+    quarantine_strangers: int = Field(
+        default=0, ge=0, le=1_000_000,
+        description="an account that writes to more strangers within an hour is put into quarantine, 0: never",
+    )  # fmt: skip
+
+
+StrangerPolicy = Literal["accept", "limit", "requests", "refuse"]
+
+
+class Strangers(Section):
+    """What comes in of people who are not contacts of an account, and whom it has not turned to. Rooms, services of
+    this server and administrators are never strangers."""
+
+    local: StrangerPolicy = Field(
+        default="accept",
+        description="of this server; accept: messages and requests for a subscription, limit: strangers.per_hour of "
+        "them, requests: no messages, and so many requests, refuse: nothing",
+    )
+    remote: StrangerPolicy = Field(default="accept", description="of other servers; likewise")
+    domains: dict[str, StrangerPolicy] = Field(
+        default={}, description="domain served here -> what holds for its accounts instead of both"
+    )
+    per_hour: int = Field(
+        default=20, ge=0, le=1_000_000,
+        description="messages and requests of all strangers together to one account within an hour, 0: no limit",
+    )  # fmt: skip
+    sender_per_hour: int = Field(
+        default=60, ge=0, le=1_000_000,
+        description="those of one stranger to one account that does not answer, also with accept, 0: no limit",
+    )  # fmt: skip
+
+
 class Archive(Section):
     """The log of messages: archive (XEP-0313) and what waits to be delivered."""
 
@@ -645,6 +696,9 @@ class Config(Settings):
     admin: Admin = Field(default_factory=Admin)
     limits: Limits = Field(default_factory=Limits)
     registration: Registration = Field(default_factory=Registration)
+    accounts: Accounts = Field(default_factory=Accounts)
+    abuse: Abuse = Field(default_factory=Abuse)
+    strangers: Strangers = Field(default_factory=Strangers)
     rooms: Rooms = Field(default_factory=Rooms)
     pubsub: PubSub = Field(default_factory=PubSub)
     contacts: Contacts = Field(default_factory=Contacts)

@@ -23,6 +23,7 @@ KEYS: Final = {
     "address": "of the other end of a connection",
     "addresses": "where a process listens",
     "backend": "who checks passwords of a domain: ldap, jwt or http",
+    "by": "who has done it: a bare JID, user or operator",
     "bidi": "whether a stream has two directions (XEP-0288)",
     "check": "name of a readiness or health check",
     "condition": "of an error, RFC 6120's word",
@@ -33,6 +34,7 @@ KEYS: Final = {
     "host": "the name of another machine, from DNS",
     "how": "external or dialback",
     "key": "the setting to look at, section.key",
+    "kind": "ban or quarantine",
     "kinds": "kinds of envelopes, by number",
     "library": "whose line it is, where a library wrote it",
     "local": "a domain of ours",
@@ -46,6 +48,7 @@ KEYS: Final = {
     "process": "the process that the line is about",
     "reason": "why, in a word or a sentence",
     "remedy": "what an operator can do about it",
+    "removed": "how many of each kind are gone",
     "remote": "another server's domain",
     "retry_s": "seconds until the next try",
     "role": "c2s, s2s or router",
@@ -59,6 +62,7 @@ KEYS: Final = {
     "tls_port": "TCP port for direct TLS",
     "to": "the process that gets something",
     "transport": "tcp, starttls or tls",
+    "until": "when it ends, Unix seconds",
     "version": "of the software",
 }
 

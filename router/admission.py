@@ -16,8 +16,6 @@ from typing import Any, Final
 
 from cluster import logs
 from cluster.metrics import counter
-from cluster.shards import shard_of
-from cluster.wire import Shard
 from router import captcha, invitations
 from router.calls import CallError
 from router.features import account
@@ -32,6 +30,7 @@ from storage.store import Store
 from xmpp.errors import (
     BadRequest,
     Conflict,
+    Gone,
     ItemNotFound,
     NotAcceptable,
     NotAllowed,
@@ -48,7 +47,7 @@ CLOSED: Final = "Accounts are not made this way here."
 TELL_S: Final = 60.0
 TELL_MOST: Final = 100
 
-Ask = Callable[[str, Shard, str, tuple[Any, ...]], Awaitable[Any]]  # a method of an entity's owner
+Ask = Callable[[str, str, tuple[Any, ...]], Awaitable[Any]]  # a method of an entity's owner
 
 registered = counter(
     "stentor_router_registrations_total",
@@ -206,6 +205,9 @@ class Admission:
         except Conflict:
             refused.labels("conflict").inc()
             raise
+        except Gone:
+            refused.labels("conflict").inc()
+            raise Conflict(TAKEN) from None  # whether there was one is nobody's business
         except StanzaError as fault:
             refused.labels("token" if isinstance(fault, ItemNotFound) else "other").inc()
             raise
@@ -260,6 +262,6 @@ class Admission:
     async def _tell(self, inviter: str, bare: str) -> None:
         """The account is there, and sees the inviter, whatever comes of this; `follow` tries again."""
         try:
-            await self._ask(inviter, shard_of(inviter), "invitations.befriend", (inviter, bare))
+            await self._ask(inviter, "invitations.befriend", (inviter, bare))
         except CallError as problem:
             log.warning("inviter_not_told", problem=problem.condition)

@@ -20,10 +20,13 @@ from router.dialing import PeerStatus
 from router.invitations_api import InvitationsApi
 from router.rooms.room import HISTORY
 from router.settings import Settings
-from storage import accounts, devices, nodes, rooms, rosters, sessions
+from storage import accounts, devices, erasures, nodes, reports, restrictions, rooms, rosters, sessions
 from storage.devices import Device
+from storage.erasures import Erasure
 from storage.log import time_of
 from storage.pool import is_away
+from storage.reports import Report
+from storage.restrictions import Restricted, Restriction
 from storage.store import Store
 from xmpp import ns
 from xmpp.errors import JidError
@@ -37,6 +40,7 @@ _ANSWERS: Final = {
     "conflict": (409, "exists", "Choose another name"),
     "item-not-found": (404, "does not exist", "stentor user list shows the accounts"),
     "not-allowed": (409, "has no password here", "authentication.domains says who checks those of its domain"),
+    "gone": (409, "was erased not long ago", "Choose another name, or say that it is to be the same person's again"),
     "not-acceptable": (400, "cannot have this password", "Choose another one"),
     "resource-constraint": (503, "cannot be changed now", "Try again"),
     "remote-server-timeout": (503, "cannot be changed now", "Try again; is its router up?"),
@@ -66,6 +70,14 @@ class Api:
             ("GET", "/users/{jid}/devices", self._devices),
             ("DELETE", "/users/{jid}/devices", self._log_out),
             ("DELETE", "/users/{jid}/devices/{device}", self._log_out),
+            ("PUT", "/users/{jid}/{kind}", self._restrict),
+            ("DELETE", "/users/{jid}/{kind}", self._unrestrict),
+            ("GET", "/restrictions", self._restrictions),
+            ("GET", "/reports", self._reports),
+            ("GET", "/reports/{id}", self._report),
+            ("POST", "/reports/{id}/close", self._close_report),
+            ("POST", "/erasures", self._erase),
+            ("GET", "/erasures/{id}", self._erasure),
             ("GET", "/sessions", self._sessions),
             ("GET", "/sessions/{jid}", self._session),
             ("DELETE", "/sessions/{jid}", self._kick),
@@ -96,7 +108,7 @@ class Api:
 
     async def _create(self, request: ApiRequest) -> Any:
         bare = self._account(request.text("jid"))
-        await self._call(bare, "admin.create", bare, request.text("password"))
+        await self._call(bare, "admin.create", bare, request.text("password"), request.body.get("reuse") is True)
         return {"jid": bare}
 
     async def _user(self, request: ApiRequest) -> Any:
@@ -110,6 +122,7 @@ class Api:
             "jid": bare,
             "created_at": _stamp(account.created_at),
             "contacts": sum(contact.in_roster for contact in contacts),
+            "restrictions": [_shown_restriction(found) for found in await self._read(restrictions.load, account.key)],
             "sessions": [f"{row.bare}/{row.resource}" for row in rows],
         }
 
@@ -117,6 +130,66 @@ class Api:
         bare = self._account(request.path["jid"])
         await self._call(bare, "admin.delete", bare)
         return {"jid": bare}
+
+    async def _restrict(self, request: ApiRequest) -> Any:
+        bare, kind, until = self._account(request.path["jid"]), _kind(request), request.body.get("until")
+        by = str(request.body.get("by") or "operator")
+        if until is not None and not (isinstance(until, str) and (until := _moment(until)) is not None):
+            raise ApiError(400, "until is no time", "Write it as 2027-01-31T12:00:00Z")
+        await self._call(bare, "admin.restrict", bare, kind, request.text("reason"), by, until)
+        return {"jid": bare, "kind": kind}
+
+    async def _unrestrict(self, request: ApiRequest) -> Any:
+        bare, kind = self._account(request.path["jid"]), _kind(request)
+        return {"jid": bare, "kind": kind, "was": await self._call(bare, "admin.unrestrict", bare, kind, "operator")}
+
+    async def _restrictions(self, request: ApiRequest) -> Any:
+        found = await self._read(restrictions.list_, request.query.get("after", ""), PAGE)
+        return {"restrictions": [{"jid": one.jid, **_shown_restriction(one)} for one in found]}
+
+    async def _reports(self, request: ApiRequest) -> Any:
+        after = _number(request.query.get("after", "0")) or 0
+        found = await self._read(reports.list_, request.query.get("all") == "true", after, PAGE)
+        return {"reports": [_shown_report(one) for one in found]}
+
+    async def _report(self, request: ApiRequest) -> Any:
+        number = _number(request.path["id"])
+        found = None if number is None else await self._read(reports.find, number)
+        if found is None:
+            raise ApiError(404, f"there is no report {request.path['id']}", "stentor report list shows them")
+        return _shown_report(found)
+
+    async def _close_report(self, request: ApiRequest) -> Any:
+        number, body = _number(request.path["id"]), request.body
+        by, note = str(body.get("by") or "operator"), str(body.get("note") or "")
+        if number is None or not await self._read(reports.close, number, by, note):
+            raise ApiError(404, f"no report {request.path['id']} is open", "stentor report list shows them")
+        return {"id": number}
+
+    async def _erase(self, request: ApiRequest) -> Any:
+        jid = self._jid(request.text("jid"))
+        settings = self._settings
+        if jid.resource or not jid.local or jid.domain in settings.room_domains | settings.proxy_domains:
+            raise ApiError(400, f"{jid} is not the bare JID of somebody", "Write it as name@domain")
+        id_ = await self._call(jid.bare, "admin.erase", jid.bare, request.body.get("rooms") is True)
+        return self._shown_erasure(await self._read(erasures.find, id_))
+
+    async def _erasure(self, request: ApiRequest) -> Any:
+        number = _number(request.path["id"])
+        found = None if number is None else await self._read(erasures.find, number)
+        if found is None:
+            raise ApiError(404, f"{request.path['id']} is no erasure", "POST /api/v1/erasures begins one")
+        return self._shown_erasure(found)
+
+    @staticmethod
+    def _shown_erasure(found: Erasure) -> dict[str, Any]:
+        return {
+            "id": str(found.id),
+            "is_finished": found.finished_at is not None,
+            "removed": {kind: count for kind, count in sorted(found.removed.items()) if count},
+            "requested_at": _stamp(found.requested_at),
+            "reusable_at": _stamp(found.reusable_at),
+        }
 
     async def _password(self, request: ApiRequest) -> Any:
         bare = self._account(request.path["jid"])
@@ -343,6 +416,36 @@ class Api:
             return await self._calls.ask(bare, shard_of(bare), method, arguments)
         except CallError as problem:
             raise _answer(bare, problem.condition) from problem
+
+
+def _kind(request: ApiRequest) -> str:
+    kind = request.path["kind"]
+    if kind not in ("ban", "quarantine"):
+        raise ApiError(404, f"there is no {kind} of an account", "There are ban and quarantine")
+    return kind
+
+
+def _shown_restriction(found: Restriction | Restricted) -> dict[str, Any]:
+    until = None if found.until is None else _stamp(found.until)
+    return {"kind": found.kind, "reason": found.reason, "by": found.by, "at": _stamp(found.at), "until": until}
+
+
+def _shown_report(found: Report) -> dict[str, Any]:
+    closed_at = None if found.closed_at is None else _stamp(found.closed_at)
+    return {**found._asdict(), "at": _stamp(found.at), "closed_at": closed_at}
+
+
+def _number(text: str) -> int | None:
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 2**63
+    return number if number < 2**63 else None  # more than the database takes
+
+
+def _moment(text: str) -> float | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _answer(bare: str, condition: str) -> ApiError:

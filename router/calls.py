@@ -21,7 +21,8 @@ from router.backends.backend import Away
 from router.features.account import derive_all
 from router.owner import Effects
 from router.registration import Registration
-from storage import accounts, archive
+from router.restrictions import told
+from storage import accounts, archive, restrictions
 from storage.log import time_of
 from storage.pool import is_away
 from storage.store import Store
@@ -43,11 +44,12 @@ NO_BACKENDS: Final = Backends({})
 
 
 class CallError(Exception):
-    """The answer to a call is this condition."""
+    """The answer to a call is this condition, and maybe a text for people."""
 
-    def __init__(self, condition: str) -> None:
+    def __init__(self, condition: str, text: str = "") -> None:
         super().__init__(condition)
         self.condition = condition
+        self.text = text
 
 
 class Passwords:
@@ -115,7 +117,7 @@ class Calls:
             "archive.ends": self._ends,
             "auth.token": self._token,
             "auth.admit": self._admit,
-            "admin.create": self._registration.create,
+            "admin.create": self._create,
             "admin.password": self._registration.set_password,
             "admin.delete": self._registration.delete,
             "admin.kick": self._registration.kick,
@@ -153,7 +155,7 @@ class Calls:
         try:
             return True, answer(*arguments) if answer is not None else await run(*arguments)  # type: ignore[misc]
         except CallError as problem:
-            return False, problem.condition
+            return False, (problem.condition, problem.text) if problem.text else problem.condition
         except Away:
             return False, "temporary-auth-failure"
         except StanzaError as fault:
@@ -183,7 +185,7 @@ class Calls:
                 finally:
                     self._asked.pop(request, None)
             if not ok:
-                raise CallError(value if isinstance(value, str) else value[0])
+                raise CallError(value) if isinstance(value, str) else CallError(*value)
             return value
         raise CallError("remote-server-timeout")
 
@@ -197,6 +199,9 @@ class Calls:
 
     async def _features(self) -> dict[str, bytes]:
         return dict(self._stream_features)
+
+    async def _create(self, bare: str, password: str, is_reused: bool) -> None:
+        await self._registration.create(bare, password, is_reused=is_reused)
 
     async def _ends(self, bare: str) -> tuple[tuple[int, float], ...]:
         """The first and the last message of an account's archive: id, and when (Unix seconds)."""
@@ -222,7 +227,10 @@ class Calls:
         if valid_until <= self._effects.monotonic():
             found = await self._read(bare)
         known = found.get(hash) or self._nobodys(bare, hash)
-        return scram.verify_proof(known, auth_message, proof)
+        signature = scram.verify_proof(known, auth_message, proof)
+        if signature is not None:
+            await self._check_ban(bare)
+        return signature
 
     def _nobodys(self, bare: str, hash: str) -> Credentials:
         """What stands for those of an account that does not exist."""
@@ -243,7 +251,10 @@ class Calls:
             return is_right
         # The same hash for real and for fake accounts, so that the time tells nothing.
         known = (await self._read(bare)).get(PLAIN_HASH) or self._nobodys(bare, PLAIN_HASH)
-        return bool(await self._passwords.run(scram.check_password, known, password))
+        is_right = bool(await self._passwords.run(scram.check_password, known, password))
+        if is_right:
+            await self._check_ban(bare)
+        return is_right
 
     async def _token(self, of: str, token: str) -> tuple[str | None, str]:
         """`of` is the bare JID that the client wants to be, or only the domain. Answers the localpart that the token is
@@ -266,3 +277,11 @@ class Calls:
             await self._registration.admit(bare)
         elif not account.enabled:
             raise CallError("account-disabled")
+        else:
+            await self._check_ban(bare)
+
+    async def _check_ban(self, bare: str) -> None:
+        """RFC 6120, 6.5.2: only who has the right credentials is told that the account is disabled, and why."""
+        ban = await self._store.run(restrictions.ban_of, bare)
+        if ban is not None:
+            raise CallError("account-disabled", told(ban))

@@ -35,6 +35,7 @@ from router.entity import Entity, Session
 from router.events import BecameReachable, SessionBound, WereRead
 from router.owner import Owner
 from router.peers import LOCAL, SENDS
+from router.restrictions import restriction
 from router.resumption import TEMPORARY, Resumption
 from router.turn import Turn
 from storage import sessions as session_rows
@@ -246,7 +247,7 @@ class Directory:
             if known.is_adopted and known.place == edge:
                 self.resumption.tell(known, request)
             return
-        if not entity.exists or not entity.is_enabled:
+        if not entity.exists or not entity.is_enabled or restriction(entity, "ban", self._owner.effects.wall()):
             self._refuse(entity, edge, request, "not-allowed", "This account does not exist or is disabled.")
             return
         resource = resource or self._resource_of(entity, facts)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from lxml import etree
+
 from router.entity import Session
 from xmpp.stanza import Stanza
 
@@ -91,6 +93,13 @@ class NodeChanged(NamedTuple):
     name: str
 
 
+class Reported(NamedTuple):
+    """While blocking, the account's user has reported whom (XEP-0377): `<report/>`."""
+
+    jid: str
+    report: etree._Element
+
+
 class AccountRemoved(NamedTuple):
     """The account is being deleted in this turn; sessions are still there."""
 
@@ -108,5 +117,6 @@ Event = (
     | BecameReachable
     | BecameUnavailable
     | NodeChanged
+    | Reported
     | AccountRemoved
 )

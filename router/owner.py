@@ -925,7 +925,7 @@ class Owner:
             del entity.sessions[session.resource]
         if entity.is_peer:
             self.peers.ends(session)
-        self.when_loaded(entity, partial(self._ended, session, condition, reason or condition))
+        self.when_loaded(entity, partial(self._ended, session, condition, reason or condition.partition("\n")[0]))
 
     def _ended(self, session: Session, condition: str, reason: str) -> None:
         def run(turn: Turn) -> None:

@@ -6,10 +6,11 @@ All go through the account's owner, as a turn: nobody changes an account behind 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from cluster.shards import shard_of
 from router import roster_changes
 from router.entity import Entity
 from router.features import account
@@ -17,8 +18,8 @@ from router.features import devices as devices_feature
 from router.owner import Owner
 from router.subscription_table import State, apply
 from router.turn import Turn
-from storage import accounts, devices, invitations
-from xmpp.errors import Conflict, ItemNotFound, NotAcceptable, NotAllowed, ResourceConstraint
+from storage import accounts, devices, erasures, invitations
+from xmpp.errors import Conflict, Gone, ItemNotFound, NotAcceptable, NotAllowed, ResourceConstraint
 from xmpp.jid import JID, domain_of
 from xmpp.scram import Credentials, UnusablePassword
 
@@ -27,6 +28,7 @@ TAKEN: Final = "An account of this name exists."
 
 T = TypeVar("T")
 Derive = Callable[[str], Any]
+Read = Callable[..., Awaitable[Any]]
 Also = Callable[[Turn], None]
 
 
@@ -37,18 +39,22 @@ def _nothing(turn: Turn) -> None:
 class Registration:
     """Creates and changes accounts of shards owned here."""
 
-    def __init__(self, owner: Owner, derive: Derive, changed: Callable[[str], None]) -> None:
+    def __init__(self, owner: Owner, derive: Derive, changed: Callable[[str], None], read: Read) -> None:
         self._owner = owner
         self._derive = derive
+        self._read = read  # `Store.run`
         self._changed = changed  # the account's cached credentials are void
 
-    async def create(self, bare: str, password: str, also: Also = _nothing) -> None:
-        """Make an account; `also` says what else is written in that transaction. Raises Conflict where it exists,
-        NotAcceptable for an unusable password."""
+    async def create(self, bare: str, password: str, also: Also = _nothing, is_reused: bool = False) -> None:
+        """Make an account; `also` says what else is written in that transaction. Raises Conflict where it exists, Gone
+        where there was one until lately (unless `is_reused`) or is to some extent still, NotAcceptable for an unusable
+        password."""
         self.refuse_elsewhere(domain_of(bare))
         if await self._exists(bare):  # before the dear part; meanwhile another may be faster, so the turn looks again
             raise Conflict(TAKEN)
         credentials = await self._credentials(password)
+        if await self._read(erasures.is_reserved, bare, not is_reused):
+            raise Gone("An account of this name was erased.")
 
         def run(turn: Turn) -> None:
             entity = turn.entity
@@ -93,15 +99,44 @@ class Registration:
         await self.command(bare, run)
 
     async def delete(self, bare: str) -> None:
-        """Remove an account with everything that belongs to it; its contacts are told. Raises ItemNotFound."""
+        """Erase an account with everything that belongs to it; its contacts are told. Raises ItemNotFound."""
 
         def run(turn: Turn) -> None:
             if turn.entity.key is None:
                 raise ItemNotFound
-            account.remove_account(turn)
+            account.remove_account(turn, "operator")
             self._owner.pipeline.tell(turn)
 
         await self.command(bare, run)
+
+    async def erase(self, bare: str, with_rooms: bool) -> int:
+        """Erase a name, whether it has an account, has had one, or is of another server; returns what the erasure is
+        called (storage/erasures.py)."""
+        days = self._owner.settings.reuse_after_days
+
+        def run(turn: Turn) -> None:
+            if turn.entity.key is not None:
+                account.remove_account(turn, "operator", with_rooms)
+                self._owner.pipeline.tell(turn)
+            else:
+                id_ = turn.new_origin()
+                turn.write(erasures.begin, id_, bare, turn.entity.shard, with_rooms, "operator", days)
+
+        known: int | None = await self._read(erasures.find_pending, bare)
+        if known is not None:
+            return known
+        if domain_of(bare) in self._owner.settings.domains:
+            await self.command(bare, run)
+        else:
+            id_ = self._owner.effects.new_id()
+            await self._read(erasures.begin, id_, bare, shard_of(bare), with_rooms, "operator", 0)
+        found: int | None = await self._read(erasures.newest, bare)
+        assert found is not None
+        return found
+
+    async def settle(self, bare: str) -> None:
+        """Everything that was decided for an account before is in the database."""
+        await self._exists(bare)
 
     async def kick(self, bare: str, resource: str) -> int:
         """End one session of an account, or all of them (resource ""); returns how many."""

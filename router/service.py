@@ -49,9 +49,10 @@ from router import backends, interests
 from router.admission import Admission
 from router.api import Api
 from router.batch import Batch
-from router.calls import Calls, Passwords
+from router.calls import CallError, Calls, Passwords
 from router.dialing import Dialing
 from router.directory import PEER_SESSIONS, Directory
+from router.erasing import Erasing
 from router.features import ALL
 from router.features.disco import server_caps
 from router.introductions import METHOD, Introductions
@@ -61,6 +62,7 @@ from router.ownership import Ownership
 from router.peers import WINDOW
 from router.pipeline import Pipeline
 from router.registration import Registration
+from router.restricting import Restricting
 from router.rooms.config import keeps_for_members
 from router.rooms.operating import Operating
 from router.rooms.room import HISTORY
@@ -68,13 +70,14 @@ from router.settings import Settings, from_config
 from router.shared_groups import wildcards
 from router.tokens import TokenLogin
 from router.turn import Request
-from storage import accounts, capabilities, invitations, migrate, nodes, peers, pubsub, rooms
+from storage import accounts, capabilities, erasures, invitations, migrate, nodes, peers, pubsub, reports, rooms
 from storage import log as rows_log
 from storage import secrets as stored_secrets
 from storage.log import Row, Wanted
 from storage.pool import StorageError, is_away
 from storage.store import Store
 from xmpp import ns
+from xmpp.errors import stanza_error
 from xmpp.xml import element
 
 log = logs.get_logger()
@@ -166,10 +169,15 @@ class RouterApplication:
         self._ownership = Ownership(
             me, store, self._owner, self._directory, self._dialing, bus, self._around, self.set_clock
         )
-        registration = Registration(self._owner, self._passwords.derive, self._forget_credentials)
+        registration = Registration(self._owner, self._passwords.derive, self._forget_credentials, store.run)
         captcha = await store.run(stored_secrets.secret, "captcha")
         admission = Admission(store, registration, self._settings, captcha, self.wall, self._ask_owner)
-        rooms_calls = Operating(registration.command, lambda bare, shard: store.run(rooms.make, bare, shard)).methods()
+        erasing = Erasing(store, self._owner, registration, self._ask_owner)
+        operating = Operating(
+            registration.command,
+            lambda bare, shard: store.run(rooms.make, bare, shard),
+            lambda key, ids: store.run(rows_log.by_ids, key, ids),
+        )
         self._calls = calls = Calls(
             store,
             self,
@@ -180,7 +188,13 @@ class RouterApplication:
             self._map,
             self._incarnation,
             self._federation_calls(dialback),
-            {**rooms_calls, **admission.methods(), **TokenLogin(store, self._settings).methods()},
+            {
+                **operating.methods(),
+                **erasing.methods(),
+                **admission.methods(),
+                **Restricting(registration.command).methods(),
+                **TokenLogin(store, self._settings).methods(),
+            },
             self._backends,
         )
         await store.listen("stentor", self._ownership.wake)
@@ -191,6 +205,7 @@ class RouterApplication:
         await self._maintain_log()
         process.essential("router_tick", self._tick())
         process.essential("log_maintenance", self._maintain())
+        process.essential("erasing", erasing.run())
         process.essential("everybody", self._follow_everybody())
         process.essential("invitations", admission.follow())
         if config.admin.token:
@@ -379,6 +394,8 @@ class RouterApplication:
         dropped = await self._again_while_away(lambda: store.run(rows_log.maintain, time.time(), keep))
         await self._again_while_away(lambda: store.run(capabilities.prune))
         await self._again_while_away(lambda: store.run(invitations.prune))
+        await self._again_while_away(lambda: store.run(erasures.prune))
+        await self._again_while_away(lambda: store.run(reports.prune, self._config.abuse.keep_days))
         if dropped:
             log.info("partitions_dropped", count=len(dropped))
 
@@ -400,10 +417,6 @@ class RouterApplication:
         while True:
             await asyncio.sleep(EVERYBODY_S)
             await self._read_everybody()
-
-    async def _ask_owner(self, bare: str, shard: Shard, method: str, arguments: tuple[Any, ...]) -> Any:
-        assert self._calls is not None
-        return await self._calls.ask(bare, shard, method, arguments)
 
     def _forget_credentials(self, bare: str) -> None:
         if self._calls is not None:
@@ -456,6 +469,10 @@ class RouterApplication:
     async def _ask(self, shard: Shard, method: str, arguments: tuple[Any, ...]) -> Any:
         assert self._calls is not None
         return await self._calls.ask("", shard, method, arguments)
+
+    async def _ask_owner(self, bare: str, method: str, arguments: tuple[Any, ...]) -> Any:
+        assert self._calls is not None
+        return await self._calls.ask(bare, shard_of(bare), method, arguments)
 
     def _start(self, work: Any) -> None:
         assert self._loop is not None
@@ -586,7 +603,12 @@ class RouterApplication:
 
     async def _run(self, request: Request, token: int) -> None:
         value: Any
-        if request.is_computation:
+        if request.of:
+            try:
+                value = await self._ask_owner(request.of, str(request.statement), request.arguments)
+            except CallError as problem:
+                value = stanza_error(problem.condition, problem.text)
+        elif request.is_computation:
             try:
                 value = await self._passwords.run(request.statement, *request.arguments)
             except Exception as problem:

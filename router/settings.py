@@ -8,12 +8,25 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cluster.authentication import Internal
-from cluster.config import Component, Config, ExternalService, Policy
+from cluster.config import Component, Config, ExternalService, Policy, StrangerPolicy
 from cluster.metrics import software_version
 from cluster.process import CannotStart
 from router.rooms.config import RoomConfig, with_options
 from xmpp import scram
 from xmpp.errors import NotAcceptable
+
+
+@dataclass(frozen=True, slots=True)
+class Strangers:
+    """What comes in of people who are not contacts (router/features/strangers.py). Numbers are within an hour, 0: as
+    many as they like; `quarantine_after` 0: never."""
+
+    local: StrangerPolicy = "accept"
+    remote: StrangerPolicy = "accept"
+    domains: Mapping[str, StrangerPolicy] = field(default_factory=dict)
+    per_hour: int = 0
+    sender_per_hour: int = 0
+    quarantine_after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +58,10 @@ class Settings:
     invitations: int = 10  # unused ones of an account
     invitation_s: float = 604_800.0
     public_url: str = ""  # of pages for browsers; {domain} stands for the domain
+    strangers: Strangers | None = None  # None: everybody is welcome
+    reports_per_day: int = 20
+    quarantine_reports: int = 0  # by so many within a day; 0: never
+    reuse_after_days: float = 30.0  # how long the name of an erased account is nobody's
     roster_contacts: int = 5_000
     blocks: int = 1_000
     private_bytes: int = 262_144
@@ -90,6 +107,20 @@ def _room_defaults(options: Mapping[str, str]) -> RoomConfig:
         raise CannotStart(
             f"rooms.defaults: {problem.text} `stentor room show` names the options of a room"
         ) from problem
+
+
+def _strangers(config: Config) -> Strangers | None:
+    chosen = config.strangers
+    are_limited = config.limits.enabled
+    found = Strangers(
+        local=chosen.local,
+        remote=chosen.remote,
+        domains=chosen.domains,
+        per_hour=chosen.per_hour if are_limited else 0,
+        sender_per_hour=chosen.sender_per_hour if are_limited else 0,
+        quarantine_after=config.abuse.quarantine_strangers,
+    )
+    return None if found == Strangers(per_hour=found.per_hour) else found  # that counts for nothing by itself
 
 
 def contacts_of(config: Config) -> dict[str, tuple[str, ...]]:
@@ -141,6 +172,10 @@ def from_config(config: Config) -> Settings:
         invitations=config.registration.invitations,
         invitation_s=config.registration.invitation_days * 86_400,
         public_url=config.http.public_url if config.http.enabled else "",
+        reuse_after_days=config.accounts.reuse_after_days,
+        strangers=_strangers(config),
+        reports_per_day=config.abuse.reports_per_day,
+        quarantine_reports=config.abuse.quarantine_reports,
         roster_contacts=limits.roster,
         blocks=limits.blocks,
         private_bytes=limits.private_bytes,

@@ -6,8 +6,10 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from router.calls import CallError
+from router.restrictions import told
 from router.settings import Settings
-from storage import accounts, devices
+from storage import accounts, devices, restrictions
 from storage.devices import Token, Tokens
 from storage.store import Store
 from xmpp import tokens
@@ -44,6 +46,8 @@ class TokenLogin:
         for slot, answer in zip(slots, answers, strict=True):
             if found is None or slot is None or answer is None or slot.mechanism != mechanism or not found.enabled:
                 continue
+            if found.banned and (ban := await self._store.run(restrictions.ban_of, bare)) is not None:
+                raise CallError("account-disabled", told(ban))
             if slot.expires_at <= self._now():
                 return None, True, "", 0.0, False
             given = await self._used(found, slot, device, is_last, wanted, software, name)

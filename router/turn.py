@@ -33,14 +33,16 @@ class Write(NamedTuple):
 
 class Request(NamedTuple):
     """Something that takes time, answered in a later turn of the same entity. `statement` is a repository function
-    (given a connection) or, where `is_computation`, a blocking function for a thread. While one that `holds` is under
-    way, the entity takes no other input."""
+    (given a connection); where `is_computation`, a blocking function for a thread; where `of` is a bare JID, the name
+    of a method of its owner (`router/calls.py`). While one that `holds` is under way, the entity takes no other input.
+    """
 
-    statement: Callable[..., Any]
+    statement: Any
     arguments: tuple[Any, ...]
     then: Then
     is_computation: bool
     holds: bool = False
+    of: str = ""
 
 
 class Turn:
@@ -209,14 +211,20 @@ class Turn:
         assert not kw, "computations are positional"
         self.requests += (Request(function, args, then, True),)
 
+    def call(self, of: str, method: str, then: Then, *arguments: Any) -> None:
+        """Call a method of whichever router owns `of`, with that and the arguments; `then(turn, value)` as for `fetch`.
+        Where it is refused, so is the stanza of this turn."""
+        self.requests += (Request(method, (of, *arguments), then, False, of=of),)
+
     def touch(self, session: Session) -> None:
         """The session's presence, priority or marks have changed: hand the new state to its c2s."""
         if session not in self.touched:
             self.touched += (session,)
 
-    def close(self, session: Session, condition: str) -> None:
-        """End a session of this entity with this stream error condition (RFC 6120, 4.9.3)."""
-        self.closing += ((session, condition),)
+    def close(self, session: Session, condition: str, text: str = "") -> None:
+        """End a session of this entity with this stream error condition (RFC 6120, 4.9.3). The text, if there is one,
+        stands behind the condition, in a line of its own, until the stream writes both."""
+        self.closing += ((session, f"{condition}\n{text}" if text else condition),)
 
     def emit(self, event: Any) -> None:
         """Something has happened to the entity (router/events.py): features hear of it when this step is over."""

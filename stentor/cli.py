@@ -12,7 +12,20 @@ import traceback
 
 import click
 
-from stentor.commands import check, cluster, database, dev, gateways, invite, processes, room, s2s, session, user
+from stentor.commands import (
+    check,
+    cluster,
+    database,
+    dev,
+    gateways,
+    invite,
+    processes,
+    report,
+    room,
+    s2s,
+    session,
+    user,
+)
 from stentor.failure import Failed
 
 
@@ -24,7 +37,10 @@ def cli() -> None:
 
 for command in (dev.dev, processes.run, processes.c2s, processes.router, gateways.sms):
     cli.add_command(command)
-for group in (s2s.s2s, user.user, invite.invite, session.session, room.room, cluster.cluster, database.db, check.check):
+for group in (
+    s2s.s2s, user.user, invite.invite, report.report, session.session, room.room, cluster.cluster, database.db,
+    check.check,
+):  # fmt: skip
     cli.add_command(group)
 
 

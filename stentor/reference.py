@@ -167,6 +167,7 @@ XEP_NAMES: Final = {
     359: "Unique and Stable Stanza IDs",
     368: "SRV records for XMPP over TLS",
     372: "References",
+    377: "Blocking Command Reports",
     379: "Pre-Authenticated Roster Subscription",
     384: "OMEMO Encryption",
     390: "Entity Capabilities 2.0",

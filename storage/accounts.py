@@ -40,9 +40,9 @@ async def find(conn: Connection, jid: str) -> Account | None:
 
 
 async def create(conn: Connection, jid: str, shard: int, credentials: Sequence[Credentials]) -> int | None:
-    """Make an account; returns its key, None where it exists already.
+    """Make an account; returns its key, None where it exists already or is being erased (`storage/erasures.py`).
 
-    A name that had an account before gets the same key. The roster's version starts at the clock's milliseconds, so
+    A name that has a key already keeps it. The roster's version starts at the clock's milliseconds, so
     that a client which knew the former account never holds a version of the new one.
     """
     key: int | None = await fetch_value(
@@ -54,6 +54,7 @@ async def create(conn: Connection, jid: str, shard: int, credentials: Sequence[C
         ), account as (
             insert into accounts (key, shard, roster_version)
             select key, shard, (extract(epoch from clock_timestamp()) * 1000)::int8 from entity
+            where not exists (select from erasures where jid = %s)
             on conflict do nothing returning key
         ), secret as (
             insert into credentials (key, hash, salt, iterations, stored_key, server_key)
@@ -64,6 +65,7 @@ async def create(conn: Connection, jid: str, shard: int, credentials: Sequence[C
         """,
         jid,
         shard,
+        jid,
         *_columns(credentials),
     )
     return key
@@ -127,29 +129,6 @@ async def offline(conn: Connection, key: int, limit: int) -> Offline:
 async def set_delivered(conn: Connection, key: int, delivered: int, strays: Sequence[int]) -> None:
     """Move the offline cursor."""
     await conn.execute("update accounts set delivered = %s, strays = %s where key = %s", (delivered, list(strays), key))
-
-
-async def delete(conn: Connection, key: int) -> None:
-    """Delete an account with everything that belongs to it. Its key stays reserved for its name."""
-    await conn.execute(
-        """
-        with c as (delete from credentials where key = %(key)s),
-            r as (delete from rosters where owner = %(key)s),
-            t as (delete from roster_removed where owner = %(key)s),
-            b as (delete from blocks where owner = %(key)s),
-            p as (delete from private_xml where owner = %(key)s),
-            v as (delete from vcards where owner = %(key)s),
-            n as (delete from pubsub_nodes where owner = %(key)s),
-            u as (delete from push_services where owner = %(key)s),
-            d as (delete from devices where key = %(key)s),
-            l as (delete from log where owner = %(key)s),
-            g as (delete from room_visits where owner = %(key)s),
-            s as (delete from sessions s using accounts a
-                where a.key = %(key)s and s.shard = a.shard and s.owner = a.key)
-        delete from accounts where key = %(key)s
-        """,
-        {"key": key},
-    )
 
 
 async def list_(conn: Connection, domain: str, after: str = "", limit: int = 100) -> list[Account]:

@@ -25,6 +25,7 @@ class Tokens:
 
     key: int  # of the account
     enabled: bool
+    banned: bool  # storage/restrictions.py says why
     last_seen: float
     current: Token | None
     new: Token | None
@@ -48,6 +49,7 @@ class Device:
 class _Row:
     key: int
     enabled: bool
+    banned: bool
     last_seen: float
     token: str | None = field(repr=False)
     mechanism: str | None
@@ -63,7 +65,10 @@ async def tokens(conn: Connection, jid: str, device: bytes) -> Tokens | None:
         conn,
         _Row,
         """
-        select a.key, a.enabled, extract(epoch from d.last_seen)::float8 as last_seen,
+        select a.key, a.enabled, exists (
+                select from restrictions r
+                where r.owner = a.key and r.kind = 'ban' and (r.until is null or r.until > now())
+            ) as banned, extract(epoch from d.last_seen)::float8 as last_seen,
             d.token, d.mechanism, extract(epoch from d.expires_at)::float8 as expires_at,
             d.new_token, d.new_mechanism, extract(epoch from d.new_expires_at)::float8 as new_expires_at
         from entities e join accounts a using (key) join devices d using (key) where e.jid = %s and d.device = %s
@@ -75,7 +80,7 @@ async def tokens(conn: Connection, jid: str, device: bytes) -> Tokens | None:
         return None
     current = _slot(row.token, row.mechanism, row.expires_at)
     new = _slot(row.new_token, row.new_mechanism, row.new_expires_at)
-    return Tokens(row.key, row.enabled, row.last_seen, current, new)
+    return Tokens(row.key, row.enabled, row.banned, row.last_seen, current, new)
 
 
 def _slot(token: str | None, mechanism: str | None, expires_at: float | None) -> Token | None:

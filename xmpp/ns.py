@@ -94,6 +94,7 @@ PUSH: Final = "urn:xmpp:push:0"  # 0357
 PUSH_SUMMARY: Final = "urn:xmpp:push:summary"
 PRIVILEGE: Final = "urn:xmpp:privilege:2"  # 0356
 SID: Final = "urn:xmpp:sid:0"  # 0359
+REPORTING: Final = "urn:xmpp:reporting:1"  # 0377
 RETRACT: Final = "urn:xmpp:message-retract:1"  # 0424
 RETRACT_TOMBSTONE: Final = "urn:xmpp:message-retract:1#tombstone"
 MODERATE: Final = "urn:xmpp:message-moderate:1"  # 0425

@@ -31,11 +31,14 @@ from router.features import (
     private,
     privileges,
     push,
+    reporting,
+    restrictions,
     rooms,
     roster,
     search,
     session,
     shared_groups,
+    strangers,
     subscriptions,
     time,
     vcard,
@@ -43,7 +46,9 @@ from router.features import (
 )
 
 ALL: Final[tuple[Feature, ...]] = (
+    restrictions.feature,  # who may not do anything is asked first
     blocking.feature,
+    strangers.feature,
     displayed.feature,  # what is for the own server alone goes no further
     groups.feature,  # what is said in rooms is for no session
     privileges.feature,  # what is not its user's own business is dealt with here
@@ -68,6 +73,7 @@ ALL: Final[tuple[Feature, ...]] = (
     account.feature,
     bookmarks.feature,
     private.feature,
+    reporting.feature,
     inbox.feature,
     vcard.feature,
     rooms.feature,

@@ -14,7 +14,7 @@ from router.feature import At, Feature
 from router.features.devices import DEVICE
 from router.settings import Settings
 from router.turn import Turn
-from storage import accounts, devices
+from storage import accounts, devices, erasures
 from xmpp import forms, ns, scram
 from xmpp.errors import (
     BadRequest,
@@ -75,14 +75,16 @@ def derive_all(password: str, iterations: int = scram.ITERATIONS) -> tuple[Crede
     return tuple(scram.derive(password, name, salt, iterations) for name, salt in salts)
 
 
-def remove_account(turn: Turn) -> None:
-    """The account goes in this turn: its sessions end, its contacts are told by who hears the event."""
+def remove_account(turn: Turn, by: str, with_rooms: bool = False) -> None:
+    """The account goes in this turn: its sessions end, its contacts are told by who hears the event. The rest of it is
+    removed behind this turn (`router/erasing.py`). `by`: "user" or "operator"."""
     entity = turn.entity
     assert entity.key is not None
     turn.emit(AccountRemoved())
     for session in entity.sessions.values():
         turn.close(session, "not-authorized")  # XEP-0077, 3.2
-    turn.write(accounts.delete, entity.key)
+    days = turn.settings.reuse_after_days
+    turn.write(erasures.begin, turn.new_origin(), entity.bare, entity.shard, with_rooms, by, days)
     turn.reloads = True
 
 
@@ -113,7 +115,7 @@ def set_(turn: Turn, iq: Stanza) -> None:
         if len(query) != 1:
             raise BadRequest("<remove/> stands alone.")  # 3.2, table
         turn.answer(iq)
-        remove_account(turn)
+        remove_account(turn, "user")
         return
     _change_password(turn, iq, given.get("username", ""), given.get("password", ""))
 

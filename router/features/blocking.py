@@ -8,6 +8,7 @@ from lxml import etree
 
 from router.blocking_rules import is_blocked
 from router.entity import Entity
+from router.events import Reported
 from router.feature import At, Feature, Stage
 from router.features.presence import end_directed_to_blocked
 from router.turn import Turn
@@ -64,6 +65,7 @@ def block(turn: Turn, iq: Stanza) -> None:
         turn.write(blocks.add, entity.key, new)
     turn.answer(iq)
     _push(turn, "block", jids)
+    _report(turn, iq)
     hidden = [contact for contact in visible if is_blocked(entity, contact)]
     hidden += [jid for jid in new if "/" in jid and bare_of(jid) in visible and bare_of(jid) not in hidden]
     for session in entity.available():
@@ -92,6 +94,14 @@ def unblock(turn: Turn, iq: Stanza) -> None:
     for session in entity.available():
         assert session.presence is not None
         _tell(turn, session.presence, shown)
+
+
+def _report(turn: Turn, iq: Stanza) -> None:
+    """XEP-0377: a report is for whoever hears of it, and changes nothing here."""
+    for item in iq.children()[0].iterchildren(_ITEM):
+        report = item.find(f"{{{ns.REPORTING}}}report")
+        if report is not None:
+            turn.emit(Reported(_jid(item), report))
 
 
 def _visible_contacts(entity: Entity) -> list[str]:

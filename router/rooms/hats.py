@@ -79,6 +79,10 @@ class Hats:
             raise ItemNotFound("That hat is not on that head.")
         self._take_off(bare, uri)
 
+    def undress(self, bare: str) -> int:
+        """Somebody wears none any more; returns how many they wore."""
+        return len(self._worn.pop(bare, ()))
+
     def _take_off(self, bare: str, uri: str) -> None:
         self._worn[bare].remove(uri)
         if not self._worn[bare]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from cluster.shards import shard_of
-from router.rooms import administering, configuring, joining
+from router.rooms import administering, configuring, joining, retracting, scene
 from router.rooms import config as configs
 from router.rooms.config import RoomConfig
 from router.rooms.policy import Affiliation, affiliation_of
 from router.rooms.room import Room
 from router.rooms.scene import Frame
 from router.turn import Turn
+from storage import erasures, rooms
+from storage.log import Row
 from xmpp.errors import BadRequest, Conflict, ItemNotFound, NotAcceptable
 from xmpp.jid import bare_of
 from xmpp.stanza import Stanza
@@ -23,11 +25,17 @@ Command = Callable[[str, Callable[[Turn], None]], Awaitable[None]]
 
 class Operating:
     """Rooms of shards owned here. `command` runs a function as a turn (`router/registration.py`), `make` gives a name
-    a key. Each method raises a StanzaError that says what is wrong."""
+    a key, `read` reads rows of the log. Each method raises a StanzaError that says what is wrong."""
 
-    def __init__(self, command: Command, make: Callable[[str, int], Awaitable[int]]) -> None:
+    def __init__(
+        self,
+        command: Command,
+        make: Callable[[str, int], Awaitable[int]],
+        read: Callable[[int, Sequence[int]], Awaitable[Sequence[Row]]],
+    ) -> None:
         self._command = command
         self._make = make
+        self._read = read
 
     def methods(self) -> dict[str, Callable[..., Awaitable[Any]]]:
         """By the names that calls have."""
@@ -39,6 +47,8 @@ class Operating:
             "rooms.affiliate": self.affiliate,
             "rooms.occupants": self.occupants,
             "rooms.destroy": self.destroy,
+            "rooms.forget": self.forget,
+            "rooms.bury": self.bury,
         }
 
     async def create(self, bare: str, options: Mapping[str, str], owner: str) -> None:
@@ -110,6 +120,46 @@ class Operating:
     async def destroy(self, bare: str) -> None:
         """End a room, with everything that was said in it."""
         await self._command(bare, lambda turn: configuring.end(turn, _room(turn), Frame(is_gone=True)))
+
+    async def forget(self, bare: str, jid: str) -> dict[str, int]:
+        """Somebody is erased: they leave, and are nothing to the room; returns what was removed, by kind."""
+        removed: dict[str, int] = {}
+
+        def run(turn: Turn) -> None:
+            room: Room | None = turn.entity.room
+            if room is None:
+                return
+            removed["room_affiliations"] = int(jid in room.versions or jid in room.affiliations)
+            removed["room_nicknames"] = sum(owner == jid for owner in room.reserved.values())
+            removed["room_occupancies"] = sum(occupant.bare == jid for occupant in room.left.values())
+            if room.affiliation(jid) != Affiliation.NONE:
+                administering.set_affiliation(turn, room, jid, Affiliation.NONE)
+            inside = room.sessions_of(jid)
+            removed["room_occupancies"] += len(inside)
+            for occupant in inside:
+                joining.depart(turn, room, occupant, Frame(is_gone=True, codes=(scene.KICKED,)))
+            if turn.entity.room is None:
+                return  # it went with the last who was in it
+            removed["room_hats"] = room.hats.undress(jid)
+            if removed["room_hats"]:
+                turn.write(rooms.set_hats, room.key, room.hats.to_json())
+            room.forget(jid)
+            turn.write(erasures.forget_in_room, room.key, jid)
+
+        await self._command(bare, run)
+        return removed
+
+    async def bury(self, bare: str, key: int, ids: Sequence[int]) -> int:
+        """Messages of somebody who is erased become tombstones (XEP-0424, 5); returns how many."""
+        rows = await self._read(key, ids)
+
+        def run(turn: Turn) -> None:
+            room: Room | None = turn.entity.room
+            if room is not None and room.key == key:
+                retracting.erase(turn, room, rows)
+
+        await self._command(bare, run)
+        return len(rows)
 
 
 def _room(turn: Turn) -> Room:

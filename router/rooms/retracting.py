@@ -3,6 +3,7 @@ the archive has a tombstone in their place."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -84,6 +85,13 @@ def _moderated(iq: Stanza, moderator_jid: str, reason: str, turn: Turn, rows: li
     told = scene.with_id(room, told, told_id)
     scene.tell_everybody(turn, room, told, told_id, elsewhere=absence.sends_of(room, turn.settings, told, told_id))
     turn.answer(iq)
+
+
+def erase(turn: Turn, room: Room, rows: Sequence[Row]) -> None:
+    """Its author is erased: nobody is told, and whoever looks into the archive finds that something was said."""
+    for row in rows:
+        if is_shown_later(row.stanza):
+            _bury(turn, room, row, element("retracted", ns.RETRACT, {"stamp": format_moment(turn.now)}))
 
 
 def _bury(turn: Turn, room: Room, row: Row, stone: bytes) -> None:

@@ -185,6 +185,14 @@ class Room:
         """A user's sessions in the room."""
         return list(self.users.get(bare, ()))
 
+    def forget(self, bare: str) -> None:
+        """Nothing is known any more of a user who is not in it."""
+        self.affiliations.pop(bare, None)
+        self.versions.pop(bare, None)
+        self.spoke_at.pop(bare, None)
+        self.reserved = {nick: jid for nick, jid in self.reserved.items() if jid != bare}
+        self.left = {jid: occupant for jid, occupant in self.left.items() if occupant.bare != bare}
+
     # --- what somebody may
 
     def affiliation(self, bare: str) -> Affiliation:
@@ -210,7 +218,12 @@ class Room:
 
     def occupant_id(self, bare: str) -> str:
         """XEP-0421: the same for all sessions of a user for the room's life, and nobody can tell the user by it."""
-        return blake2b(bare.encode(), key=self.origin.to_bytes(8), digest_size=16, person=b"occupant").hexdigest()
+        return occupant_id(self.origin, bare)
+
+
+def occupant_id(origin: int, bare: str) -> str:
+    """XEP-0421: of a user in the room of this origin."""
+    return blake2b(bare.encode(), key=origin.to_bytes(8), digest_size=16, person=b"occupant").hexdigest()
 
 
 def _drop(lists: dict[str, list[Occupant]], key: str, occupant: Occupant) -> None:

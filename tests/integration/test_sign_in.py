@@ -246,3 +246,22 @@ def test_scram_proves_what_was_offered(cluster: RunningCluster, account: Account
         offered = "\x1e".join(["PLAIN", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"])
         digest = b64encode(hashlib.sha256(offered.encode()).digest()).decode()
         assert b64decode(challenge.text or "").decode().endswith(f",h={digest}")
+
+
+def test_whom_the_operator_has_banned_learns_why_by_the_right_token_and_password_alone(
+    cluster: RunningCluster, account: Account
+) -> None:
+    token = first_token(cluster, account)
+    assert cluster.command("user", "ban", account.jid, "--reason", "Spam").returncode == 0
+    with connect(cluster, account) as client:
+        assert condition(with_token(client, account, token + "x", "")) == "not-authorized"
+        failures = [with_token(client, account, token, "")]
+    with connect(cluster, account) as client:
+        local = account.jid.partition("@")[0]
+        failures.append(say(client, "PLAIN", f"\0{local}\0{account.password}".encode(), PHONE))
+    for failure in failures:
+        assert condition(failure) == "account-disabled"
+        assert failure.findtext(f"{SASL2}text") == "This account is disabled. Reason: Spam"
+    assert cluster.command("user", "unban", account.jid).returncode == 0
+    with connect(cluster, account) as client:
+        assert with_token(client, account, token, "").tag == f"{SASL2}success"

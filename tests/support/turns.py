@@ -72,7 +72,7 @@ class World:
         self.away: list[str] = []  # what was sent to addresses that nobody here has
         self.closed: list[tuple[str, str]] = []  # sessions ended by turns, with the stream error
         self.reloads: list[str] = []
-        self.database: dict[Callable[..., Any], Callable[..., Any]] = {
+        self.database: dict[Any, Callable[..., Any]] = {  # repository functions, and calls to owners by name
             accounts.find: lambda bare: None,
             log.by_ids: lambda key, ids: [row for row in self.log if row.owner == key and row.id in ids],
             derive_all: lambda password, iterations: (password,),  # hashing is slow
@@ -258,6 +258,8 @@ class World:
         value = self.database[request.statement](*request.arguments)
         fault: StanzaError | None = None
         try:
+            if isinstance(value, StanzaError):
+                raise value
             request.then(later, value)
             self.pipeline.tell(later)
         except StanzaError as problem:

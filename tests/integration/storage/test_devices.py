@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storage import accounts, devices
+from storage import accounts, devices, erasures
 from storage.devices import MOST, Device, Token
 from storage.rows import Connection
 from tests.support.database import asynchronous, connected
@@ -103,7 +103,7 @@ async def test_with_an_account_its_devices_go(database: str) -> None:
     async with connected(database) as conn:
         key = await account(conn)
         await devices.seen(conn, key, PHONE, "", "", "", 1e9, False)
-        await accounts.delete(conn, key)
+        await erasures.begin(conn, 1, JULIET, 7, False, "user", 0.0)
         assert await listed(conn, key) == []
         await devices.seen(conn, key, PHONE, "", "", "", 1e9, False)
         await devices.give(conn, key, PHONE, "", "", token("t"))

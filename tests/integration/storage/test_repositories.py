@@ -11,7 +11,21 @@ from psycopg import errors
 
 from cluster.shards import shard_of
 from cluster.wire import WIRE_VERSION
-from storage import accounts, blocks, entities, nodes, private, rosters, secrets, sessions, vcards
+from storage import (
+    accounts,
+    blocks,
+    devices,
+    entities,
+    erasures,
+    invitations,
+    nodes,
+    private,
+    rosters,
+    secrets,
+    sessions,
+    vcards,
+)
+from storage.invitations import Draft
 from storage.nodes import NodeRow
 from storage.rosters import Item
 from storage.rows import Connection, fetch_value
@@ -64,7 +78,7 @@ async def test_a_new_password_replaces_every_hash(database: str) -> None:
 
 
 @asynchronous
-async def test_deleting_an_account_leaves_nothing_but_its_key(database: str) -> None:
+async def test_an_account_that_is_erased_leaves_its_name_until_the_rest_is_gone(database: str) -> None:
     async with connected(database) as conn:
         key, other = await account(conn), await account(conn, JULIET)
         for owner, bare in ((key, ROMEO), (other, JULIET)):
@@ -74,9 +88,14 @@ async def test_deleting_an_account_leaves_nothing_but_its_key(database: str) -> 
             await private.put(conn, owner, "ns x", b"<x/>")
             await vcards.put(conn, owner, b"<vCard/>")
             await conn.execute("insert into room_visits (owner, room, id) values (%s, 'r@c', 1)", (owner,))
+            await devices.seen(conn, owner, b"d" * 16, "", "", "", 1e9, False)
+            await invitations.create(
+                conn, bytes([owner % 256]) * 32, Draft("contact", "capulet.lit", bare, "", "", 1, None)
+            )
             await sessions.save(conn, session(bare, owner, "home", sid=owner))
         first = await accounts.find(conn, ROMEO)
-        await accounts.delete(conn, key)
+        await erasures.begin(conn, 1, ROMEO, shard_of(ROMEO), False, "user", 30)
+        await erasures.begin(conn, 2, ROMEO, shard_of(ROMEO), False, "user", 30)  # the same batch again, or another
         assert await accounts.find(conn, ROMEO) is None
         for table in (
             "accounts",
@@ -87,12 +106,26 @@ async def test_deleting_an_account_leaves_nothing_but_its_key(database: str) -> 
             "private_xml",
             "vcards",
             "room_visits",
+            "devices",
+            "invitations",
         ):
             assert await fetch_value(conn, f"select count(*) from {table}") == 1, table
         assert [row.bare for row in await sessions.load_shards(conn, range(1024))] == [JULIET]
+        (job,) = await erasures.pending(conn)
+        assert {kind: count for kind, count in job.removed.items() if kind != "credentials"} == {
+            "account": 1, "contacts": 1, "former_contacts": 1, "blocks": 1, "private_data": 1, "vcard": 1,
+            "push_services": 0, "room_visits": 1, "restrictions": 0, "devices": 1, "invitations": 1, "sessions": 1,
+        }  # fmt: skip
+        assert await accounts.create(conn, ROMEO, shard_of(ROMEO), credentials("SHA-1")) is None
+        assert await erasures.is_reserved(conn, ROMEO, False)
+        await erasures.finish(conn, job.id, ROMEO, {"account": 1})
+        assert await erasures.pending(conn) == []
+        assert await erasures.is_reserved(conn, ROMEO, True)
+        assert not await erasures.is_reserved(conn, ROMEO, False)
+        assert not await erasures.is_reserved(conn, JULIET, True)
         again = await accounts.create(conn, ROMEO, shard_of(ROMEO), credentials("SHA-1"))
         second = await accounts.find(conn, ROMEO)
-        assert again == key
+        assert again not in (None, key, other)
         assert first is not None
         assert second is not None
         assert second.roster_version > first.roster_version  # no client holds a version of it

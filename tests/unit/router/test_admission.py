@@ -10,7 +10,6 @@ from typing import Any, Literal, cast
 import psycopg
 import pytest
 
-from cluster.wire import Shard
 from router import admission
 from router.admission import Admission
 from router.calls import CallError
@@ -75,7 +74,7 @@ class World:
     async def befriend(self, bare: str, contact: str) -> None:
         raise AssertionError("its owner is asked")
 
-    async def _ask(self, bare: str, shard: Shard, method: str, arguments: tuple[Any, ...]) -> None:
+    async def _ask(self, bare: str, method: str, arguments: tuple[Any, ...]) -> None:
         assert method == "invitations.befriend"
         self.did.append(("tell", arguments))
         if bare == ROMEO:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+from functools import partial
 from typing import Any, cast
 
 import pytest
 
 from cluster.shards import ShardMap, shard_of
 from cluster.wire import Epoch, Incarnation
-from router.calls import BEGUN_S, Calls, Passwords
+from router.calls import BEGUN_S, CallError, Calls, Passwords
 from router.features.account import derive_all
 from router.owner import Effects
 from router.registration import Registration
+from storage import accounts, restrictions
+from storage.restrictions import Restriction
 from storage.store import Store
 from xmpp.scram import Credentials
 
@@ -28,6 +31,7 @@ class World:
 
     def __init__(self, iterations: int = 4_096) -> None:
         self.stored: dict[str, tuple[Credentials, ...]] = {JULIET: derive_all("old")}
+        self.bans: dict[str, Restriction] = {}
         self.reads = 0
         self.now = 100.0
         self.passwords = Passwords(iterations)
@@ -38,8 +42,11 @@ class World:
             shard_map, ROUTER, {},
         )  # fmt: skip
 
-    async def run(self, statement: object, bare: str) -> dict[str, Credentials]:
-        """The one read there is: `accounts.credentials`."""
+    async def run(self, statement: object, bare: str) -> Any:
+        """Of the credentials, or of a ban."""
+        if statement is restrictions.ban_of:
+            return self.bans.get(bare)
+        assert statement is accounts.credentials
         self.reads += 1
         return {credentials.hash: credentials for credentials in self.stored.get(bare, ())}
 
@@ -77,6 +84,27 @@ def test_an_old_password_is_void_at_once(stored: tuple[Credentials, ...]) -> Non
         world.stored[JULIET] = stored
         assert await world.signs_in("old") == (False, False)
         assert await world.signs_in("new") == (bool(stored), bool(stored))
+        world.passwords.stop()
+
+    asyncio.run(conversation())
+
+
+def test_a_ban_is_told_to_whoever_has_the_right_password_and_to_nobody_else() -> None:
+    """RFC 6120, 6.5.2 and 6.5.10: nobody learns by guessing whether there is an account."""
+
+    async def conversation() -> None:
+        world = World()
+        world.bans[JULIET] = Restriction("ban", "spam", "operator", 0.0, None)
+        salt = await world.ask("auth.salt", "SHA-256")
+        assert not await world.is_proved("wrong", salt)
+        assert not await world.ask("auth.password", "wrong")
+        for right in (partial(world.is_proved, "old", salt), partial(world.ask, "auth.password", "old")):
+            with pytest.raises(CallError) as refused:
+                await right()
+            assert refused.value.condition == "account-disabled"
+        assert await world.calls._answer("auth.password", (JULIET, "old")) == (
+            False, ("account-disabled", "This account is disabled. Reason: spam"),
+        )  # fmt: skip
         world.passwords.stop()
 
     asyncio.run(conversation())

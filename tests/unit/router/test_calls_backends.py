@@ -15,8 +15,9 @@ from router.backends.backend import Away
 from router.calls import CallError, Calls, Passwords
 from router.owner import Effects
 from router.registration import Registration
-from storage import accounts
+from storage import accounts, restrictions
 from storage.accounts import Account
+from storage.restrictions import Restriction
 from storage.store import Store
 
 ROUTER, EDGE = Incarnation("router-0#1"), Incarnation("c2s-0#1")
@@ -32,6 +33,7 @@ class World:
     def __init__(self) -> None:
         self.problem: Exception | None = None
         self.enabled: bool | None = None  # None: there is no account
+        self.ban: Restriction | None = None
         self.admitted: list[str] = []
         self.asked = 0
         self.sent: list[tuple[Any, ...]] = []
@@ -65,7 +67,9 @@ class World:
 
     # database and registration
 
-    async def run(self, statement: object, bare: str) -> Account | None:
+    async def run(self, statement: object, bare: str) -> Account | Restriction | None:
+        if statement is restrictions.ban_of:
+            return self.ban
         assert statement is accounts.find
         return None if self.enabled is None else Account(1, bare, 0, self.enabled, 0, 0.0, None, "")
 
@@ -123,6 +127,19 @@ def test_who_is_disabled_here_is_told_so_after_the_right_password_alone() -> Non
         assert not await world.ask("auth.password", JULIET, "wrong")
         assert await world.fault("auth.password", JULIET, "secret") == "account-disabled"
         assert await world.fault("auth.token", DOMAIN, "juliet") == "account-disabled"
+
+    played(conversation)
+
+
+def test_who_is_banned_here_is_told_why_after_the_right_password_alone() -> None:
+    async def conversation(world: World) -> None:
+        world.enabled, world.ban = True, Restriction("ban", "Spam", "operator", 0.0, None)
+        assert not await world.ask("auth.password", JULIET, "wrong")
+        for method, of, proof in (("auth.password", JULIET, "secret"), ("auth.token", DOMAIN, "juliet")):
+            with pytest.raises(CallError) as refused:
+                await world.ask(method, of, proof)
+            assert refused.value.condition == "account-disabled"
+            assert refused.value.text == "This account is disabled. Reason: Spam"
 
     played(conversation)
 

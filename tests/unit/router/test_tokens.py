@@ -9,10 +9,12 @@ from typing import Any, cast
 
 import pytest
 
+from router.calls import CallError
 from router.settings import Settings
 from router.tokens import SEEN_S, TokenLogin
-from storage import accounts, devices
+from storage import accounts, devices, restrictions
 from storage.devices import Token, Tokens
+from storage.restrictions import Restriction
 from storage.store import Store
 from xmpp import tokens
 
@@ -27,7 +29,15 @@ class World:
     """A device, its tokens, and what was written."""
 
     def __init__(self, current: Token | None = None, new: Token | None = None, **facts: Any) -> None:
-        known = {"key": 7, "enabled": True, "last_seen": NOW - DAY, "current": current, "new": new, **facts}
+        known = {
+            "key": 7,
+            "enabled": True,
+            "banned": False,
+            "last_seen": NOW - DAY,
+            "current": current,
+            "new": new,
+            **facts,
+        }
         self.row: Tokens | None = Tokens(**known)
         self.writes: list[Callable[..., Any]] = []
         self.given: Token | None = None
@@ -40,6 +50,8 @@ class World:
             return self.row
         if statement is accounts.find:
             return self.row
+        if statement is restrictions.ban_of:
+            return Restriction("ban", "Spam", "operator", NOW, None)
         self.writes.append(statement)
         if statement is devices.give:
             self.given = arguments[-1]
@@ -71,6 +83,18 @@ def test_the_current_token_is_good_and_the_server_shows_that_it_knows_it() -> No
 def test_what_is_not_good(world: World) -> None:
     """4.4: "Servers MUST bind tokens to the mechanism"."""
     assert world.check("t") == (None, False, "", 0.0, False)
+    assert world.writes == []
+
+
+def test_the_right_token_of_a_banned_account_is_told_why() -> None:
+    world = World(token("t"), banned=True)
+    assert world.check("other")[0] is None
+    with pytest.raises(CallError) as refused:
+        world.check("t")
+    assert (refused.value.condition, refused.value.text) == (
+        "account-disabled",
+        "This account is disabled. Reason: Spam",
+    )
     assert world.writes == []
 
 

@@ -57,6 +57,23 @@ def run(
             "jid       a@b\ncreated   2026-11-24T10:00:00Z\ncontacts  3\nsession   a@b/x\n",
         ),
         (
+            ["user", "ban", "a@b", "--reason", "spam", "--until", "2027-01-31"], {"jid": "a@b", "kind": "ban"},
+            ("PUT", "/users/a@b/ban", {"reason": "spam", "until": "2027-01-31"}, None),
+            "a@b is banned until 2027-01-31\n",
+        ),
+        (
+            ["user", "unban", "a@b"], {"jid": "a@b", "kind": "ban", "was": True},
+            ("DELETE", "/users/a@b/ban", None, None), "a@b is not banned\n",
+        ),
+        (
+            ["user", "quarantine", "a@b", "--reason", "spam"], {"jid": "a@b", "kind": "quarantine"},
+            ("PUT", "/users/a@b/quarantine", {"reason": "spam"}, None), "a@b is in quarantine\n",
+        ),
+        (
+            ["user", "release", "a@b"], {"jid": "a@b", "kind": "quarantine", "was": False},
+            ("DELETE", "/users/a@b/quarantine", None, None), "a@b was not in quarantine\n",
+        ),
+        (
             ["session", "list", "--count", "--node", "c2s-0"], {"count": 7},
             ("GET", "/sessions", None, {"node": "c2s-0", "count": "true"}), "7\n",
         ),

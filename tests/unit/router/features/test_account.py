@@ -18,16 +18,17 @@ from router.features import account
 from router.features.account import check_new_account, derive_all, registration_form
 from router.owner import Loaded, Owner
 from router.pipeline import Pipeline
-from router.registration import Registration
+from router.registration import TAKEN, Registration
 from router.settings import Settings
 from router.turn import Request
-from storage import accounts, devices, invitations
+from storage import accounts, devices, erasures, invitations
 from storage.store import Store
 from tests.support.turns import DOMAIN, World, error
 from xmpp import ns, scram
 from xmpp.errors import (
     BadRequest,
     Conflict,
+    Gone,
     ItemNotFound,
     NotAcceptable,
     NotAllowed,
@@ -167,10 +168,11 @@ def test_an_account_that_is_cancelled_is_gone(scene: Scene, to: str | None) -> N
     """3.2: the result, then all its sessions end with <not-authorized/>."""
     assert scene.ask("set", "<remove/>", to) == [result(scene.balcony, to)]
     assert scene.world.closed == [(scene.balcony.jid, "not-authorized"), (scene.chamber.jid, "not-authorized")]
-    assert [(write.statement, write.arguments) for write in scene.world.writes] == [
-        (accounts.delete, (scene.account.key,)),
-        (invitations.forget, (JULIET,)),
-    ]
+    write, forgotten = scene.world.writes
+    others = write.arguments[1:]
+    assert write.statement is erasures.begin
+    assert others == (JULIET, scene.account.shard, False, "user", scene.world.settings.reuse_after_days)
+    assert (forgotten.statement, forgotten.arguments) == (invitations.forget, (JULIET,))
     assert scene.world.reloads == [JULIET]
 
 
@@ -292,7 +294,8 @@ class Server:
         me = Incarnation("router-1/1")
         self.owner = Owner(me, Pipeline((account.feature,), settings.domains), settings, self, ShardMap())
         self.changed: list[str] = []
-        self.registration = Registration(self.owner, self._derive, self.changed.append)
+        self.erased: set[str] = set()  # names that somebody had
+        self.registration = Registration(self.owner, self._derive, self.changed.append, self._read)
         self.admission = Admission(
             cast(Store, SimpleNamespace(run=self.run_statement)),
             self.registration,
@@ -311,6 +314,11 @@ class Server:
         self.derived += 1
         self.meanwhile()
         return (scram.prepare_password(password),)
+
+    async def _read(self, statement: object, bare: str, also_finished: bool) -> bool:
+        """Whether the name is kept free."""
+        assert statement is erasures.is_reserved
+        return also_finished and bare in self.erased
 
     def ask(self, type: str, **given: str) -> bytes:
         """A stream on which nobody is signed in asks."""
@@ -389,6 +397,20 @@ def test_an_account_that_exists_is_a_conflict() -> None:
             server.ask("set", username=username, password="m1cro$oft")
     assert server.keys == {BILL: 1}
     assert server.derived == 1, "no password is hashed for a name that is taken"
+
+
+def test_the_name_of_an_erased_account_is_taken_by_nobody_for_a_while() -> None:
+    """What is told is what would be told of any account: whether there was one is nobody's business."""
+    server = Server(OPEN)
+    server.erased.add(BILL)
+    with pytest.raises(Conflict) as refused:
+        server.ask("set", username="bill", password="Calliope")
+    assert refused.value.text == TAKEN
+    with pytest.raises(Gone):
+        asyncio.run(server.registration.create(BILL, "Calliope"))
+    assert server.keys == {}
+    asyncio.run(server.registration.create(BILL, "Calliope", is_reused=True))
+    assert server.keys == {BILL: 1}, "operators may give it back to the same person"
 
 
 def test_of_two_who_want_a_name_at_once_one_gets_it() -> None:

@@ -11,6 +11,7 @@ from router.entity import Session
 from storage import accounts, sessions
 from tests.support.turns import DOMAIN, PLAIN, World, error
 from xmpp import ns
+from xmpp.errors import ItemNotFound
 
 ADMIN = "admin@example.com"
 PREFIX = "http://jabber.org/protocol/admin#"
@@ -62,8 +63,46 @@ def test_operators_ask(scene: Scene, name: str, field: str, value: str) -> None:
 def test_what_there_is_is_found(scene: Scene) -> None:
     """XEP-0050, 2.2."""
     query = f'<query xmlns="{ns.DISCO_ITEMS}" node="{ns.COMMANDS}"/>'
-    assert scene.ask(scene.admin, "get", query).count(f'node="{PREFIX}') == 4
+    assert scene.ask(scene.admin, "get", query).count(f'node="{PREFIX}') == 6
     assert PREFIX not in scene.ask(scene.romeo, "get", query)
+
+
+def fill_in(scene: Scene, name: str, **fields: str) -> str:
+    written = "".join(f'<field var="{var}"><value>{value}</value></field>' for var, value in fields.items())
+    form = f'<x xmlns="jabber:x:data" type="submit">{written}</x>'
+    command = f'<command xmlns="{ns.COMMANDS}" node="{PREFIX}{name}" action="complete">{form}</command>'
+    return scene.ask(scene.admin, "set", command)
+
+
+def test_accounts_are_disabled_and_enabled_again(scene: Scene) -> None:
+    """XEP-0133, 4.4 and 4.5: a form first; then their owners do it."""
+    calls: list[tuple[object, ...]] = []
+    scene.world.database |= {
+        "admin.restrict": lambda *arguments: calls.append(arguments),
+        "admin.unrestrict": lambda *arguments: calls.append(arguments),
+    }
+    answer = scene.run(scene.admin, "disable-user")
+    assert 'status="executing"' in answer
+    assert '<field type="jid-multi" var="accountjids"' in answer
+    assert error("forbidden", "auth") in scene.run(scene.romeo, "disable-user")
+    answer = fill_in(scene, "disable-user", accountjids="Romeo@example.com/orchard", reason="spam")
+    assert 'status="completed"' in answer
+    assert 'status="completed"' in fill_in(scene, "reenable-user", accountjids="romeo@example.com")
+    assert calls == [("romeo@example.com", "ban", "spam", ADMIN), ("romeo@example.com", "ban", ADMIN)]
+
+
+def test_accounts_that_cannot_be_disabled(scene: Scene) -> None:
+    def refuse(*arguments: object) -> object:
+        return ItemNotFound()
+
+    scene.world.database["admin.restrict"] = refuse
+    for jid, condition, kind in (
+        ("nobody@example.com", "item-not-found", "cancel"),
+        ("romeo@elsewhere.example", "item-not-found", "cancel"),
+        ("a@b@c", "bad-request", "modify"),
+    ):
+        assert error(condition, kind) in fill_in(scene, "disable-user", accountjids=jid)
+    assert error("bad-request", "modify") in fill_in(scene, "disable-user", reason="spam")
 
 
 def test_commands_that_are_none(scene: Scene) -> None:

@@ -1,0 +1,87 @@
+"""What accounts may not: those that are banned, and those in quarantine. Only an account's owner changes them."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+from storage.rows import Connection, fetch_all, fetch_one
+
+Kind = Literal["ban", "quarantine"]
+
+
+class Restriction(NamedTuple):
+    """By whom (a bare JID, "operator" or the rule that has done it), since when, until when if not for good; Unix
+    seconds."""
+
+    kind: Kind
+    reason: str
+    by: str
+    at: float
+    until: float | None
+
+
+class Restricted(NamedTuple):
+    """A restriction and whose it is."""
+
+    jid: str
+    kind: str
+    reason: str
+    by: str
+    at: float
+    until: float | None
+
+
+_COLUMNS: Final = """
+    r.kind, r.reason, r.by, extract(epoch from r.at)::float8 as at, extract(epoch from r.until)::float8 as until
+"""
+_ACTIVE: Final = "(r.until is null or r.until > now())"
+
+
+async def load(conn: Connection, owner: int) -> list[Restriction]:
+    """Those of an account."""
+    return await fetch_all(
+        conn, Restriction, f"select {_COLUMNS} from restrictions r where r.owner = %s and {_ACTIVE}", owner
+    )
+
+
+async def ban_of(conn: Connection, jid: str) -> Restriction | None:
+    """Why a bare JID may not sign in."""
+    return await fetch_one(
+        conn, Restriction,
+        f"""
+        select {_COLUMNS} from entities e join restrictions r on r.owner = e.key
+        where e.jid = %s and r.kind = 'ban' and {_ACTIVE}
+        """,
+        jid,
+    )  # fmt: skip
+
+
+async def list_(conn: Connection, after: str, limit: int) -> list[Restricted]:
+    """A page of all that are in force, in the order of JID and kind, from the first one above `after` ("JID kind")."""
+    return await fetch_all(
+        conn, Restricted,
+        f"""
+        select e.jid, {_COLUMNS} from restrictions r join entities e on e.key = r.owner
+        where {_ACTIVE} and e.jid || ' ' || r.kind > %s order by e.jid || ' ' || r.kind limit %s
+        """,
+        after, limit,
+    )  # fmt: skip
+
+
+async def impose(conn: Connection, owner: int, restriction: Restriction) -> None:
+    """It holds from now on, instead of one of its kind that is there."""
+    kind, reason, by, at, until = restriction
+    await conn.execute(
+        """
+        insert into restrictions (owner, kind, reason, by, at, until)
+        values (%s, %s, %s, %s, to_timestamp(%s), to_timestamp(%s))
+        on conflict (owner, kind) do update set reason = excluded.reason, by = excluded.by, at = excluded.at,
+            until = excluded.until
+        """,
+        (owner, kind, reason, by, at, until),
+    )
+
+
+async def lift(conn: Connection, owner: int, kind: str) -> None:
+    """It does not hold any more."""
+    await conn.execute("delete from restrictions where owner = %s and kind = %s", (owner, kind))
