@@ -4,7 +4,7 @@ hears of it; a device that is away is told."""
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -50,11 +50,18 @@ def heard(client: Client, node: str) -> list[str]:
     return [event[0][0].get("id") or "" for event in events if event is not None and event[0].get("node") == node]
 
 
+def wait_told(clients: Iterable[Client], node: str, id_: str) -> None:
+    """Until each has heard of the last item."""
+    for client in clients:
+        wait_until(lambda c=client: heard(c, node)[-1:] == [id_], 20, f"{client.jid} is told of {id_}")  # type: ignore[misc]
+
+
 def publish_while_dying(
-    cluster: RunningCluster, juliet: Client, node: str, victims: list[str], to: str | None, more: str
-) -> list[str]:
+    cluster: RunningCluster, juliet: Client, node: str, victims: list[str], to: str | None, more: str,
+    listeners: Iterable[Client],
+) -> list[str]:  # fmt: skip
     """Publish item after item, each when the one before is acknowledged, while these processes are killed, one after
-    the other. Every one is acknowledged."""
+    the other: each when all listeners have got over the death before. Every item is acknowledged."""
     rng = random.Random(SEED)
     ids = [str(number) for number in range(ITEMS)]
     moments = dict(zip(sorted(rng.sample(range(2, ITEMS - 5), len(victims))), victims, strict=True))
@@ -64,6 +71,7 @@ def publish_while_dying(
             for node_, pid in killed:  # two that die together are another matter (docs/delivery.md, §8)
                 cluster.wait_restarted(node_, pid)
             cluster.wait_ready()
+            wait_told(listeners, node, ids[number - 1])
             killed.append((moments[number], cluster.kill(moments[number])))
         answer = publish(juliet, node, id_, PAYLOAD.format(id_), to, more)
         assert answer.get("type") == "result", condition(answer)
@@ -80,11 +88,11 @@ def test_what_a_person_publishes_outlives_their_router(site: Site, couple: tuple
     say_what_it_wants(juliet, node, name=name)
     routers = [place(cluster, juliet)[1], place(cluster, romeo)[1]]
     more = options(max_items="max")
-    ids = publish_while_dying(cluster, juliet, node, routers, None, more)
+    ids = publish_while_dying(cluster, juliet, node, routers, None, more, (romeo, juliet))
     assert list(items(juliet, node)) == ids
     assert list(items(romeo, node, juliet.bare)) == ids
+    wait_told((romeo, juliet), node, ids[-1])
     for client in (romeo, juliet):
-        wait_until(lambda c=client: heard(c, node)[-1:] == ids[-1:], 10, "the last one is told")  # type: ignore[misc]
         told = list(dict.fromkeys(heard(client, node)))
         assert told == sorted(told, key=int), "each after those before it"
         # What a router has accepted and not yet given to its c2s goes with it (docs/delivery.md, rule 22).
@@ -99,11 +107,11 @@ def test_what_a_service_has_outlives_its_owner(site: Site, couple: tuple[Client,
     assert made.get("type") == "result"
     subscribe = f"<pubsub xmlns='{PUBSUB}'><subscribe node='{node}' jid='{romeo.bare}'/></pubsub>"
     assert romeo.iq("set", subscribe, service).get("type") == "result"
-    ids = publish_while_dying(cluster, juliet, node, ["router-0", "router-1"], service, "")
+    ids = publish_while_dying(cluster, juliet, node, ["router-0", "router-1"], service, "", (romeo,))
     kept = list(items(romeo, node, service))
     assert kept == ids[-100:]
     assert archived(romeo, service, node) == ids, "once each, also what was carried out again"
-    wait_until(lambda: bool(heard(romeo, node)) and heard(romeo, node)[-1] == ids[-1], 10, "the last one is told")
+    wait_told((romeo,), node, ids[-1])
     told = list(dict.fromkeys(heard(romeo, node)))
     assert told == sorted(told, key=int)
     assert len(set(ids).difference(told)) <= 1, sorted(set(ids).difference(told), key=int)
