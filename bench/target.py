@@ -18,7 +18,9 @@ from typing import Final
 START_S: Final = 120.0
 STOP_S: Final = 60.0
 # No limits, no archive, accounts by XEP-0077, PLAIN and SCRAM without TLS: what the generator needs.
-SETTINGS: Final = ("limits.enabled=false", "archive.default=never", "registration.mode=open")
+SETTINGS: Final = (
+    "limits.enabled=false", "archive.default=never", "registration.mode=open", "registration.per_address=0",
+)  # fmt: skip
 
 
 class TargetError(Exception):
