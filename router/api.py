@@ -116,13 +116,14 @@ class Api:
         account = await self._read(accounts.find, bare)
         if account is None:
             raise _answer(bare, "item-not-found")
-        contacts = await self._read(rosters.load, account.key)
+        contacts = (await self._read(rosters.load, [account.key]))[account.key]
+        restricted = (await self._read(restrictions.load, [account.key]))[account.key]
         rows = await self._read(sessions.find, bare)
         return {
             "jid": bare,
             "created_at": _stamp(account.created_at),
             "contacts": sum(contact.in_roster for contact in contacts),
-            "restrictions": [_shown_restriction(found) for found in await self._read(restrictions.load, account.key)],
+            "restrictions": [_shown_restriction(found) for found in restricted],
             "sessions": [f"{row.bare}/{row.resource}" for row in rows],
         }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from router.owner import Effects
 from router.registration import Registration
 from router.restrictions import told
 from storage import accounts, archive, restrictions
+from storage.gathering import Gathering
 from storage.log import time_of
 from storage.pool import is_away
 from storage.store import Store
@@ -103,6 +105,8 @@ class Calls:
         self._me = me
         self._asked: dict[str, asyncio.Future[tuple[bool, Any]]] = {}
         self._store = store
+        self._credentials = Gathering(partial(store.run, accounts.credentials))
+        self._archives = Gathering(partial(store.run, archive.ends_of))
         self._effects = effects
         self._passwords = passwords
         self._registration = registration
@@ -205,12 +209,12 @@ class Calls:
 
     async def _ends(self, bare: str) -> tuple[tuple[int, float], ...]:
         """The first and the last message of an account's archive: id, and when (Unix seconds)."""
-        ends = await self._store.run(archive.ends_of, bare)
+        ends = await self._archives.get(bare)
         return () if ends is None else tuple((id_, time_of(id_)) for id_ in (ends.first, ends.last))
 
     async def _read(self, bare: str) -> dict[str, Credentials]:
         """As they are now: a new password, or the end of an account, counts from the moment it is committed."""
-        return await self._store.run(accounts.credentials, bare)
+        return await self._credentials.get(bare) or {}
 
     async def _salt(self, bare: str, hash: str) -> tuple[bytes, int]:
         self._is_kept_here(bare)

@@ -6,21 +6,21 @@ to refuse the stanza; the pipeline answers it, once.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum, IntEnum
 from typing import Any, Literal, TypeVar
-
-from psycopg import AsyncConnection
 
 from router.entity import Entity
 from router.events import Event
 from router.turn import Turn
+from storage.accounts import Account
+from storage.rows import Connection
+from storage.store import Loader
 from xmpp.stanza import Stanza
 
 Step = Callable[[Turn, Stanza], bool | Stanza | None]
 IqHandler = Callable[[Turn, Stanza], None]
 EventHandler = Callable[[Turn, Any], None]
-Loader = Callable[[AsyncConnection[Any], int], Awaitable[Any]]
 Assign = Callable[[Entity, Any], None]
 
 S = TypeVar("S", bound=Step)
@@ -51,6 +51,15 @@ class At(Enum):
     ROOMS = "rooms"  # to a domain that has rooms: likewise
     PROXY = "proxy"  # to a domain of the proxy for bytestreams: likewise
     SERVER = "server"  # to a served domain: answered by the asker's owner, nobody's entity is touched
+
+
+def by_key(load: Callable[[Connection, Sequence[int]], Awaitable[Mapping[int, Any]]]) -> Loader:
+    """A loader that needs no more of the accounts than their keys."""
+
+    async def loader(conn: Connection, found: Sequence[Account]) -> Mapping[int, Any]:
+        return await load(conn, [account.key for account in found])
+
+    return loader
 
 
 class Feature:
@@ -128,5 +137,6 @@ class Feature:
         return register
 
     def on_load(self, loader: Loader, assign: Assign) -> None:
-        """When an account comes into memory: `value = await loader(connection, key)`, then `assign(entity, value)`."""
+        """When accounts come into memory: `values = await loader(connection, accounts)`, then for each of them
+        `assign(entity, values[key])`."""
         self.loaders.append((loader, assign))

@@ -73,9 +73,10 @@ from router.turn import Request
 from storage import accounts, capabilities, erasures, invitations, migrate, nodes, peers, pubsub, reports, rooms
 from storage import log as rows_log
 from storage import secrets as stored_secrets
+from storage.gathering import Gathering
 from storage.log import Row, Wanted
 from storage.pool import StorageError, is_away
-from storage.store import Store
+from storage.store import Store, Whole
 from xmpp import ns
 from xmpp.errors import stanza_error
 from xmpp.xml import element
@@ -121,6 +122,7 @@ class RouterApplication:
         self._bus: Bus | None = None
         self._process: Process | None = None
         self._store: Store | None = None
+        self._accounts = Gathering(self._load_accounts)
         self._calls: Calls | None = None
         self._ownership: Ownership | None = None
         self._api: ApiServer | None = None
@@ -550,11 +552,18 @@ class RouterApplication:
         if bare.rpartition("@")[2] in self._settings.room_domains:
             await self._load_room(bare, epoch)
             return
-        loaders = [loader for feature in ALL for loader, _ in feature.loaders]
-        found = await self._again_while_away(lambda: self._store.load(bare, loaders))  # type: ignore[union-attr]  # asserted
-        account, values = found
-        loaded = Loaded(None, True, ()) if account is None else Loaded(account.key, account.enabled, values)
+        found = await self._accounts.get(bare)
+        loaded = Loaded(None, True, ())
+        if found is not None:
+            account, values = found
+            loaded = Loaded(account.key, account.enabled, values)
         self._around(lambda: self._owner.loaded(bare, epoch, loaded))
+
+    async def _load_accounts(self, bares: Sequence[str]) -> dict[str, Whole]:
+        assert self._store is not None
+        store, loaders = self._store, [loader for feature in ALL for loader, _ in feature.loaders]
+        found: dict[str, Whole] = await self._again_while_away(lambda: store.load(bares, loaders))
+        return found
 
     async def _load_peer(self, domain: str, epoch: Epoch) -> None:
         store = self._store

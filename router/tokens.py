@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 from router.calls import CallError
@@ -11,6 +12,7 @@ from router.restrictions import told
 from router.settings import Settings
 from storage import accounts, devices, restrictions
 from storage.devices import Token, Tokens
+from storage.gathering import Gathering
 from storage.store import Store
 from xmpp import tokens
 
@@ -27,6 +29,7 @@ class TokenLogin:
         self._store = store
         self._settings = settings
         self._now = now  # Unix seconds
+        self._tokens = Gathering(partial(store.run, devices.tokens))
 
     def methods(self) -> dict[str, Callable[..., Awaitable[Any]]]:
         """For `Calls`."""
@@ -40,7 +43,7 @@ class TokenLogin:
         was not), whether that token has expired, a new token where one is due or `wanted` names a mechanism ("": none),
         with the Unix seconds until which it is good, and whether the device was seen just now. `is_last`: the client
         gives its token up (4.6)."""
-        found = await self._store.run(devices.tokens, bare, device)
+        found = await self._tokens.get((bare, device))
         slots = (found.new, found.current) if found is not None else (None, None)
         answers = [tokens.verify((slot or _NOBODYS).token, binding, proof) for slot in slots]
         for slot, answer in zip(slots, answers, strict=True):

@@ -6,18 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from storage.rows import Connection, fetch_all, fetch_one, fetch_value, fetch_values
+from storage.rows import Connection, fetch_all, fetch_one, fetch_value
 from xmpp.scram import Credentials
 
 _COLUMNS: Final = """
-    a.key, e.jid, a.shard, a.enabled, a.roster_version, a.last_status,
+    a.key, e.jid, a.shard, a.enabled, a.roster_version, a.last_status, a.archive_default, a.archive_always,
+    a.archive_never,
     extract(epoch from a.created_at)::float8 as created_at, extract(epoch from a.last_at)::float8 as last_at
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One account. Times are Unix seconds; `last_at` and `last_status` are of its last unavailable presence."""
+    """One account. Times are Unix seconds; `last_at` and `last_status` are of its last unavailable presence, what
+    begins with `archive` is what it wants archived (`storage/archive.py`)."""
 
     key: int
     jid: str  # prepared bare JID
@@ -27,6 +29,9 @@ class Account:
     created_at: float
     last_at: float | None
     last_status: str
+    archive_default: str | None = None
+    archive_always: Sequence[str] = ()
+    archive_never: Sequence[str] = ()
 
 
 async def find(conn: Connection, jid: str) -> Account | None:
@@ -36,6 +41,16 @@ async def find(conn: Connection, jid: str) -> Account | None:
         Account,
         f"select {_COLUMNS} from entities e join accounts a using (key) where e.jid = %s",
         jid,
+    )
+
+
+async def find_all(conn: Connection, jids: Sequence[str]) -> list[Account]:
+    """The accounts that there are of these bare JIDs."""
+    return await fetch_all(
+        conn,
+        Account,
+        f"select {_COLUMNS} from entities e join accounts a using (key) where e.jid = any (%s)",
+        list(jids),
     )
 
 
@@ -71,18 +86,20 @@ async def create(conn: Connection, jid: str, shard: int, credentials: Sequence[C
     return key
 
 
-async def credentials(conn: Connection, jid: str) -> dict[str, Credentials]:
-    """The account's credentials by the name of their hash; empty where there is no such account."""
-    rows = await fetch_all(
-        conn,
-        Credentials,
+async def credentials(conn: Connection, jids: Sequence[str]) -> dict[str, dict[str, Credentials]]:
+    """The credentials of these accounts by the name of their hash, as far as there are any."""
+    cursor = await conn.execute(
         """
-        select c.hash, c.salt, c.iterations, c.stored_key, c.server_key
-        from entities e join credentials c using (key) where e.jid = %s order by c.hash
+        select e.jid, c.hash, c.salt, c.iterations, c.stored_key, c.server_key
+        from entities e join credentials c using (key) where e.jid = any (%s) order by c.hash
         """,
-        jid,
+        (list(jids),),
     )
-    return {row.hash: row for row in rows}
+    found: dict[str, dict[str, Credentials]] = {}
+    for jid, *columns in await cursor.fetchall():
+        known = Credentials(*columns)
+        found.setdefault(jid, {})[known.hash] = known
+    return found
 
 
 async def set_credentials(conn: Connection, key: int, credentials: Sequence[Credentials]) -> None:
@@ -108,22 +125,22 @@ class Offline(NamedTuple):
     ids: tuple[int, ...]
 
 
-async def offline(conn: Connection, key: int, limit: int) -> Offline:
-    """The cursor of an account and the ids, in order, of what nobody has got by it; at most `limit` beyond it."""
-    rows = await fetch_values(
-        conn,
+async def offline(conn: Connection, keys: Sequence[int], limit: int) -> dict[int, Offline]:
+    """The cursors of these accounts and the ids, in order, of what nobody has got by them; at most `limit` beyond
+    each."""
+    cursor = await conn.execute(
         """
-        with a as (select delivered, strays from accounts where key = %s)
-        select delivered from a
-        union all
-        (select id from a, log where owner = %s and (id > delivered or id = any (strays)) and dir = 0
-            and class <> 3 order by id limit %s)
+        select key, delivered, array(
+            select id from log where owner = key and (id > delivered or id = any (strays)) and dir = 0 and class <> 3
+            order by id limit %s
+        ) from accounts where key = any (%s)
         """,
-        key,
-        key,
-        limit,
+        (limit, list(keys)),
     )
-    return Offline(rows[0], tuple(rows[1:])) if rows else Offline(0, ())
+    found = dict.fromkeys(keys, Offline(0, ()))
+    for key, delivered, ids in await cursor.fetchall():
+        found[key] = Offline(delivered, tuple(ids))
+    return found
 
 
 async def set_delivered(conn: Connection, key: int, delivered: int, strays: Sequence[int]) -> None:
@@ -166,14 +183,6 @@ async def record_last(conn: Connection, key: int, at: float, status: str) -> Non
     await conn.execute(
         "update accounts set last_at = to_timestamp(%s), last_status = %s where key = %s", (at, status, key)
     )
-
-
-async def last_at(conn: Connection, key: int) -> float | None:
-    """When the account became unavailable last, Unix seconds; None if it has never been available."""
-    found: float | None = await fetch_value(
-        conn, "select extract(epoch from last_at)::float8 from accounts where key = %s", key
-    )
-    return found
 
 
 def _columns(credentials: Sequence[Credentials]) -> tuple[list[str], list[bytes], list[int], list[bytes], list[bytes]]:

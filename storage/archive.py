@@ -13,8 +13,9 @@ from typing import Any, Final, LiteralString, NamedTuple
 import msgpack
 from psycopg.rows import scalar_row
 
+from storage.accounts import Account
 from storage.log import ARCHIVE, GROUP, ID_BITS, Row
-from storage.rows import Connection, fetch_all, fetch_value
+from storage.rows import Connection, fetch_value
 from xmpp.stanza import Stanza
 
 LAST_ID: Final = 2**63 - 1
@@ -47,22 +48,10 @@ class Preferences(NamedTuple):
     always: frozenset[str] = frozenset()
     never: frozenset[str] = frozenset()
 
-
-class _PreferencesRow(NamedTuple):
-    archive_default: str | None
-    archive_always: list[str]
-    archive_never: list[str]
-
-
-async def preferences(conn: Connection, key: int) -> Preferences:
-    """An account's preferences."""
-    rows = await fetch_all(
-        conn,
-        _PreferencesRow,
-        "select archive_default, archive_always, archive_never from accounts where key = %s",
-        key,
-    )
-    return Preferences(rows[0][0], frozenset(rows[0][1]), frozenset(rows[0][2])) if rows else Preferences()
+    @classmethod
+    def of(cls, account: Account) -> Preferences:
+        """An account's."""
+        return cls(account.archive_default, frozenset(account.archive_always), frozenset(account.archive_never))
 
 
 async def set_preferences(
@@ -230,31 +219,23 @@ async def around(conn: Connection, query: Query, first: int, last: int) -> tuple
 
 async def ends(conn: Connection, owner: int) -> Ends | None:
     """The first and the last row of an archive; None where it is empty."""
-    rows = await fetch_all(
-        conn, _EndsRow, "select min(id) as first, max(id) as last from log_archive where owner = %s", owner
-    )
-    first, last = rows[0]
+    cursor = await conn.execute("select min(id), max(id) from log_archive where owner = %s", (owner,))
+    first, last = (await cursor.fetchall())[0]
     return None if first is None or last is None else Ends(first, last)
 
 
-async def ends_of(conn: Connection, jid: str) -> Ends | None:
-    """The same of an account's archive, by its bare JID."""
-    rows = await fetch_all(
-        conn,
-        _EndsRow,
+async def ends_of(conn: Connection, jids: Sequence[str]) -> dict[str, Ends]:
+    """The same of the archives of these accounts, by their bare JIDs, as far as there is anything in them."""
+    cursor = await conn.execute(
         """
-        select min(id) as first, max(id) as last from log_archive
-        where owner = (select key from entities where jid = %s)
+        select jid, first, last from entities cross join lateral (
+            select min(id) as first, max(id) as last from log_archive where owner = entities.key
+        ) ends
+        where jid = any (%s) and first is not null
         """,
-        jid,
+        (list(jids),),
     )
-    first, last = rows[0]
-    return None if first is None or last is None else Ends(first, last)
-
-
-class _EndsRow(NamedTuple):
-    first: int | None
-    last: int | None
+    return {jid: Ends(first, last) for jid, first, last in await cursor.fetchall()}
 
 
 # --- the parts of a statement

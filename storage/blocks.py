@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from storage.rows import Connection, fetch_values
+from storage.rows import Connection
 
 
-async def load(conn: Connection, owner: int) -> set[str]:
-    """The JIDs that an account blocks."""
-    return set(await fetch_values(conn, "select jid from blocks where owner = %s", owner))
+async def load(conn: Connection, owners: Sequence[int]) -> dict[int, set[str]]:
+    """The JIDs that each of these accounts blocks."""
+    cursor = await conn.execute("select owner, jid from blocks where owner = any (%s)", (list(owners),))
+    found: dict[int, set[str]] = {owner: set() for owner in owners}
+    for owner, jid in await cursor.fetchall():
+        found[owner].add(jid)
+    return found
 
 
 async def add(conn: Connection, owner: int, jids: Iterable[str]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from storage.rows import Connection, fetch_all, fetch_one
+from storage.rows import Connection, fetch_all
 
 MOST: Final = 50  # of one account; whoever was not seen for longest is forgotten
 
@@ -47,6 +48,8 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
+    jid: str
+    device: bytes
     key: int
     enabled: bool
     banned: bool
@@ -58,29 +61,32 @@ class _Row:
     new_mechanism: str | None
     new_expires_at: float | None
 
+    def tokens(self) -> Tokens:
+        current = _slot(self.token, self.mechanism, self.expires_at)
+        new = _slot(self.new_token, self.new_mechanism, self.new_expires_at)
+        return Tokens(self.key, self.enabled, self.banned, self.last_seen, current, new)
 
-async def tokens(conn: Connection, jid: str, device: bytes) -> Tokens | None:
-    """The tokens of a device: one row; None where there is no such account or device."""
-    row = await fetch_one(
+
+async def tokens(conn: Connection, wanted: Sequence[tuple[str, bytes]]) -> dict[tuple[str, bytes], Tokens]:
+    """The tokens of devices, by bare JID and device: one row each, as far as there are such accounts and devices."""
+    rows = await fetch_all(
         conn,
         _Row,
         """
-        select a.key, a.enabled, exists (
+        select e.jid, d.device, a.key, a.enabled, exists (
                 select from restrictions r
                 where r.owner = a.key and r.kind = 'ban' and (r.until is null or r.until > now())
             ) as banned, extract(epoch from d.last_seen)::float8 as last_seen,
             d.token, d.mechanism, extract(epoch from d.expires_at)::float8 as expires_at,
             d.new_token, d.new_mechanism, extract(epoch from d.new_expires_at)::float8 as new_expires_at
-        from entities e join accounts a using (key) join devices d using (key) where e.jid = %s and d.device = %s
+        from unnest(%s::text[], %s::bytea[]) w (jid, device)
+            join entities e using (jid) join accounts a using (key)
+            join devices d on d.key = a.key and d.device = w.device
         """,
-        jid,
-        device,
+        [jid for jid, _ in wanted],
+        [device for _, device in wanted],
     )
-    if row is None:
-        return None
-    current = _slot(row.token, row.mechanism, row.expires_at)
-    new = _slot(row.new_token, row.new_mechanism, row.new_expires_at)
-    return Tokens(row.key, row.enabled, row.banned, row.last_seen, current, new)
+    return {(row.jid, row.device): row.tokens() for row in rows}
 
 
 def _slot(token: str | None, mechanism: str | None, expires_at: float | None) -> Token | None:

@@ -49,11 +49,11 @@ class Service(NamedTuple):
 # --- reading
 
 
-async def load(conn: Connection, owner: int) -> list[NodeRow]:
-    """Every node of an entity."""
+async def load(conn: Connection, owners: Sequence[int]) -> dict[int, list[NodeRow]]:
+    """Every node of each of these entities, ordered by name."""
     cursor = await conn.execute(
         """
-        select n.key, n.node, n.config, n.creator,
+        select n.owner, n.key, n.node, n.config, n.creator,
             (select json_agg(json_build_array(jid, affiliation)) from pubsub_affiliations a where a.node = n.key),
             (select json_agg(json_build_array(jid, subid, is_pending)) from pubsub_subscriptions s
                 where s.node = n.key),
@@ -61,32 +61,24 @@ async def load(conn: Connection, owner: int) -> list[NodeRow]:
         from pubsub_nodes n left join lateral (
             select * from pubsub_items i where i.node = n.key order by seq desc limit 1
         ) i on true
-        where n.owner = %s order by n.node
+        where n.owner = any (%s) order by n.node
         """,
-        (SMALL, owner),
+        (SMALL, list(owners)),
     )
-    rows = []
-    for (
-        key,
-        node,
-        config,
-        creator,
-        affiliations,
-        subscriptions,
-        id_,
-        seq,
-        publisher,
-        payload,
-    ) in await cursor.fetchall():
+    found: dict[int, list[NodeRow]] = {owner: [] for owner in owners}
+    for owner, *columns in await cursor.fetchall():
+        key, node, config, creator, affiliations, subscriptions, id_, seq, publisher, payload = columns
         last = None if payload is None else (id_, seq, publisher, bytes(payload))
-        rows.append(NodeRow(key, node, config, creator, affiliations or [], subscriptions or [], last, id_ is not None))
-    return rows
+        found[owner].append(
+            NodeRow(key, node, config, creator, affiliations or [], subscriptions or [], last, id_ is not None)
+        )
+    return found
 
 
 async def load_service(conn: Connection, domain: str, shard: int) -> Service:
     """A service, which gets a key if it has none yet."""
     key = await entities.key_of(conn, domain, shard, KIND)
-    return Service(key, await load(conn, key))
+    return Service(key, (await load(conn, [key]))[key])
 
 
 async def last_items(conn: Connection, nodes: Sequence[int]) -> dict[int, Item]:

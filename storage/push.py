@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from storage.rows import Connection, fetch_all
+from storage.rows import Connection
 
 
 class Enabled(NamedTuple):
@@ -17,14 +18,16 @@ class Enabled(NamedTuple):
     failures: int
 
 
-async def load(conn: Connection, owner: int) -> list[Enabled]:
-    """Those of an account."""
-    return await fetch_all(
-        conn,
-        Enabled,
-        "select jid, node, options, failures from push_services where owner = %s order by jid, node",
-        owner,
+async def load(conn: Connection, owners: Sequence[int]) -> dict[int, list[Enabled]]:
+    """Those of each of these accounts."""
+    cursor = await conn.execute(
+        "select owner, jid, node, options, failures from push_services where owner = any (%s) order by jid, node",
+        (list(owners),),
     )
+    found: dict[int, list[Enabled]] = {owner: [] for owner in owners}
+    for owner, *columns in await cursor.fetchall():
+        found[owner].append(Enabled(*columns))
+    return found
 
 
 async def enable(conn: Connection, owner: int, jid: str, node: str, options: bytes, failures: int) -> None:

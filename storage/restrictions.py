@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
 from storage.rows import Connection, fetch_all, fetch_one
@@ -37,11 +38,15 @@ _COLUMNS: Final = """
 _ACTIVE: Final = "(r.until is null or r.until > now())"
 
 
-async def load(conn: Connection, owner: int) -> list[Restriction]:
-    """Those of an account."""
-    return await fetch_all(
-        conn, Restriction, f"select {_COLUMNS} from restrictions r where r.owner = %s and {_ACTIVE}", owner
+async def load(conn: Connection, owners: Sequence[int]) -> dict[int, list[Restriction]]:
+    """Those of each of these accounts."""
+    cursor = await conn.execute(
+        f"select r.owner, {_COLUMNS} from restrictions r where r.owner = any (%s) and {_ACTIVE}", (list(owners),)
     )
+    found: dict[int, list[Restriction]] = {owner: [] for owner in owners}
+    for owner, *columns in await cursor.fetchall():
+        found[owner].append(Restriction(*columns))
+    return found
 
 
 async def ban_of(conn: Connection, jid: str) -> Restriction | None:

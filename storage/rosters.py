@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from storage.rows import Connection, fetch_all, fetch_value
+from storage.rows import Connection
 
 Subscription = Literal["none", "to", "from", "both"]
 
@@ -36,39 +37,31 @@ class Removed(NamedTuple):
     version: int
 
 
-async def load(conn: Connection, owner: int) -> list[Item]:
-    """All contacts of an account, ordered by JID, with those that only wait for an answer."""
-    rows = await fetch_all(
-        conn,
-        Item,
+async def load(conn: Connection, owners: Sequence[int]) -> dict[int, list[Item]]:
+    """All contacts of each of these accounts, ordered by JID, with those that only wait for an answer."""
+    cursor = await conn.execute(
         """
-        select contact as jid, name, groups, subscription, ask, approved, pending_in, pending_stanza as pending_inner,
-            in_roster, version
-        from rosters where owner = %s order by contact
+        select owner, contact, name, groups, subscription, ask, approved, pending_in, pending_stanza, in_roster, version
+        from rosters where owner = any (%s) order by owner, contact
         """,
-        owner,
+        (list(owners),),
     )
-    return [row._replace(groups=tuple(row.groups)) for row in rows]
+    found: dict[int, list[Item]] = {owner: [] for owner in owners}
+    for owner, contact, name, groups, *more in await cursor.fetchall():
+        found[owner].append(Item(contact, name, tuple(groups), *more))
+    return found
 
 
-async def version(conn: Connection, owner: int) -> int:
-    """The present version of an account's roster, 0 where there is no such account."""
-    found: int | None = await fetch_value(conn, "select roster_version from accounts where key = %s", owner)
-    return found or 0
-
-
-async def removed_since(conn: Connection, owner: int, version: int) -> list[Removed]:
-    """What was removed after this version and has not come back, in the order of removal."""
-    return await fetch_all(
-        conn,
-        Removed,
-        """
-        select contact as jid, version from roster_removed where owner = %s and version > %s
-        order by version, contact
-        """,
-        owner,
-        version,
+async def removed(conn: Connection, owners: Sequence[int]) -> dict[int, list[Removed]]:
+    """What was removed from each roster and has not come back, in the order of removal."""
+    cursor = await conn.execute(
+        "select owner, contact, version from roster_removed where owner = any (%s) order by owner, version, contact",
+        (list(owners),),
     )
+    found: dict[int, list[Removed]] = {owner: [] for owner in owners}
+    for owner, contact, version in await cursor.fetchall():
+        found[owner].append(Removed(contact, version))
+    return found
 
 
 async def upsert(conn: Connection, owner: int, item: Item, version: int) -> None:

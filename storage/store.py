@@ -20,6 +20,10 @@ log = logs.get_logger()
 
 T = TypeVar("T")
 
+# Brings something for each of these accounts, by their keys.
+Loader = Callable[[Connection, Sequence[accounts.Account]], Awaitable[Mapping[int, Any]]]
+Whole = tuple[accounts.Account, tuple[Any, ...]]  # an account, and what each loader brought for it
+
 CLOSE_S: Final = 2.0
 OPERATIONS: Final = (
     "commit", "load", "accounts", "archive", "log", "nodes", "peers", "private", "rooms", "sessions", "shards",
@@ -96,16 +100,14 @@ class Store:
         operation = statement.__module__.rpartition(".")[2]
         return await self._use(operation, lambda conn: statement(conn, *arguments))
 
-    async def load(
-        self, bare: str, loaders: Sequence[Callable[[Connection, int], Awaitable[Any]]]
-    ) -> tuple[accounts.Account | None, tuple[Any, ...]]:
-        """An account and what each loader brings for its key. Nobody else changes it meanwhile: its owner asks."""
+    async def load(self, bares: Sequence[str], loaders: Sequence[Loader]) -> dict[str, Whole]:
+        """Accounts, as far as there are such, and what each loader brings for them. Nobody else changes them meanwhile:
+        their owner asks."""
 
-        async def work(conn: Connection) -> tuple[accounts.Account | None, tuple[Any, ...]]:
-            account = await accounts.find(conn, bare)
-            if account is None:
-                return None, ()
-            return account, tuple([await loader(conn, account.key) for loader in loaders])
+        async def work(conn: Connection) -> dict[str, Whole]:
+            found = await accounts.find_all(conn, bares)
+            brought = [await loader(conn, found) for loader in loaders] if found else []
+            return {one.jid: (one, tuple([values[one.key] for values in brought])) for one in found}
 
         return await self._use("load", work)
 

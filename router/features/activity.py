@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from router.entity import Entity
 from router.events import BecameUnavailable
 from router.feature import At, Feature, Stage
 from router.turn import Turn
 from storage import accounts
+from storage.accounts import Account
+from storage.rows import Connection
 from xmpp import ns
 from xmpp.errors import Forbidden, ItemNotFound
 from xmpp.stanza import Stanza
@@ -22,7 +26,11 @@ def _assign(entity: Entity, last_at: float | None) -> None:
     entity.data[feature.name] = last_at
 
 
-feature.on_load(accounts.last_at, _assign)
+async def _load(conn: Connection, found: Sequence[Account]) -> dict[int, float | None]:
+    return {account.key: account.last_at for account in found}
+
+
+feature.on_load(_load, _assign)
 
 
 def unavailable_since(entity: Entity) -> float | None:

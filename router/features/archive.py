@@ -8,6 +8,7 @@ of the retracted message is a MAY (5): it stays.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from lxml import etree
@@ -21,8 +22,10 @@ from router.pubsub.rights import is_known_to
 from router.recipients import with_stanza_id
 from router.turn import Turn
 from storage import archive
+from storage.accounts import Account
 from storage.archive import Ends, Preferences
 from storage.log import ARCHIVE, FROM_OWNER, TO_OWNER, time_of
+from storage.rows import Connection
 from xmpp import forms, ns
 from xmpp.errors import BadRequest, Forbidden, JidError, ResourceConstraint, ServiceUnavailable
 from xmpp.jid import bare_of, prepare
@@ -65,7 +68,11 @@ def _assign(entity: Entity, loaded: Preferences) -> None:
     entity.data[feature.name] = loaded
 
 
-feature.on_load(archive.preferences, _assign)
+async def _load(conn: Connection, found: Sequence[Account]) -> dict[int, Preferences]:
+    return {account.key: Preferences.of(account) for account in found}
+
+
+feature.on_load(_load, _assign)
 
 
 def preferences_of(entity: Entity) -> Preferences:

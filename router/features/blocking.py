@@ -9,7 +9,7 @@ from lxml import etree
 from router.blocking_rules import is_blocked
 from router.entity import Entity
 from router.events import Reported
-from router.feature import At, Feature, Stage
+from router.feature import At, Feature, Stage, by_key
 from router.features.presence import end_directed_to_blocked
 from router.turn import Turn
 from storage import blocks
@@ -31,7 +31,7 @@ def _assign(entity: Entity, loaded: set[str]) -> None:
     entity.blocks = set(loaded)
 
 
-feature.on_load(blocks.load, _assign)
+feature.on_load(by_key(blocks.load), _assign)
 
 
 # --- the list

@@ -7,6 +7,7 @@ takes messages. `storage/log.py` keeps the rows; what the archive does not want 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -63,8 +64,8 @@ def leave_to_archive(turn: Turn, event: SessionBound) -> None:
         event.session.marks[FROM_ARCHIVE] = turn.newest_id
 
 
-async def _load(conn: Connection, key: int) -> accounts.Offline:
-    return await accounts.offline(conn, key, 10_000)
+async def _load(conn: Connection, found: Sequence[accounts.Account]) -> dict[int, accounts.Offline]:
+    return await accounts.offline(conn, [account.key for account in found], 10_000)
 
 
 def _assign(entity: Entity, loaded: accounts.Offline) -> None:

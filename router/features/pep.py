@@ -9,7 +9,7 @@ from typing import Final
 from router import interests
 from router.entity import Entity, Session
 from router.events import BecameUnavailable, SentPresence
-from router.feature import At, Feature, Stage
+from router.feature import At, Feature, Stage, by_key
 from router.interests import NOTHING, WATCHERS, Wants, wanted, wanted_of
 from router.pubsub import notifying, requests, subscribing
 from router.pubsub.discovering import ACCOUNT_FEATURES
@@ -39,7 +39,7 @@ feature = Feature(
     account_features=ACCOUNT_FEATURES,
 )
 
-feature.on_load(pubsub.load, assign)
+feature.on_load(by_key(pubsub.load), assign)
 
 WATCHED: Final = 5_000  # clients of contacts on other servers that one account remembers
 _ITEMS_ONLY: Final = "items"  # id of a probe that wants no presence

@@ -16,7 +16,7 @@ from prometheus_client import Counter
 from cluster import logs
 from router.entity import Entity, Session
 from router.events import HeardInRoom, NodeChanged, SaidInRoom
-from router.feature import At, Feature, Stage
+from router.feature import At, Feature, Stage, by_key
 from router.notification_settings import DATA as SETTINGS
 from router.notification_settings import When, with_settings
 from router.turn import Turn
@@ -85,7 +85,7 @@ def _assign(entity: Entity, loaded: list[push.Enabled]) -> None:
         entity.data.pop(feature.name, None)
 
 
-feature.on_load(push.load, _assign)
+feature.on_load(by_key(push.load), _assign)
 
 
 def _services(entity: Entity) -> dict[tuple[str, str], Service]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Final
 
 from router import restrictions
-from router.feature import Feature, Stage
+from router.feature import Feature, Stage, by_key
 from router.restrictions import DATA, restriction, told
 from router.turn import Turn
 from storage import restrictions as rows
@@ -16,7 +16,7 @@ from xmpp.jid import bare_of, domain_of
 from xmpp.stanza import Stanza
 
 feature = Feature("restrictions")
-feature.on_load(rows.load, restrictions.assign)
+feature.on_load(by_key(rows.load), restrictions.assign)
 
 NOBODY_THERE: Final = "Nobody is there to take the message."  # word for word as `delivery.py` says it
 _PERSONAL: Final = (None, "subscribe", "probe")  # presence that a stranger would get something of

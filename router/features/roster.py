@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from router import roster_changes
@@ -11,6 +12,7 @@ from router.events import AccountRemoved
 from router.feature import At, Feature
 from router.turn import Connection, Turn
 from storage import rosters
+from storage.accounts import Account
 from xmpp import ns
 from xmpp import stanza as stanzas
 from xmpp.errors import BadRequest, Forbidden, ItemNotFound, NotAllowed
@@ -28,10 +30,10 @@ class _Rows(NamedTuple):
     removed: list[rosters.Removed]
 
 
-async def _load(conn: Connection, key: int) -> _Rows:
-    return _Rows(
-        await rosters.load(conn, key), await rosters.version(conn, key), await rosters.removed_since(conn, key, 0)
-    )
+async def _load(conn: Connection, found: Sequence[Account]) -> dict[int, _Rows]:
+    keys = [account.key for account in found]
+    items, removed = await rosters.load(conn, keys), await rosters.removed(conn, keys)
+    return {a.key: _Rows(items[a.key], a.roster_version, removed[a.key]) for a in found}
 
 
 def _assign(entity: Entity, rows: _Rows) -> None:

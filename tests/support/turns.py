@@ -5,15 +5,17 @@ What one entity sends is the other's input at once; what a session is given is h
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from cluster.shards import shard_of
 from cluster.wire import Epoch, SessionId
 from router.contacts import Contact, Subscription
 from router.entity import Entity, Session
 from router.events import Event, SessionClosed
+from router.feature import Feature
 from router.features import ALL
 from router.features.account import derive_all
 from router.pipeline import Pipeline
@@ -21,6 +23,8 @@ from router.pubsub.pipeline import ServicePipeline
 from router.settings import Settings
 from router.turn import Request, Turn, Write
 from storage import accounts, capabilities, devices, inbox, log, private, rosters, vcards
+from storage.accounts import Account
+from storage.rows import Connection
 from tests.support.archive import Model
 from tests.support.published import Published
 from xmpp import ns
@@ -277,3 +281,10 @@ class World:
 def stored(turn: Turn) -> list[rosters.Item]:
     """The contacts that a turn stores."""
     return [write.arguments[1] for write in turn.writes if write.statement is rosters.upsert]
+
+
+def load_from(feature: Feature, entity: Entity, account: Account) -> None:
+    """What a feature whose loaders need no database makes of an account."""
+    nowhere = cast(Connection, None)
+    for loader, assign in feature.loaders:
+        assign(entity, asyncio.run(loader(nowhere, [account]))[account.key])  # type: ignore[arg-type]  # a coroutine

@@ -24,7 +24,7 @@ async def account(conn: Connection, jid: str = JULIET) -> int:
 
 async def slots(conn: Connection, device: bytes = PHONE) -> tuple[str | None, str | None]:
     """The names of the current and of the new token."""
-    found = await devices.tokens(conn, JULIET, device)
+    found = (await devices.tokens(conn, [(JULIET, device)])).get((JULIET, device))
     assert found is not None
     current, new = (slot.token if slot is not None else None for slot in (found.current, found.new))
     return current, new
@@ -39,7 +39,7 @@ async def test_a_new_token_takes_the_place_of_the_last_that_was_not_used(databas
     """XEP-0484, 6.1."""
     async with connected(database) as conn:
         key = await account(conn)
-        assert await devices.tokens(conn, JULIET, PHONE) is None
+        assert (await devices.tokens(conn, [(JULIET, PHONE)])).get((JULIET, PHONE)) is None
         for name in ("one", "two"):
             await devices.give(conn, key, PHONE, "Gajim", "phone", token(name))
         assert await slots(conn) == (None, "two")
@@ -49,10 +49,10 @@ async def test_a_new_token_takes_the_place_of_the_last_that_was_not_used(databas
         assert await slots(conn) == ("two", None)
         await devices.give(conn, key, PHONE, "Gajim", "phone", token("three"))
         assert await slots(conn) == ("two", "three")
-        found = await devices.tokens(conn, JULIET, PHONE)
+        found = (await devices.tokens(conn, [(JULIET, PHONE)])).get((JULIET, PHONE))
         assert found is not None
         assert (found.key, found.enabled, found.new) == (key, True, token("three"))
-        assert await devices.tokens(conn, JULIET, LAPTOP) is None
+        assert (await devices.tokens(conn, [(JULIET, LAPTOP)])).get((JULIET, LAPTOP)) is None
 
 
 @asynchronous

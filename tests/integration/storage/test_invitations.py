@@ -161,7 +161,7 @@ async def test_a_new_account_has_a_contact_from_the_start(database: str) -> None
             await rosters.add_mutual(conn, JULIET, ROMEO)
         account = await accounts.find(conn, JULIET)
         assert account is not None
-        (item,) = await rosters.load(conn, account.key)
+        (item,) = (await rosters.load(conn, [account.key]))[account.key]
         assert (item.jid, item.subscription, item.in_roster, item.version) == (
             ROMEO,
             "both",

@@ -62,7 +62,7 @@ async def test_everything_about_a_node_comes_back(database: str) -> None:
             await pubsub.set_affiliation(conn, NODE, "romeo@example.com", 0)
             await pubsub.configure(conn, NODE, "{}", None)
             await pubsub.purge(conn, NODE)
-        (row,) = await pubsub.load(conn, owner)
+        (row,) = (await pubsub.load(conn, [owner]))[owner]
         assert (row.config, row.affiliations, row.subscriptions, row.last, row.has_items) == ({}, [], [], None, False)
 
 
@@ -72,7 +72,7 @@ async def test_a_large_item_is_not_read_with_its_node(database: str) -> None:
         owner = await made(conn)
         large = b"<a>" + b"x" * pubsub.SMALL + b"</a>"
         await pubsub.publish(conn, NODE, Item("a", 1, "juliet@example.com", large), (7, 1), None, 0, None)
-        (row,) = await pubsub.load(conn, owner)
+        (row,) = (await pubsub.load(conn, [owner]))[owner]
         assert (row.last, row.has_items) == (None, True)
         assert await pubsub.last_items(conn, [NODE, 5]) == {NODE: Item("a", 1, "juliet@example.com", large)}
 
@@ -157,7 +157,7 @@ async def test_a_node_goes_with_everything_of_it(database: str) -> None:
         await pubsub.subscribe(conn, NODE, "nurse@example.com", "s1", True)
         for _ in range(2):
             await pubsub.delete(conn, NODE)
-        assert await pubsub.load(conn, owner) == []
+        assert (await pubsub.load(conn, [owner]))[owner] == []
         for table in ("pubsub_items", "pubsub_affiliations", "pubsub_subscriptions"):
             assert await fetch_value(conn, f"select count(*) from {table}") == 0
 

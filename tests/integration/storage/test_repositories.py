@@ -53,7 +53,7 @@ async def account(conn: Connection, jid: str = ROMEO) -> int:
 async def test_an_account_is_made_once(database: str) -> None:
     async with connected(database) as conn:
         assert await accounts.find(conn, ROMEO) is None
-        assert await accounts.credentials(conn, ROMEO) == {}
+        assert await accounts.credentials(conn, [ROMEO]) == {}
         key = await accounts.create(conn, ROMEO, shard_of(ROMEO), credentials("SHA-1", "SHA-256"))
         assert await accounts.create(conn, ROMEO, shard_of(ROMEO), credentials("SHA-512")) is None
         found = await accounts.find(conn, ROMEO)
@@ -61,7 +61,7 @@ async def test_an_account_is_made_once(database: str) -> None:
         assert (found.key, found.jid, found.shard, found.enabled) == (key, ROMEO, shard_of(ROMEO), True)
         assert (found.last_at, found.last_status) == (None, "")
         assert abs(found.created_at - time.time()) < 60
-        assert list((await accounts.credentials(conn, ROMEO)).values()) == credentials("SHA-1", "SHA-256")
+        assert list((await accounts.credentials(conn, [ROMEO]))[ROMEO].values()) == credentials("SHA-1", "SHA-256")
 
 
 @asynchronous
@@ -70,9 +70,9 @@ async def test_a_new_password_replaces_every_hash(database: str) -> None:
         key = await account(conn)
         new = [replace(old, salt=b"new") for old in credentials("SHA-1", "SHA-512")]
         await accounts.set_credentials(conn, key, new)
-        assert list((await accounts.credentials(conn, ROMEO)).values()) == new
+        assert list((await accounts.credentials(conn, [ROMEO]))[ROMEO].values()) == new
         await accounts.set_credentials(conn, key, new[1:])
-        assert list((await accounts.credentials(conn, ROMEO)).values()) == new[1:]
+        assert list((await accounts.credentials(conn, [ROMEO]))[ROMEO].values()) == new[1:]
         await accounts.set_credentials(conn, key + 1000, new)
         assert await fetch_value(conn, "select count(*) from credentials") == 1
 
@@ -153,7 +153,7 @@ async def test_an_account_can_be_disabled_and_remembers_its_last_words(database:
         found = await accounts.find(conn, ROMEO)
         assert found is not None
         assert (found.enabled, found.last_at, found.last_status) == (False, 1_700_000_000.25, "zzz")
-        assert await accounts.last_at(conn, key) == 1_700_000_000.25
+        assert await accounts.find_all(conn, ["nobody@a.lit", ROMEO]) == [found]
 
 
 @asynchronous
@@ -186,31 +186,34 @@ async def test_a_roster_keeps_every_field(database: str) -> None:
         key = await account(conn)
         await rosters.upsert(conn, key, whole, 7)
         await rosters.upsert(conn, key, Item("x@y"), 8)
-        assert set(await rosters.load(conn, key)) == {whole, Item("x@y", version=8)}
+        assert set((await rosters.load(conn, [key]))[key]) == {whole, Item("x@y", version=8)}
         await rosters.upsert(conn, key, whole._replace(name="J", groups=(), in_roster=True), 9)
-        assert whole._replace(name="J", groups=(), in_roster=True, version=9) in await rosters.load(conn, key)
-        assert await rosters.load(conn, key + 1) == []
+        assert whole._replace(name="J", groups=(), in_roster=True, version=9) in (await rosters.load(conn, [key]))[key]
+        assert (await rosters.load(conn, [key + 1]))[key + 1] == []
+
+
+async def roster_version(conn: Connection, key: int) -> int:
+    found: int = await fetch_value(conn, "select roster_version from accounts where key = %s", key)
+    return found
 
 
 @asynchronous
 async def test_the_rosters_version_rises_and_removals_are_known(database: str) -> None:
     async with connected(database) as conn:
         key = await account(conn)
-        start = await rosters.version(conn, key)
+        start = await roster_version(conn, key)
         for step, jid in enumerate(("a@x", "b@x", "c@x"), 1):
             await rosters.upsert(conn, key, Item(jid), start + step)
         await rosters.remove(conn, key, "a@x", start + 4)
         await rosters.remove(conn, key, "b@x", start + 5)
-        assert await rosters.version(conn, key) == start + 5
-        assert await rosters.removed_since(conn, key, start) == [("a@x", start + 4), ("b@x", start + 5)]
-        assert await rosters.removed_since(conn, key, start + 4) == [("b@x", start + 5)]
+        assert await roster_version(conn, key) == start + 5
+        assert (await rosters.removed(conn, [key]))[key] == [("a@x", start + 4), ("b@x", start + 5)]
         await rosters.upsert(conn, key, Item("a@x", in_roster=False, pending_in=True), start + 5)
-        assert len(await rosters.removed_since(conn, key, start)) == 2  # only asks; is still not in the roster
+        assert len((await rosters.removed(conn, [key]))[key]) == 2  # only asks; is still not in the roster
         await rosters.upsert(conn, key, Item("a@x"), start + 6)
-        assert await rosters.removed_since(conn, key, start) == [("b@x", start + 5)]
+        assert (await rosters.removed(conn, [key]))[key] == [("b@x", start + 5)]
         await rosters.upsert(conn, key, Item("c@x"), start)  # an old version sends nothing back
-        assert await rosters.version(conn, key) == start + 6
-        assert await rosters.version(conn, key + 1) == 0
+        assert await roster_version(conn, key) == start + 6
 
 
 @asynchronous
@@ -221,8 +224,8 @@ async def test_only_a_contact_outside_the_roster_is_forgotten(database: str) -> 
         await rosters.upsert(conn, key, Item("b@x", in_roster=False, pending_in=True), 1)
         for jid in ("a@x", "b@x"):
             await rosters.forget(conn, key, jid)
-        assert [item.jid for item in await rosters.load(conn, key)] == ["a@x"]
-        assert await rosters.removed_since(conn, key, 0) == []
+        assert [item.jid for item in (await rosters.load(conn, [key]))[key]] == ["a@x"]
+        assert (await rosters.removed(conn, [key]))[key] == []
 
 
 @asynchronous
@@ -238,12 +241,12 @@ async def test_block_lists(database: str) -> None:
         await blocks.add(conn, 1, ["a@x", "b@x"])
         await blocks.add(conn, 1, ["b@x", "c.lit"])
         await blocks.add(conn, 2, ["a@x"])
-        assert await blocks.load(conn, 1) == {"a@x", "b@x", "c.lit"}
+        assert (await blocks.load(conn, [1]))[1] == {"a@x", "b@x", "c.lit"}
         await blocks.remove(conn, 1, ["a@x", "never"])
-        assert await blocks.load(conn, 1) == {"b@x", "c.lit"}
+        assert (await blocks.load(conn, [1]))[1] == {"b@x", "c.lit"}
         await blocks.clear(conn, 1)
-        assert await blocks.load(conn, 1) == set()
-        assert await blocks.load(conn, 2) == {"a@x"}
+        assert (await blocks.load(conn, [1]))[1] == set()
+        assert (await blocks.load(conn, [2]))[2] == {"a@x"}
 
 
 @asynchronous

@@ -15,7 +15,8 @@ from prometheus_client import REGISTRY
 from cluster.config import Database
 from cluster.shards import shard_of
 from cluster.wire import Epoch, Shard
-from storage import accounts, blocks, listen, nodes, private, sessions, shards
+from router.feature import by_key
+from storage import accounts, blocks, listen, nodes, private, push, sessions, shards
 from storage.embedded import EmbeddedPostgres
 from storage.pool import StorageError, clock_ms, is_away, open_pool
 from storage.rows import Connection, fetch_value
@@ -112,15 +113,17 @@ async def test_connections_have_bounds_and_a_name(database: str) -> None:
 async def test_reads_loads_and_commits(database: str) -> None:
     bare = "a@x.lit"
     async with opened(database) as store:
-        assert await store.load(bare, [blocks.load]) == (None, ())
+        load_blocks, load_push = by_key(blocks.load), by_key(push.load)
+        assert await store.load([bare], [load_blocks]) == {}
         fence = await store.run(shards.take, ME, {shard_of(bare): (None, Epoch(0))})
         create: list[Write] = [(accounts.create, (bare, shard_of(bare), ()))]
         assert await store.commit(ME, fence, create) == Store.Committed()
-        account, _ = await store.load(bare, [])
-        assert account is not None
+        ((account, nothing),) = (await store.load([bare], [])).values()
+        assert nothing == ()
         writes: list[Write] = [(blocks.add, (account.key, ["b@x"])), (private.put, (account.key, "ns a", b"<a/>"))]
         assert await store.commit(ME, fence, writes) == Store.Committed()
-        assert await store.load(bare, [blocks.load, private.total_size]) == (account, ({"b@x"}, 4))
+        found = await store.load([bare, "nobody@x.lit"], [load_blocks, load_push])
+        assert found == {bare: (account, ({"b@x"}, []))}
         stale = {shard: Epoch(epoch - 1) for shard, epoch in fence.items()}
         assert await store.commit(ME, stale, writes) == Store.Fenced(frozenset(fence))
         match await store.commit(ME, fence, [*writes, (blocks.add, (2**70, ["c@x"]))]):
@@ -220,7 +223,7 @@ async def test_what_takes_how_long_is_measured(database: str) -> None:
         fence = await store.run(shards.take, ME, {Shard(1): (None, Epoch(0))})
         await store.commit(ME, fence, [(sessions.save, (row,))])
         assert await store.run(sessions.load_shards, [1]) == [row]
-        await store.load("a@x", [])
+        await store.load(["a@x"], [])
         waits = sample("stentor_db_pool_wait_seconds_count")
         assert waits >= 6
     assert {name: count(name) - number for name, number in before.items()} == dict.fromkeys(before, 1)

@@ -130,9 +130,9 @@ async def test_general_writes_run_in_order_with_the_sessions(database: str) -> N
         ]
         for _ in range(2):  # of unknown outcome: the identical batch again
             assert await writer.commit(conn, ME, fence, writes) == Committed()
-            assert await blocks.load(conn, 1) == {"c@x"}
+            assert (await blocks.load(conn, [1]))[1] == {"c@x"}
             assert await sids(conn) == [1]
-            assert [item.jid for item in await rosters.load(conn, 1)] == ["d@x"]
+            assert [item.jid for item in (await rosters.load(conn, [1]))[1]] == ["d@x"]
         assert await accounts.find(conn, "a@x") is not None
 
 
@@ -154,7 +154,7 @@ async def test_a_lost_shard_fences_the_whole_batch(database: str, writes: Sequen
         newer = await take(conn, ME, 3)  # lost and taken back: another epoch, what was decided before must not land
         assert await writer.commit(conn, ME, fence, writes) == Fenced(frozenset({Shard(2), Shard(3)}))
         assert await sids(conn) == [7]
-        assert await blocks.load(conn, 1) == set()
+        assert (await blocks.load(conn, [1]))[1] == set()
         assert await writer.commit(conn, ME, {Shard(1): fence[Shard(1)]} | newer, writes) == Committed()
 
 
@@ -187,7 +187,7 @@ async def test_a_refused_write_is_named_and_leaves_nothing_behind(
         assert outcome.index == guilty
         assert isinstance(outcome.error, kind)
         assert await sids(conn) == []
-        assert await blocks.load(conn, 1) == set()
+        assert (await blocks.load(conn, [1]))[1] == set()
         del writes[guilty]
         assert await writer.commit(conn, ME, fence, writes) == Committed()
 
@@ -239,7 +239,7 @@ async def test_a_batch_that_waits_for_a_take_is_fenced_out(database: str, writes
             await eventually(lambda: is_waiting_for_a_lock(watcher, mine.info.backend_pid), 5, "the batch waits")
         assert await commit == Fenced(frozenset({Shard(2)}))
         assert await sids(mine) == []
-        assert await blocks.load(mine, 1) == set()
+        assert (await blocks.load(mine, [1]))[1] == set()
 
 
 @asynchronous
@@ -312,7 +312,7 @@ async def test_a_batch_cut_off_is_sent_again_as_it_was(database: str) -> None:
         with pytest.raises(psycopg.OperationalError) as caught:
             await writer.commit(mine, ME, fence, [block("b@x"), (die, ()), save(1)])
         assert is_away(caught.value)
-        assert await blocks.load(watcher, 1) == set()
+        assert (await blocks.load(watcher, [1]))[1] == set()
         for _ in range(2):
             assert await writer.commit(watcher, ME, fence, [block("b@x"), save(1)]) == Committed()
 

@@ -48,7 +48,7 @@ class World:
             return self.bans.get(bare)
         assert statement is accounts.credentials
         self.reads += 1
-        return {credentials.hash: credentials for credentials in self.stored.get(bare, ())}
+        return {one: {known.hash: known for known in self.stored.get(one, ())} for one in bare}
 
     def monotonic(self) -> float:
         return self.now

@@ -12,7 +12,7 @@ from router.features import activity
 from router.features.activity import unavailable_since
 from storage import accounts
 from storage.accounts import Account
-from tests.support.turns import DOMAIN, NOW, World, error
+from tests.support.turns import DOMAIN, NOW, World, error, load_from
 from xmpp import ns
 
 JULIET, ROMEO, NOBODY = "juliet@example.com", "romeo@example.com", "mercutio@example.com"
@@ -110,9 +110,7 @@ def test_a_status_is_cut_between_characters(scene: Scene) -> None:
 
 @pytest.mark.parametrize("last_at", [None, NOW - 5])
 def test_the_moment_is_read_when_the_account_is_loaded(scene: Scene, last_at: float | None) -> None:
-    ((loader, assign),) = activity.feature.loaders
-    assert loader is accounts.last_at
-    assign(scene.juliet, last_at)
+    load_from(activity.feature, scene.juliet, Account(7, JULIET, 0, True, 0, 0.0, last_at, ""))
     assert unavailable_since(scene.juliet) == last_at
 
 

@@ -19,9 +19,10 @@ from router.features.archive import LISTED
 from router.features.disco import account_info, server_info
 from router.settings import Settings
 from storage import archive
+from storage.accounts import Account
 from storage.archive import Preferences
 from storage.log import ARCHIVE, FROM_OWNER, QUEUE, TO_OWNER, Row, time_of
-from tests.support.turns import DOMAIN, NOW, World, error, parse
+from tests.support.turns import DOMAIN, NOW, World, error, load_from, parse
 from xmpp import ns
 from xmpp.errors import ItemNotFound
 from xmpp.stanza import HAS_EVENT
@@ -485,9 +486,8 @@ def test_preferences_that_are_none(scene: Scene, given_: str, answer: str) -> No
 
 
 def test_preferences_come_with_the_account(scene: Scene) -> None:
-    ((loader, assign),) = archive_feature.feature.loaders
-    assert loader is archive.preferences
-    assign(scene.juliets, Preferences("never", frozenset({ROMEO})))
+    account = Account(7, JULIET, 0, True, 0, 0.0, None, "", "never", [ROMEO])
+    load_from(archive_feature.feature, scene.juliets, account)
     (answer,) = scene.ask(f'<iq type="get" id="p"><prefs xmlns="{ns.MAM}"/></iq>')
     assert prefs("never", f"<jid>{ROMEO}</jid>") in answer
 
