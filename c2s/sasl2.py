@@ -143,20 +143,34 @@ def failure(fault: SaslError) -> bytes:
 
 def parse(event: Element) -> Request:
     """Read `<authenticate/>`. Raises Malformed."""
-    root = parse_document(b'<x xmlns="%b">%b</x>' % (ns.SASL2.encode(), event.inner))
-    initial = root.find(f"{{{ns.SASL2}}}initial-response")
-    wanted = root.find(f"{{{ns.FAST}}}request-token")
-    fast = root.find(f"{{{ns.FAST}}}fast")
-    resume = root.find(f"{{{ns.SM}}}resume")
+    found = _children(parse_document(b'<x xmlns="%b">%b</x>' % (ns.SASL2.encode(), event.inner)))
+    initial, wanted = found.get(_INITIAL_RESPONSE), found.get(_REQUEST_TOKEN)
+    fast, resume = found.get(_FAST), found.get(_RESUME)
     return Request(
         mechanism=event.attributes.get("mechanism", ""),
         initial=None if initial is None else "".join((initial.text or "").split()),
-        agent=_agent(root.find(f"{{{ns.SASL2}}}user-agent")),
-        bind=_bind(root.find(f"{{{ns.BIND2}}}bind")),
+        agent=_agent(found.get(_USER_AGENT)),
+        bind=_bind(found.get(_BIND)),
         resume=None if resume is None else {str(name): str(value) for name, value in resume.attrib.items()},
         fast=None if fast is None else Fast(fast.get("invalidate") in ("true", "1")),
         token_mechanism=str(wanted.get("mechanism", "")) if wanted is not None else "",
     )
+
+
+_INITIAL_RESPONSE: Final = f"{{{ns.SASL2}}}initial-response"
+_USER_AGENT: Final = f"{{{ns.SASL2}}}user-agent"
+_REQUEST_TOKEN: Final = f"{{{ns.FAST}}}request-token"
+_FAST: Final = f"{{{ns.FAST}}}fast"
+_RESUME: Final = f"{{{ns.SM}}}resume"
+_BIND: Final = f"{{{ns.BIND2}}}bind"
+
+
+def _children(node: etree._Element) -> dict[str, etree._Element]:
+    """The first child of each name."""
+    found: dict[str, etree._Element] = {}
+    for child in node:
+        found.setdefault(str(child.tag), child)
+    return found
 
 
 def _agent(node: etree._Element | None) -> Agent:
@@ -166,26 +180,28 @@ def _agent(node: etree._Element | None) -> Agent:
     if len(id_) > AGENT_CHARACTERS:
         raise Malformed("the id of the user agent is too long")
     device = hashlib.sha256(id_.encode()).digest()[:DEVICE_BYTES] if id_ else b""
-    software, name = (text_of(node.find(f"{{{ns.SASL2}}}{child}")) for child in ("software", "device"))
+    found = _children(node)
+    software, name = (text_of(found.get(f"{{{ns.SASL2}}}{child}")) for child in ("software", "device"))
     return Agent(device, software.strip()[:NAME_CHARACTERS], name.strip()[:NAME_CHARACTERS])
 
 
 def _bind(node: etree._Element | None) -> Bind | None:
     if node is None:
         return None
-    tag = text_of(node.find(f"{{{ns.BIND2}}}tag")).strip()[:TAG_CHARACTERS]
+    found = _children(node)
+    tag = text_of(found.get(f"{{{ns.BIND2}}}tag")).strip()[:TAG_CHARACTERS]
     if tag:
         try:
             tag = JID.of("x", "x", tag).resource
         except JidError as problem:
             raise Malformed("the tag can be in no resource") from problem
-    states = [name == "active" for name in ("active", "inactive") if node.find(f"{{{ns.CSI}}}{name}") is not None]
-    enable = node.find(f"{{{ns.SM}}}enable")
+    states = [name == "active" for name in ("active", "inactive") if f"{{{ns.CSI}}}{name}" in found]
+    enable = found.get(f"{{{ns.SM}}}enable")
     management = None
     if enable is not None:
         attributes = {str(name): str(value) for name, value in enable.attrib.items()}
-        management = Element(f"{ns.SM} enable", attributes, b"", "")
-    has_carbons = node.find(f"{{{ns.CARBONS}}}enable") is not None
+        management = Element(f"{ns.SM} enable", attributes, b"")
+    has_carbons = f"{{{ns.CARBONS}}}enable" in found
     return Bind(tag, has_carbons, states[0] if states else None, management)
 
 

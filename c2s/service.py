@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import secrets
 import time
@@ -49,7 +50,8 @@ class C2SApplication:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._incarnation = new_incarnation(config.node.name, secrets.randbits(64))
-        self._edge = Edge(self._send, lambda: secrets.token_urlsafe(9), time.monotonic, stats.failed)
+        requests = itertools.count(1)
+        self._edge = Edge(self._send, lambda: f"{self._incarnation}/{next(requests):x}", time.monotonic, stats.failed)
         self._facts = Facts()
         self._settings = _stream_settings(config)
         self._tls = _server_tls(config)

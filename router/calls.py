@@ -106,6 +106,7 @@ class Calls:
         self._asked: dict[str, asyncio.Future[tuple[bool, Any]]] = {}
         self._store = store
         self._credentials = Gathering(partial(store.run, accounts.credentials))
+        self._bans = Gathering(partial(store.run, restrictions.bans))
         self._archives = Gathering(partial(store.run, archive.ends_of))
         self._effects = effects
         self._passwords = passwords
@@ -286,6 +287,6 @@ class Calls:
 
     async def _check_ban(self, bare: str) -> None:
         """RFC 6120, 6.5.2: only who has the right credentials is told that the account is disabled, and why."""
-        ban = await self._store.run(restrictions.ban_of, bare)
+        ban = await self._bans.get(bare)
         if ban is not None:
             raise CallError("account-disabled", told(ban))

@@ -49,7 +49,7 @@ class TokenLogin:
         for slot, answer in zip(slots, answers, strict=True):
             if found is None or slot is None or answer is None or slot.mechanism != mechanism or not found.enabled:
                 continue
-            if found.banned and (ban := await self._store.run(restrictions.ban_of, bare)) is not None:
+            if found.banned and (ban := (await self._store.run(restrictions.bans, [bare])).get(bare)) is not None:
                 raise CallError("account-disabled", told(ban))
             if slot.expires_at <= self._now():
                 return None, True, "", 0.0, False

@@ -4,6 +4,7 @@ them."""
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 import time
 from collections import Counter
@@ -58,7 +59,10 @@ class S2SApplication:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._incarnation = new_incarnation(config.node.name, secrets.randbits(64))
-        self._edge = Edge(self._send, lambda: secrets.token_urlsafe(9), time.monotonic, stats.failed, READ_IDS)
+        requests = itertools.count(1)
+        self._edge = Edge(
+            self._send, lambda: f"{self._incarnation}/{next(requests):x}", time.monotonic, stats.failed, READ_IDS
+        )
         self._components = ComponentListener(config, self._edge)
         self._tls = _server_tls(config)
         self._authorities = _authorities(config)

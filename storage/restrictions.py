@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
-from storage.rows import Connection, fetch_all, fetch_one
+from storage.rows import Connection, fetch_all
 
 Kind = Literal["ban", "quarantine"]
 
@@ -49,16 +49,16 @@ async def load(conn: Connection, owners: Sequence[int]) -> dict[int, list[Restri
     return found
 
 
-async def ban_of(conn: Connection, jid: str) -> Restriction | None:
-    """Why a bare JID may not sign in."""
-    return await fetch_one(
-        conn, Restriction,
+async def bans(conn: Connection, jids: Sequence[str]) -> dict[str, Restriction]:
+    """Why bare JIDs may not sign in, as far as these may not."""
+    cursor = await conn.execute(
         f"""
-        select {_COLUMNS} from entities e join restrictions r on r.owner = e.key
-        where e.jid = %s and r.kind = 'ban' and {_ACTIVE}
+        select e.jid, {_COLUMNS} from entities e join restrictions r on r.owner = e.key
+        where e.jid = any (%s) and r.kind = 'ban' and {_ACTIVE}
         """,
-        jid,
-    )  # fmt: skip
+        (list(jids),),
+    )
+    return {jid: Restriction(*columns) for jid, *columns in await cursor.fetchall()}
 
 
 async def list_(conn: Connection, after: str, limit: int) -> list[Restricted]:

@@ -95,12 +95,16 @@ class StreamOpen(NamedTuple):
 
 
 class Element(NamedTuple):
-    """A first-level element that is no stanza. `name` is "namespace local"; `text` its character data."""
+    """A first-level element that is no stanza. `name` is "namespace local"."""
 
     name: str
     attributes: dict[str, str]
     inner: bytes
-    text: str
+
+    @property
+    def text(self) -> str:
+        """Its character data."""
+        return _text(self.inner) if b"<" in self.inner or b"&" in self.inner else self.inner.decode()
 
 
 class StreamClose(NamedTuple):
@@ -388,8 +392,7 @@ class StreamParser:
         if namespace == ns.SASL2 and inner and _PREFIX.search(raw) is not None:
             # Others' elements stand in it, and what their prefixes mean may be said further out.
             inner = canonical(self._parsed(raw), ns.SASL2)
-        text = "" if not inner else _text(inner)
-        self._events.append(Element(self._name, self._attributes, inner, text))
+        self._events.append(Element(self._name, self._attributes, inner))
 
     def _rewrite(self, raw: bytes) -> bytes:
         """The inner bytes in canonical form: declarations outside of them are resolved, the content namespace is

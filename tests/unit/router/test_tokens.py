@@ -50,8 +50,8 @@ class World:
             return {} if self.row is None else {(JULIET, PHONE): self.row}
         if statement is accounts.find:
             return self.row
-        if statement is restrictions.ban_of:
-            return Restriction("ban", "Spam", "operator", NOW, None)
+        if statement is restrictions.bans:
+            return {JULIET: Restriction("ban", "Spam", "operator", NOW, None)}
         self.writes.append(statement)
         if statement is devices.give:
             self.given = arguments[-1]
