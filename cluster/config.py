@@ -86,6 +86,16 @@ class Certificate(Section):
     key: Path = Field(description="private key, PEM")
 
 
+class ClientAuthority(Section):
+    """Who issues certificates by which clients sign in."""
+
+    ca: Path = Field(description="the authorities, PEM")
+    crl: Path | None = Field(default=None, description="their revocation lists, PEM or DER")
+    names: Literal["xmpp", "email"] = Field(
+        default="xmpp", description="xmpp: id-on-xmppAddr names the account; email: an e-mail address does"
+    )
+
+
 class Tls(Section):
     """Encryption towards clients."""
 
@@ -97,6 +107,12 @@ class Tls(Section):
     )
     key: Path | None = Field(default=None, description="private key (PEM) that belongs to tls.certificate")
     certificates: dict[str, Certificate] = Field(default={}, description="domain -> {certificate, key}")
+    clients: dict[str, ClientAuthority] = Field(
+        default={},
+        description="domain -> {ca, crl, names}: its accounts may sign in by a certificate (SASL EXTERNAL) from one of "
+        "these authorities (ca, PEM), which is in none of their revocation lists (crl, PEM or DER, may be left out); "
+        "names: xmpp (by default), id-on-xmppAddr says whose account it is, or email, an e-mail address does",
+    )
 
     @model_validator(mode="after")
     def _is_a_pair(self) -> Tls:

@@ -2,9 +2,9 @@
 EXTERNAL, and the hashed tokens of XEP-0484.
 
 An `Exchange` is the conversation with one client, without I/O. What it cannot know, it asks its driver for: `NeedSalt`,
-`NeedProof`, `NeedPassword`, `NeedToken` and `NeedTokenProof` are questions to a router, which checks them with
-`xmpp/scram.py`, `xmpp/tokens.py` or a back end; the driver hands the answer back. So the process that talks to the
-client never holds a key.
+`NeedProof`, `NeedPassword`, `NeedToken`, `NeedTokenProof` and `NeedAccount` are questions to a router, which checks
+them with `xmpp/scram.py`, `xmpp/tokens.py` or a back end; the driver hands the answer back. So the process that talks
+to the client never holds a key.
 
     step(data) -> Challenge | Success
                -> NeedSalt     -> salt(...)             -> Challenge
@@ -12,6 +12,7 @@ client never holds a key.
                -> NeedPassword -> password_checked(...) -> Success
                -> NeedToken    -> token_checked(...)    -> Success, or Challenge with the reason for its failure
                -> NeedTokenProof -> token_proved(...)   -> Success
+               -> NeedAccount  -> admitted(...)         -> Success
 
 Every failure is a SaslError. Whether an account exists shows in none of them.
 """
@@ -126,15 +127,23 @@ class NeedTokenProof:
 
 
 @dataclass(frozen=True, slots=True)
-class Success:
-    """Send `<success/>`, with the data if there is any. `authzid` is who the peer now is: a bare JID, or a domain."""
+class NeedAccount:
+    """The client has proved outside of SASL who it is. Ask the router whether there is such an account, and whether it
+    may sign in, then call `admitted`."""
 
-    username: str  # the localpart of authzid; empty when that is a domain
+    username: str
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """Send `<success/>`, with the data if there is any. `authzid` is who the client now is: a bare JID."""
+
+    username: str  # the localpart of authzid
     authzid: str
     data: bytes | None = None
 
 
-Step = Challenge | NeedSalt | NeedProof | NeedPassword | NeedToken | NeedTokenProof | Success
+Step = Challenge | NeedSalt | NeedProof | NeedPassword | NeedToken | NeedTokenProof | NeedAccount | Success
 
 
 def offered(
@@ -193,10 +202,10 @@ def begin(
     """Begin an exchange with the mechanism that the client names in `<auth/>`; `step` takes its initial response.
 
     `domain` is the one the stream is for. `nonce` is random printable ASCII without a comma, 18 bytes of entropy or
-    more. `channel_bindings` holds the data of this TLS connection by type. `identities` are those among the
-    certificate's that the peer may take: for a client, bare JIDs of `domain`; for a server, the domain its stream is
-    from. `protected` is what SCRAM signs of the offer (`downgrade_protection`). Raises InvalidMechanism, or
-    EncryptionRequired when it is TLS that is missing (RFC 6120, 6.5).
+    more. `channel_bindings` holds the data of this TLS connection by type. `identities` are the accounts that the
+    client's certificate is for, bare JIDs of `domain`. `protected` is what SCRAM signs of the offer
+    (`downgrade_protection`). Raises InvalidMechanism, or EncryptionRequired when it is TLS that is missing (RFC 6120,
+    6.5).
     """
     if mechanism not in offered:
         raise EncryptionRequired if mechanism in MECHANISMS and not tls else InvalidMechanism
@@ -236,6 +245,7 @@ class _Waits(Enum):
     PASSWORD = "the answer to NeedPassword"
     TOKEN = "the answer to NeedToken"
     TOKEN_PROOF = "the answer to NeedTokenProof"
+    ACCOUNT = "the answer to NeedAccount"
     NOBODY = "nobody, it is over"
 
 
@@ -293,6 +303,10 @@ class Exchange(ABC):
     def token_proved(self, answer: bytes | None) -> Success:
         """Answer NeedTokenProof. Raises SaslNotAuthorized when it is None."""
         raise self._unasked(_Waits.TOKEN_PROOF)
+
+    def admitted(self, is_there: bool) -> Success:
+        """Answer NeedAccount. Raises SaslNotAuthorized where there is no such account."""
+        raise self._unasked(_Waits.ACCOUNT)
 
     def _answered(self, question: _Waits) -> None:
         if self._waits is not question:
@@ -493,13 +507,14 @@ class _Bearer(Exchange):
 
 
 class _External(Exchange):
-    """RFC 4422, Appendix A, with certificates as XEP-0178 has it."""
+    """RFC 4422, Appendix A, with certificates of clients as XEP-0178, 2, has it."""
 
-    __slots__ = ("_identities",)
+    __slots__ = ("_identities", "_identity")
 
     def __init__(self, identities: Sequence[JID]) -> None:
         super().__init__()
         self._identities = identities
+        self._identity: JID | None = None
 
     def _read(self, text: str) -> Step:
         if text:
@@ -510,7 +525,16 @@ class _External(Exchange):
             identity = self._identities[0]
         else:
             raise InvalidAuthzid("the certificate is for several identities, and none was named")
-        return Success(identity.local, str(identity))
+        self._identity = identity
+        self._waits = _Waits.ACCOUNT
+        return NeedAccount(identity.local)
+
+    def admitted(self, is_there: bool) -> Success:
+        self._answered(_Waits.ACCOUNT)
+        assert self._identity is not None
+        if not is_there:
+            raise SaslNotAuthorized
+        return Success(self._identity.local, str(self._identity))
 
 
 def _account(username: str, domain: str) -> str:

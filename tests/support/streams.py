@@ -95,6 +95,7 @@ class FakeTransport:
         self.is_reading = True
         self.is_closed = False
         self.is_in_handshake = False
+        self.shown: tuple[bytes, ...] = ()  # certificates of the client
 
     def write(self, data: bytes) -> None:
         assert not self.is_closed, f"written after the end: {data!r}"
@@ -118,6 +119,9 @@ class FakeTransport:
 
     def channel_bindings(self) -> dict[str, bytes]:
         return dict(BINDINGS) if self.is_secure else {}
+
+    def chain(self) -> tuple[bytes, ...]:
+        return self.shown if self.is_secure else ()
 
 
 @lru_cache
@@ -219,6 +223,8 @@ class Router:
         elif method == "auth.password":
             bare, password = arguments
             value = self.passwords.get(bare) == password
+        elif method == "auth.certificate":
+            value = arguments[0] in self.passwords
         elif method == "auth.token_proof":
             value = self._check_token(*arguments[:5])
         elif method == "auth.issue":
