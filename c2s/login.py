@@ -21,6 +21,7 @@ from xmpp.sasl import (
     Challenge,
     Exchange,
     NeedAccount,
+    NeedGuest,
     NeedPassword,
     NeedProof,
     NeedSalt,
@@ -32,7 +33,9 @@ from xmpp.sasl import (
 from xmpp.scram import HASHES
 
 CALL_TIMEOUT_S: Final = 10.0
+GUEST_BYTES: Final = 16  # of randomness in the name of a guest, which is also all that protects it
 INTERNAL: Final = "internal"  # the back end of domains whose passwords are kept here
+ANONYMOUS: Final = "anonymous"  # that of domains where nobody has one
 
 
 class Host(Protocol):
@@ -61,6 +64,7 @@ class Offer:
     mechanisms: Sequence[str]
     tokens: Sequence[str] = ()
     identities: Sequence[JID] = ()  # accounts of the domain that the client's certificate names
+    network: str = ""  # of the client's address
 
     @property
     def protected(self) -> bytes:
@@ -84,6 +88,8 @@ def offered(
 ) -> list[str]:
     """The mechanisms to offer on a connection where signing in is allowed at all: what the domain's back end can do,
     and before that the client's certificate, if it has one that counts."""
+    if backend == ANONYMOUS:
+        return ["ANONYMOUS"]
     hashes = HASHES if backend == INTERNAL else ()
     return sasl.offered(
         hashes, channel_bindings, tls=is_secure, plain_allowed_without_tls=True, external=has_certificate,
@@ -126,6 +132,7 @@ class Login:
                 channel_bindings=offer.bindings,
                 identities=offer.identities,
                 protected=offer.protected,
+                guest=secrets.token_hex(GUEST_BYTES) if mechanism == "ANONYMOUS" else "",
             )
             step = self._exchange.step(sasl.decode_payload(text) if text is not None else None)
         except SaslError as fault:
@@ -174,6 +181,8 @@ class Login:
                 self._ask(username, "auth.token_proof", (fast.device, *question), self._tokened)
             case NeedAccount(username):
                 self._ask(username, "auth.certificate", (), self._admitted)
+            case NeedGuest(username):
+                self._ask(username, "auth.guest", (self._offer.network,), self._admitted)
             case NeedToken(username, token):
                 self._ask(username, "auth.token", (token,), self._identified)
             case Success(username, _, data):

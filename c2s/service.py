@@ -25,6 +25,7 @@ from c2s.tcp import Connection, Connections
 from c2s.tls import ServerTls
 from cluster import any_certificate, logs, metrics
 from cluster.admin import Check
+from cluster.authentication import Anonymous
 from cluster.bus import Bus
 from cluster.certificates import CertificateError
 from cluster.config import Config
@@ -334,6 +335,8 @@ def _client_certificates(config: Config) -> ClientCertificates | None:
             raise CannotStart(
                 f"tls.clients.{domain}: {domain} is not served here. Add it to server.domains, or remove the key"
             )
+        if isinstance(config.authentication.of(domain), Anonymous):
+            raise CannotStart(f"tls.clients.{domain}: whoever signs in there is a guest. Remove one of the two keys")
     try:
         return ClientCertificates(config.tls.clients) if config.tls.clients else None
     except CertificateError as problem:

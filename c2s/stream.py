@@ -15,8 +15,9 @@ from typing import Any, Final, Protocol
 import structlog
 
 from c2s import features, sasl2
+from c2s.attempts import network_of
 from c2s.client_certificates import ClientCertificates
-from c2s.login import INTERNAL, Login, Offer, offered
+from c2s.login import ANONYMOUS, INTERNAL, Login, Offer, offered
 from c2s.management import Management, failed, parse_token, resumptions
 from c2s.metrics import stats
 from c2s.negotiation import (
@@ -370,7 +371,8 @@ class ClientStream:
         if self._backend == INTERNAL:  # elsewhere, who was taken off the list would come back with a token for ever
             tokens = sasl2.token_mechanisms(is_secure, self._settings.is_tls_required, bindings)
         names = offered(is_secure, bindings, self._backend, has_certificate=bool(self._identities))
-        return Offer(self._domain, is_secure, bindings, names, tokens, self._identities)
+        network = network_of(self._transport.address) if self._backend == ANONYMOUS else ""
+        return Offer(self._domain, is_secure, bindings, names, tokens, self._identities, network)
 
     @property
     def _backend(self) -> str:
@@ -525,7 +527,9 @@ class ClientStream:
         """XEP-0198, 3: both sides count from what is written next."""
         assert self.session is not None
         self._management = Management(self, self._edge, self.session)
-        return self._management.enable(request, self._settings.resume_timeout_s)
+        # A guest comes back as another one, who may not have the session of somebody else.
+        timeout_s = self._settings.resume_timeout_s if self._backend != ANONYMOUS else 0
+        return self._management.enable(request, timeout_s)
 
     def resume(self, previd: str) -> bytes:
         """XEP-0198, 5."""

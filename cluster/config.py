@@ -256,7 +256,8 @@ class Authentication(Section):
     domains: dict[str, Backend] = Field(
         default={},
         json_schema_extra=SECRET,
-        description="domain -> {backend, ...}; backend: internal (passwords kept here, by default), ldap, jwt, http",
+        description="domain -> {backend, ...}; backend: internal (passwords kept here, by default), ldap, jwt, http; "
+        "anonymous (no passwords at all)",
     )
 
     iterations: int = Field(

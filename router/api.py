@@ -122,7 +122,11 @@ class Api:
             "jid": bare,
             "created_at": _stamp(account.created_at),
             "contacts": sum(contact.in_roster for contact in contacts),
-            "restrictions": [_shown_restriction(found) for found in await self._read(restrictions.load, account.key)],
+            "restrictions": [
+                _shown_restriction(found)
+                for found in await self._read(restrictions.load, account.key)
+                if found.kind != "guest"
+            ],
             "sessions": [f"{row.bare}/{row.resource}" for row in rows],
         }
 

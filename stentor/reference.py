@@ -140,6 +140,7 @@ XEP_NAMES: Final = {
     158: "CAPTCHA Forms",
     160: "Best Practices for Handling Offline Messages",
     191: "Blocking Command",
+    175: "Best Practices for Use of SASL ANONYMOUS",
     178: "Best Practices for Use of SASL EXTERNAL",
     185: "Dialback Key Generation and Validation",
     198: "Stream Management",

@@ -6,7 +6,7 @@ from typing import Final, Literal, NamedTuple
 
 from storage.rows import Connection, fetch_all, fetch_one
 
-Kind = Literal["ban", "quarantine"]
+Kind = Literal["ban", "quarantine", "guest"]
 
 
 class Restriction(NamedTuple):
@@ -38,10 +38,16 @@ _ACTIVE: Final = "(r.until is null or r.until > now())"
 
 
 async def load(conn: Connection, owner: int) -> list[Restriction]:
-    """Those of an account."""
+    """Those of an account; that it is a guest's (`storage/guests.py`) is one."""
     return await fetch_all(
-        conn, Restriction, f"select {_COLUMNS} from restrictions r where r.owner = %s and {_ACTIVE}", owner
-    )
+        conn, Restriction,
+        f"""
+        select {_COLUMNS} from restrictions r where r.owner = %s and {_ACTIVE}
+        union all
+        select 'guest', '', '', extract(epoch from at)::float8, null from guests where key = %s
+        """,
+        owner, owner,
+    )  # fmt: skip
 
 
 async def ban_of(conn: Connection, jid: str) -> Restriction | None:

@@ -146,6 +146,7 @@ class Router:
         self.attached_with: Mapping[str, Any] = {}  # the facts of the last attach
         self.asked_with = b""  # the device of the last token
         self.ends: tuple[tuple[int, float], ...] = ()  # of every archive
+        self.guests: list[tuple[Any, ...]] = []
         self.registered: list[tuple[Any, ...]] = []
         self.checked: list[tuple[Any, ...]] = []  # tokens
         self.wake: Callable[[], object] = lambda: None  # something waits to be answered
@@ -225,6 +226,9 @@ class Router:
             value = self.passwords.get(bare) == password
         elif method == "auth.certificate":
             value = arguments[0] in self.passwords
+        elif method == "auth.guest":
+            value = True
+            self.guests.append(arguments)
         elif method == "auth.token_proof":
             value = self._check_token(*arguments[:5])
         elif method == "auth.issue":

@@ -584,3 +584,70 @@ def test_a_certificate_counts_whoever_checks_the_passwords(tmp_path: Path, backe
     talk = certified(tmp_path, ROMEO, backends={DOMAIN: backend})
     assert "<mechanism>EXTERNAL</mechanism>" in talk.open()
     assert "<success" in talk.say(auth("EXTERNAL", b""))
+
+
+# --- guests (SASL ANONYMOUS; XEP-0175)
+
+
+def guest_talk(**changes: Any) -> Talk:
+    return Talk(backends={DOMAIN: "anonymous"}, **changes)
+
+
+def test_whoever_comes_to_such_a_domain_is_a_guest() -> None:
+    talk = guest_talk(may_register=True, takes_invitations=True)
+    said = talk.open()
+    assert re.findall("<mechanism>([^<]*)</mechanism>", said) == ["ANONYMOUS", "ANONYMOUS"]  # in both profiles
+    assert "<fast" not in said
+    assert "register" not in said
+    assert talk.say(auth("ANONYMOUS")) == f'<success xmlns="{ns.SASL}"/>'
+    ((bare, network),) = talk.router.guests
+    assert re.fullmatch(rf"[0-9a-f]{{32}}@{re.escape(DOMAIN)}", bare)
+    assert network == "192.0.2.1"
+    talk.open()
+    assert f"<jid>{bare}/generated</jid>" in talk.say(BIND)
+    assert sample("stentor_c2s_auth_total", mechanism="ANONYMOUS", result="ok") > 0
+
+
+def test_no_two_guests_are_the_same_and_what_they_say_of_themselves_is_not_told() -> None:
+    names = set()
+    for _ in range(3):
+        talk = guest_talk()
+        talk.open()
+        assert "<success" in talk.say(auth("ANONYMOUS", b"romeo@montague.example"))
+        ((bare, network),) = talk.router.guests
+        assert "romeo" not in bare + network
+        names.add(bare)
+    assert len(names) == 3
+
+
+def test_a_guest_in_the_other_profile_gets_no_token() -> None:
+    talk = guest_talk(is_secure=True)
+    talk.open()
+    inner = (
+        f"<user-agent id='tab'/><request-token xmlns='{ns.FAST}' mechanism='HT-SHA-256-NONE'/>"
+        f"<bind xmlns='{ns.BIND2}'><enable xmlns='{ns.SM}' resume='true'/></bind>"
+    )
+    said = talk.say(f"<authenticate xmlns='{ns.SASL2}' mechanism='ANONYMOUS'>{inner}</authenticate>")
+    ((bare, _),) = talk.router.guests
+    assert f"<authorization-identifier>{bare}/generated</authorization-identifier>" in said
+    assert "<token" not in said
+    assert f'<enabled xmlns="{ns.SM}"/>' in said, "acknowledged, and not resumed: the next is another guest"
+
+
+def test_there_are_too_many_guests() -> None:
+    talk = guest_talk()
+    talk.router.call_error = ("temporary-auth-failure", "There are too many guests.")
+    talk.open()
+    for _ in range(5):  # it is no try that has failed
+        said = talk.say(auth("ANONYMOUS"))
+        assert failure(said) == "temporary-auth-failure"
+        assert "too many guests" in said
+
+
+def test_nobody_is_a_guest_elsewhere() -> None:
+    talk = Talk(is_secure=True)
+    assert "ANONYMOUS" not in talk.open()
+    assert failure(talk.say(auth("ANONYMOUS"))) == "invalid-mechanism"
+    plain_one = guest_talk()
+    plain_one.open()
+    assert failure(plain_one.say(auth("PLAIN", plain()))) == "encryption-required"

@@ -17,6 +17,7 @@ from xmpp.sasl import (
     Challenge,
     Exchange,
     NeedAccount,
+    NeedGuest,
     NeedPassword,
     NeedProof,
     NeedSalt,
@@ -473,6 +474,36 @@ def test_a_certificate_for_an_account_that_does_not_exist_is_like_a_wrong_passwo
 def test_external_for_somebody_else(identities: tuple[JID, ...], message: bytes) -> None:
     with pytest.raises(errors.InvalidAuthzid):
         exchange("EXTERNAL", identities=identities).step(message)
+
+
+# --- ANONYMOUS
+
+
+def anonymous() -> Exchange:
+    return begin(
+        "ANONYMOUS", offered=["ANONYMOUS"], domain=DOMAIN, nonce=NONCE, tls=True, channel_bindings={}, guest="4f2a"
+    )
+
+
+@pytest.mark.parametrize("trace", [None, b"", b"sirhc", b"romeo@montague.example", "\u2665".encode(), b"x" * 255])
+def test_anonymous(trace: bytes | None) -> None:
+    """XEP-0175, 2: without an initial response there is no challenge either."""
+    one = anonymous()
+    assert one.step(trace) == NeedGuest("4f2a")
+    assert one.admitted(True) == Success("4f2a", "4f2a@example.org")
+
+
+@pytest.mark.parametrize("trace", [b"x" * 256, b"a\0b", b"a\nb", b"\xc2\x85", b"\xff"])
+def test_what_is_no_trace_information(trace: bytes) -> None:
+    with pytest.raises(errors.MalformedRequest):
+        anonymous().step(trace)
+
+
+def test_a_guest_that_cannot_be_had() -> None:
+    one = anonymous()
+    one.step(b"")
+    with pytest.raises(errors.SaslNotAuthorized):
+        one.admitted(False)
 
 
 # --- anything at all
