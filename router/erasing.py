@@ -95,8 +95,10 @@ class Erasing:
         removed["reports"] += await self._store.run(erasures.forget_reports, jid)
         await self._store.run(erasures.finish, job.id, jid, dict(removed), not is_guest)
         erased.labels(job.by).inc()
-        tell = log.debug if is_guest else log.info
-        tell("account_erased", account=jid, by=job.by, removed={k: n for k, n in sorted(removed.items()) if n})
+        if is_guest:
+            log.debug("guest_erased", account=jid)
+            return
+        log.info("account_erased", account=jid, by=job.by, removed={k: n for k, n in sorted(removed.items()) if n})
 
     def _may_write_to_others(self, guest: str) -> bool:
         allowed = self._owner.settings.guests.get(domain_of(guest))

@@ -169,6 +169,15 @@ def test_authorities_of_clients_that_cannot_be_used_end_the_start(pair: tuple[Pa
         application(missing)
 
 
+def test_a_domain_of_guests_has_no_certificates(pair: tuple[Path, Path]) -> None:
+    guests = f'authentication.domains={{"{DOMAIN}": {{"backend": "anonymous"}}}}'
+    both = configured(pair, guests, f'tls.clients={{"{DOMAIN}": {{"ca": "{pair[0]}"}}}}')
+    with pytest.raises(
+        CannotStart, match=r"tls\.clients\.montague\.example: whoever signs in there is a guest. Remove"
+    ):
+        application(both)
+
+
 def test_clients_are_asked_for_certificates_where_they_are_of_use(pair: tuple[Path, Path]) -> None:
     settings = f'tls.clients={{"{DOMAIN}": {{"ca": "{pair[0]}"}}}}'
     assert application(configured(pair, settings))._settings.certificates
