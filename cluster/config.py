@@ -425,7 +425,7 @@ class Rooms(Section):
         default=("conference.{domain}",), description="where rooms are; {domain} stands for each of server.domains"
     )
     create: Literal["anyone", "local", "admins"] = Field(
-        default="local", description="who may make a room: anyone, accounts of this server, server.admins"
+        default="local", description="who may make a room: anyone, accounts of this server, server.admins; guests never"
     )
     defaults: dict[str, str] = Field(
         default={}, description="how a new room is, as in { membersonly = '1' }: options of `stentor room set`"
@@ -458,7 +458,8 @@ class PubSub(Section):
         default=("pubsub.{domain}",), description="the services; {domain} stands for each of server.domains"
     )
     create: Literal["anyone", "local", "admins"] = Field(
-        default="local", description="who may make a node there: anyone, accounts of this server, server.admins"
+        default="local",
+        description="who may make a node there: anyone, accounts of this server, server.admins; guests never",
     )
     nodes: int = Field(default=10_000, ge=1, le=1_000_000, description="most nodes of one service")
     nodes_per_account: int = Field(default=500, ge=1, le=100_000, description="most nodes of one account")
