@@ -26,7 +26,7 @@ class Attempts:
         """Count an attempt; False where it is one too many."""
         if not self._most:
             return True
-        now, name = self._now(), _network(address)
+        now, name = self._now(), network_of(address)
         times = self._by_address.setdefault(name, deque())
         self._by_address.move_to_end(name)
         while times and times[0] <= now - WINDOW_S:
@@ -39,7 +39,8 @@ class Attempts:
         return True
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
+    """The address itself, or the /64 of one of IPv6, which is what one host has."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -16,9 +16,12 @@ from c2s.metrics import stats
 from cluster.edge import Answer, Edge
 from xmpp import errors, sasl
 from xmpp.errors import SaslError
+from xmpp.jid import JID
 from xmpp.sasl import (
     Challenge,
     Exchange,
+    NeedAccount,
+    NeedGuest,
     NeedPassword,
     NeedProof,
     NeedSalt,
@@ -30,7 +33,9 @@ from xmpp.sasl import (
 from xmpp.scram import HASHES
 
 CALL_TIMEOUT_S: Final = 10.0
+GUEST_BYTES: Final = 16  # of randomness in the name of a guest, which is also all that protects it
 INTERNAL: Final = "internal"  # the back end of domains whose passwords are kept here
+ANONYMOUS: Final = "anonymous"  # that of domains where nobody has one
 
 
 class Host(Protocol):
@@ -58,6 +63,8 @@ class Offer:
     bindings: Mapping[str, bytes]  # channel binding data by type
     mechanisms: Sequence[str]
     tokens: Sequence[str] = ()
+    identities: Sequence[JID] = ()  # accounts of the domain that the client's certificate names
+    network: str = ""  # of the client's address
 
     @property
     def protected(self) -> bytes:
@@ -76,12 +83,18 @@ class Fast(NamedTuple):
     name: str = ""
 
 
-def offered(is_secure: bool, channel_bindings: Mapping[str, bytes], backend: str = INTERNAL) -> list[str]:
-    """The mechanisms to offer on a connection where signing in is allowed at all: what the domain's back end can do."""
+def offered(
+    is_secure: bool, channel_bindings: Mapping[str, bytes], backend: str = INTERNAL, *, has_certificate: bool = False
+) -> list[str]:
+    """The mechanisms to offer on a connection where signing in is allowed at all: what the domain's back end can do,
+    and before that the client's certificate, if it has one that counts."""
+    if backend == ANONYMOUS:
+        return ["ANONYMOUS"]
     hashes = HASHES if backend == INTERNAL else ()
     return sasl.offered(
-        hashes, channel_bindings, tls=is_secure, plain_allowed_without_tls=True, tokens=backend == "jwt"
-    )
+        hashes, channel_bindings, tls=is_secure, plain_allowed_without_tls=True, external=has_certificate,
+        tokens=backend == "jwt",
+    )  # fmt: skip
 
 
 class Login:
@@ -117,7 +130,9 @@ class Login:
                 nonce=secrets.token_urlsafe(24),
                 tls=offer.is_secure,
                 channel_bindings=offer.bindings,
+                identities=offer.identities,
                 protected=offer.protected,
+                guest=secrets.token_hex(GUEST_BYTES) if mechanism == "ANONYMOUS" else "",
             )
             step = self._exchange.step(sasl.decode_payload(text) if text is not None else None)
         except SaslError as fault:
@@ -164,6 +179,10 @@ class Login:
                 assert fast is not None
                 question = (mechanism, binding, proof, fast.is_last, fast.wanted, fast.software, fast.name)
                 self._ask(username, "auth.token_proof", (fast.device, *question), self._tokened)
+            case NeedAccount(username):
+                self._ask(username, "auth.certificate", (), self._admitted)
+            case NeedGuest(username):
+                self._ask(username, "auth.guest", (self._offer.network,), self._admitted)
             case NeedToken(username, token):
                 self._ask(username, "auth.token", (token,), self._identified)
             case Success(username, _, data):
@@ -179,6 +198,9 @@ class Login:
 
     def _checked(self, exchange: Exchange, value: Any) -> Step:
         return exchange.password_checked(value)
+
+    def _admitted(self, exchange: Exchange, value: Any) -> Step:
+        return exchange.admitted(value)
 
     def _tokened(self, exchange: Exchange, value: Any) -> Step:
         answer, has_expired, token, expires_at, self.was_seen = value

@@ -13,8 +13,9 @@ CLOSE_REASONS: Final = (
     "client", "client-eof", "connection-lost", "revoked", "starttls-refused", *STREAM_ERRORS,
 )  # fmt: skip
 MECHANISMS: Final = (
-    "OAUTHBEARER", "PLAIN", "SCRAM-SHA-1", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-512",
-    "SCRAM-SHA-512-PLUS", "HT-SHA-256-EXPR", "HT-SHA-256-UNIQ", "HT-SHA-256-ENDP", "HT-SHA-256-NONE", "other",
+    "ANONYMOUS", "EXTERNAL", "OAUTHBEARER", "PLAIN", "SCRAM-SHA-1", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256",
+    "SCRAM-SHA-256-PLUS", "SCRAM-SHA-512", "SCRAM-SHA-512-PLUS", "HT-SHA-256-EXPR", "HT-SHA-256-UNIQ",
+    "HT-SHA-256-ENDP", "HT-SHA-256-NONE", "other",
 )  # fmt: skip
 _IN, _OUT = "in", "out"
 

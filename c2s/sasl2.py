@@ -288,6 +288,8 @@ class Authentication:
         if given is not None:
             self._parts.append(_token(*given))
         wanted, agent = self._request.token_mechanism, self._request.agent
+        if self._request.mechanism == "EXTERNAL":
+            wanted = ""  # a token would be good after the certificate is not
         if given is None and wanted in self._offer.tokens and agent.device:
             self._ask_token(wanted, agent)
         else:

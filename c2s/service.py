@@ -15,6 +15,7 @@ from c2s import clients, features
 from c2s.attempts import Attempts
 from c2s.bytestreams import Bytestreams
 from c2s.channel_binding import exporter_works
+from c2s.client_certificates import ClientCertificates
 from c2s.http import HttpServer
 from c2s.invite_page import InvitePage
 from c2s.metrics import TRANSPORTS, stats
@@ -23,8 +24,9 @@ from c2s.newcomer import Newcomers
 from c2s.stream import ClientStream, Facts, StreamSettings
 from c2s.tcp import Connection, Connections
 from c2s.tls import ServerTls
-from cluster import logs, metrics
+from cluster import any_certificate, logs, metrics
 from cluster.admin import Check
+from cluster.authentication import Anonymous
 from cluster.bus import Bus
 from cluster.certificates import CertificateError
 from cluster.config import Config
@@ -53,7 +55,8 @@ class C2SApplication:
         requests = itertools.count(1)
         self._edge = Edge(self._send, lambda: f"{self._incarnation}/{next(requests):x}", time.monotonic, stats.failed)
         self._facts = Facts()
-        self._settings = _stream_settings(config)
+        self._certificates = _client_certificates(config)
+        self._settings = _stream_settings(config, self._certificates)
         self._tls = _server_tls(config)
         self._http = self._make_http() if config.http.enabled else None
         self._bytestreams = Bytestreams(config, self._edge, self._incarnation)
@@ -101,6 +104,9 @@ class C2SApplication:
         process.essential("c2s_tick", self._tick())
         process.essential("certificates", self._tls.certificates.follow())
         process.on_hangup(self._tls.certificates.renew)
+        if self._certificates is not None:
+            process.essential("client_authorities", self._certificates.follow())
+            process.on_hangup(self._certificates.renew)
         await self._listen()
         await self._bytestreams.start()
         if self._http is not None:
@@ -278,7 +284,7 @@ def _phase(connection: Connection) -> str:
     return "bound" if stream.session is not None else "auth"
 
 
-def _stream_settings(config: Config) -> StreamSettings:
+def _stream_settings(config: Config, certificates: ClientCertificates | None = None) -> StreamSettings:
     c2s = config.c2s
     before = Limits(stanza_bytes=min(c2s.stanza_bytes, 16_384), depth=16, attributes=c2s.attributes, elements=200)
     after = Limits(stanza_bytes=c2s.stanza_bytes, depth=c2s.depth, attributes=c2s.attributes, elements=STANZA_ELEMENTS)
@@ -303,6 +309,7 @@ def _stream_settings(config: Config) -> StreamSettings:
             takes_invitations=config.registration.mode != "closed",
             attempts=Attempts(config.registration.per_address, time.monotonic),
         ),
+        certificates=certificates,
     )
 
 
@@ -311,12 +318,31 @@ def _server_tls(config: Config) -> ServerTls:
     if not pairs:
         raise CannotStart("no certificate is configured. Set tls.certificate and tls.key, or tls.certificates")
     try:
-        tls = ServerTls(pairs)
+        tls = ServerTls(pairs, asks=bool(config.tls.clients))
     except CertificateError as problem:
         raise CannotStart(str(problem)) from problem
+    if config.tls.clients and not any_certificate.works():
+        log.warning(
+            "client_certificates_not_asked_for",
+            remedy="run one of the versions of Python that docs/decisions/0008 names",
+        )
     if not exporter_works():
         log.warning("tls_exporter_missing", remedy="channel binding is by tls-server-end-point alone")
     return tls
+
+
+def _client_certificates(config: Config) -> ClientCertificates | None:
+    for domain in config.tls.clients:
+        if domain not in config.server.domains:
+            raise CannotStart(
+                f"tls.clients.{domain}: {domain} is not served here. Add it to server.domains, or remove the key"
+            )
+        if isinstance(config.authentication.of(domain), Anonymous):
+            raise CannotStart(f"tls.clients.{domain}: whoever signs in there is a guest. Remove one of the two keys")
+    try:
+        return ClientCertificates(config.tls.clients) if config.tls.clients else None
+    except CertificateError as problem:
+        raise CannotStart(f"tls.clients: {problem}") from problem
 
 
 def application(config: Config) -> C2SApplication:

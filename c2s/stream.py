@@ -15,7 +15,9 @@ from typing import Any, Final, Protocol
 import structlog
 
 from c2s import features, sasl2
-from c2s.login import INTERNAL, Login, Offer, offered
+from c2s.attempts import network_of
+from c2s.client_certificates import ClientCertificates
+from c2s.login import ANONYMOUS, INTERNAL, Login, Offer, offered
 from c2s.management import Management, failed, parse_token, resumptions
 from c2s.metrics import stats
 from c2s.negotiation import (
@@ -95,6 +97,9 @@ class Transport(Protocol):
     def channel_bindings(self) -> dict[str, bytes]:
         """Channel binding data by type."""
 
+    def chain(self) -> tuple[bytes, ...]:
+        """The certificates that the client has shown (DER, its own first)."""
+
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
@@ -116,6 +121,7 @@ class StreamSettings:
     limits_after_login: bytes
     backends: Mapping[str, str] = field(default_factory=dict)  # who checks passwords, by domain: internal unless named
     newcomers: Newcomers = field(default_factory=Newcomers)
+    certificates: ClientCertificates | None = None  # by which clients may sign in
 
 
 class Facts:
@@ -131,9 +137,10 @@ class ClientStream:
     """One client's stream. Also the sink of its session."""
 
     __slots__ = (
-        "_authentication", "_bare", "_before_login", "_claimed", "_domain", "_edge", "_facts", "_is_closed", "_is_held",
-        "_lang", "_last_in", "_last_out", "_log", "_login", "_management", "_new_id", "_newcomer", "_now", "_opened_at",
-        "_parked", "_parser", "_request", "_settings", "_state", "_transport", "_tries", "session",
+        "_authentication", "_bare", "_before_login", "_claimed", "_domain", "_edge", "_facts", "_identities",
+        "_is_closed", "_is_held", "_lang", "_last_in", "_last_out", "_log", "_login", "_management", "_new_id",
+        "_newcomer", "_now", "_opened_at", "_parked", "_parser", "_request", "_settings", "_state", "_transport",
+        "_tries", "session",
     )  # fmt: skip
 
     def __init__(
@@ -154,6 +161,7 @@ class ClientStream:
         self._bare = ""
         self._lang: str | None = None
         self._claimed: str | None = None  # who the client says it is, in its header
+        self._identities: tuple[JID, ...] = ()  # who it may be, by its certificate
         self._login: Login | None = None
         self._authentication: sasl2.Authentication | None = None  # until it has entered
         self._tries = 0
@@ -339,6 +347,9 @@ class ClientStream:
         if self._bare:
             return features.after_login(self._facts.features.get(self._domain, b""), settings.limits_after_login)
         may_login = transport.is_secure or not settings.is_tls_required
+        if settings.certificates is not None and transport.is_secure:
+            # Once for each header: what is offered stays as it was, for SCRAM signs it (XEP-0474).
+            self._identities = settings.certificates.accounts(self._domain, transport.chain())
         offer = self._offer()
         return features.before_login(
             starttls=settings.has_starttls and not transport.is_secure,
@@ -359,7 +370,9 @@ class ClientStream:
         tokens: list[str] = []
         if self._backend == INTERNAL:  # elsewhere, who was taken off the list would come back with a token for ever
             tokens = sasl2.token_mechanisms(is_secure, self._settings.is_tls_required, bindings)
-        return Offer(self._domain, is_secure, bindings, offered(is_secure, bindings, self._backend), tokens)
+        names = offered(is_secure, bindings, self._backend, has_certificate=bool(self._identities))
+        network = network_of(self._transport.address) if self._backend == ANONYMOUS else ""
+        return Offer(self._domain, is_secure, bindings, names, tokens, self._identities, network)
 
     @property
     def _backend(self) -> str:
@@ -514,7 +527,9 @@ class ClientStream:
         """XEP-0198, 3: both sides count from what is written next."""
         assert self.session is not None
         self._management = Management(self, self._edge, self.session)
-        return self._management.enable(request, self._settings.resume_timeout_s)
+        # A guest comes back as another one, who may not have the session of somebody else.
+        timeout_s = self._settings.resume_timeout_s if self._backend != ANONYMOUS else 0
+        return self._management.enable(request, timeout_s)
 
     def resume(self, previd: str) -> bytes:
         """XEP-0198, 5."""

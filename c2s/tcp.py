@@ -21,6 +21,7 @@ from c2s.stream import ClientStream
 from c2s.tls import ServerTls
 from cluster import metrics
 from cluster.edge import Edge
+from cluster.tls import chain_of
 from xmpp import errors
 
 log = structlog.get_logger(__name__)
@@ -313,3 +314,8 @@ class Connection(asyncio.BufferedProtocol):
         if ssl_object is None:
             return {}
         return bindings(ssl_object, self._connections.tls.certificate_of(ssl_object))
+
+    def chain(self) -> tuple[bytes, ...]:
+        """The certificates that the client has shown (DER, its own first)."""
+        ssl_object = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        return () if ssl_object is None else chain_of(ssl_object)

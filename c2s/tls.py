@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from cluster.any_certificate import ask_for_any
 from cluster.tls import Certificates, Pair, new_context
 
 
@@ -22,14 +23,18 @@ class ServerTls:
     name that the client asks for (SNI, RFC 6066, 3).
     """
 
-    __slots__ = ("_alpn", "_der", "certificates", "context")
+    __slots__ = ("_alpn", "_asks", "_der", "certificates", "context")
 
-    def __init__(self, certificates: Mapping[str, Pair], alpn: Sequence[str] = ("xmpp-client",)) -> None:
-        """See `Certificates`. The first is shown to clients that name no server, or one we do not know.
+    def __init__(
+        self, certificates: Mapping[str, Pair], alpn: Sequence[str] = ("xmpp-client",), *, asks: bool = False
+    ) -> None:
+        """See `Certificates`. The first is shown to clients that name no server, or one we do not know. `asks`: clients
+        are asked for a certificate; the handshake goes on whatever they show.
 
         Raises CertificateError.
         """
         self._alpn = list(alpn)
+        self._asks = asks
         # By the context that showed it: connections outlive a renewal.
         self._der: WeakKeyDictionary[ssl.SSLContext, bytes] = WeakKeyDictionary()
         self.certificates = Certificates(certificates, self._make)
@@ -55,6 +60,11 @@ class ServerTls:
     def _context(self, pair: Pair) -> ssl.SSLContext:
         context = new_context(ssl.PROTOCOL_TLS_SERVER, pair)
         context.set_alpn_protocols(self._alpn)
+        if self._asks:
+            # A TLS session that is resumed comes without the client's chain, so none is.
+            context.options |= ssl.OP_NO_TICKET
+            context.num_tickets = 0
+            ask_for_any(context)
         return context
 
     def _select(self, ssl_object: ssl.SSLObject, server_name: str | None, context: ssl.SSLContext) -> None:

@@ -180,9 +180,24 @@ class Http(_Backend):
         return _secure(url)
 
 
-Backend = Annotated[Internal | Ldap | Jwt | Http, Field(discriminator="backend")]
+class Anonymous(Section):
+    """Nobody is asked: whoever comes is a guest, with a name made for this session (RFC 4505, XEP-0175)."""
+
+    backend: Literal["anonymous"]
+    sessions: int = Field(default=1_000, ge=1, le=1_000_000, description="guests at a time, about")
+    per_address: int = Field(
+        default=10, ge=0, le=1_000_000, description="of one IPv4 address, or one /64 of IPv6; 0: any number"
+    )
+    remote: bool = Field(
+        default=False, description="whether guests and other servers (and components) may write to each other"
+    )
+
+
+Backend = Annotated[Internal | Ldap | Jwt | Http | Anonymous, Field(discriminator="backend")]
 INTERNAL: Final = Internal()
-BACKENDS: Final[dict[str, type[Section]]] = {"internal": Internal, "ldap": Ldap, "jwt": Jwt, "http": Http}
+BACKENDS: Final[dict[str, type[Section]]] = {
+    "internal": Internal, "ldap": Ldap, "jwt": Jwt, "http": Http, "anonymous": Anonymous,
+}  # fmt: skip
 
 
 def _secure(url: str) -> str:

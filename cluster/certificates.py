@@ -25,8 +25,8 @@ SERVICES: Final = ("conference", "pubsub", "upload")  # subdomains that a domain
 
 XMPP_ADDRESS: Final = ObjectIdentifier("1.3.6.1.5.5.7.8.5")  # id-on-xmppAddr, RFC 6120, 13.7.1.4
 SRV_NAME: Final = ObjectIdentifier("1.3.6.1.5.5.7.8.7")  # id-on-dnsSRV, RFC 4985
-_UTF8_STRING: Final = 0x0C
-_IA5_STRING: Final = 0x16
+UTF8_STRING: Final = 0x0C
+IA5_STRING: Final = 0x16
 
 
 class CertificateError(ValueError):
@@ -128,6 +128,23 @@ def to_dns(domain: str) -> str:
     return wildcard + idna.encode(rest, uts46=True).decode()
 
 
+def der_text(der: bytes, tag: int) -> str | None:
+    """The text of a DER string with this tag (X.690, 8.1); None if it is anything else."""
+    if len(der) < 2 or der[0] != tag:
+        return None
+    length, begin = der[1], 2
+    if length & 0x80:
+        begin += length & 0x7F
+        length = int.from_bytes(der[2:begin], "big")
+    text = der[begin:]
+    if len(text) != length:
+        return None
+    try:
+        return text.decode("ascii" if tag == IA5_STRING else "utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
 def _covered(domains: Iterable[str]) -> list[str]:
     """The domains and the services below them, in order, none twice."""
     return list(dict.fromkeys(name for domain in domains for name in (domain, *(f"{s}.{domain}" for s in SERVICES))))
@@ -135,14 +152,14 @@ def _covered(domains: Iterable[str]) -> list[str]:
 
 def _alternative_names(domains: Collection[str]) -> list[x509.GeneralName]:
     names: list[x509.GeneralName] = [x509.DNSName(to_dns(name)) for name in _covered(domains)]
-    names += [x509.OtherName(XMPP_ADDRESS, _der(_UTF8_STRING, name.encode())) for name in _covered(domains)]
+    names += [x509.OtherName(XMPP_ADDRESS, _der(UTF8_STRING, name.encode())) for name in _covered(domains)]
     names += [_srv_name("_xmpp-client", domain) for domain in domains]
     names += [_srv_name("_xmpp-server", name) for name in _covered(domains)]
     return names
 
 
 def _srv_name(service: str, domain: str) -> x509.OtherName:
-    return x509.OtherName(SRV_NAME, _der(_IA5_STRING, f"{service}.{to_dns(domain)}".encode()))
+    return x509.OtherName(SRV_NAME, _der(IA5_STRING, f"{service}.{to_dns(domain)}".encode()))
 
 
 def _der(tag: int, value: bytes) -> bytes:

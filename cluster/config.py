@@ -86,6 +86,16 @@ class Certificate(Section):
     key: Path = Field(description="private key, PEM")
 
 
+class ClientAuthority(Section):
+    """Who issues certificates by which clients sign in."""
+
+    ca: Path = Field(description="the authorities, PEM")
+    crl: Path | None = Field(default=None, description="their revocation lists, PEM or DER")
+    names: Literal["xmpp", "email"] = Field(
+        default="xmpp", description="xmpp: id-on-xmppAddr names the account; email: an e-mail address does"
+    )
+
+
 class Tls(Section):
     """Encryption towards clients."""
 
@@ -97,6 +107,12 @@ class Tls(Section):
     )
     key: Path | None = Field(default=None, description="private key (PEM) that belongs to tls.certificate")
     certificates: dict[str, Certificate] = Field(default={}, description="domain -> {certificate, key}")
+    clients: dict[str, ClientAuthority] = Field(
+        default={},
+        description="domain -> {ca, crl, names}: its accounts may sign in by a certificate (SASL EXTERNAL) from one of "
+        "these authorities (ca, PEM), which is in none of their revocation lists (crl, PEM or DER, may be left out); "
+        "names: xmpp (by default), id-on-xmppAddr says whose account it is, or email, an e-mail address does",
+    )
 
     @model_validator(mode="after")
     def _is_a_pair(self) -> Tls:
@@ -240,7 +256,8 @@ class Authentication(Section):
     domains: dict[str, Backend] = Field(
         default={},
         json_schema_extra=SECRET,
-        description="domain -> {backend, ...}; backend: internal (passwords kept here, by default), ldap, jwt, http",
+        description="domain -> {backend, ...}; backend: internal (passwords kept here, by default), ldap, jwt, http; "
+        "anonymous (no passwords at all)",
     )
 
     iterations: int = Field(
@@ -408,7 +425,7 @@ class Rooms(Section):
         default=("conference.{domain}",), description="where rooms are; {domain} stands for each of server.domains"
     )
     create: Literal["anyone", "local", "admins"] = Field(
-        default="local", description="who may make a room: anyone, accounts of this server, server.admins"
+        default="local", description="who may make a room: anyone, accounts of this server, server.admins; guests never"
     )
     defaults: dict[str, str] = Field(
         default={}, description="how a new room is, as in { membersonly = '1' }: options of `stentor room set`"
@@ -441,7 +458,8 @@ class PubSub(Section):
         default=("pubsub.{domain}",), description="the services; {domain} stands for each of server.domains"
     )
     create: Literal["anyone", "local", "admins"] = Field(
-        default="local", description="who may make a node there: anyone, accounts of this server, server.admins"
+        default="local",
+        description="who may make a node there: anyone, accounts of this server, server.admins; guests never",
     )
     nodes: int = Field(default=10_000, ge=1, le=1_000_000, description="most nodes of one service")
     nodes_per_account: int = Field(default=500, ge=1, le=100_000, description="most nodes of one account")

@@ -14,10 +14,10 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar, cast
 
 from cryptography import x509
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -33,7 +33,7 @@ LOOK_S: Final = 30.0  # how often the files are looked at
 
 Pair = tuple[Path, Path]  # certificate chain and private key, both PEM
 Contexts = TypeVar("Contexts")
-_Stamp = tuple[tuple[int, int, int], ...]
+Stamp = tuple[tuple[int, int, int], ...]
 
 
 class _Own(NamedTuple, Generic[Contexts]):
@@ -46,7 +46,7 @@ class _Own(NamedTuple, Generic[Contexts]):
 class _Loaded(NamedTuple, Generic[Contexts]):
     by_name: dict[str, _Own[Contexts]]
     default: _Own[Contexts]
-    stamp: _Stamp
+    stamp: Stamp
 
 
 class Certificates(Generic[Contexts]):
@@ -93,7 +93,7 @@ class Certificates(Generic[Contexts]):
         Raises CertificateError where they cannot be used, as in the midst of a renewal; what was loaded before stays in
         use, and the next call tries again.
         """
-        if not force and _stamp(self._pairs) == self._loaded.stamp:
+        if not force and stamp(self._files()) == self._loaded.stamp:
             return False
         self._loaded = self._load()
         self.was_renewed = True
@@ -131,8 +131,11 @@ class Certificates(Generic[Contexts]):
             registry,
         )
 
+    def _files(self) -> Iterable[Path]:
+        return (file for pair in self._pairs.values() for file in pair)
+
     def _load(self) -> _Loaded[Contexts]:
-        stamp = _stamp(self._pairs)  # before the files are read: what changes meanwhile is seen by the next reload
+        seen = stamp(self._files())  # before the files are read: what changes meanwhile is seen by the next reload
         loaded: dict[Pair, _Own[Contexts]] = {}
         found: dict[str, _Own[Contexts]] = {}
         given: dict[str, _Own[Contexts]] = {}
@@ -144,7 +147,7 @@ class Certificates(Generic[Contexts]):
                 for name in dns_names(certificate):
                     found.setdefault(name, loaded[pair])
             given[to_dns(domain)] = loaded[pair]
-        return _Loaded(found | given, next(iter(loaded.values())), stamp)
+        return _Loaded(found | given, next(iter(loaded.values())), seen)
 
 
 def new_context(protocol: int, pair: Pair | None) -> ssl.SSLContext:
@@ -163,6 +166,22 @@ def new_context(protocol: int, pair: Pair | None) -> ssl.SSLContext:
     return context
 
 
+def chain_of(ssl_object: ssl.SSLObject | ssl.SSLSocket) -> tuple[bytes, ...]:
+    """What the peer showed in its handshake (DER, its own certificate first); empty if it showed none."""
+    leaf = ssl_object.getpeercert(binary_form=True)
+    if leaf is None:
+        return ()
+    if hasattr(ssl_object, "get_unverified_chain"):  # Python 3.13
+        return tuple(ssl_object.get_unverified_chain())
+    import _ssl
+
+    inner = getattr(ssl_object, "_sslobj", None)
+    if inner is None or not hasattr(inner, "get_unverified_chain"):
+        return (leaf,)
+    chain = inner.get_unverified_chain() or ()
+    return tuple(cast(bytes, certificate.public_bytes(_ssl.ENCODING_DER)) for certificate in chain) or (leaf,)
+
+
 def _no_password() -> str:
     """Asked for when the key is encrypted; without this, OpenSSL would ask on the terminal."""
     return ""
@@ -177,10 +196,10 @@ def _explain(problem: OSError, certificate: Path, key: Path) -> CertificateError
     return CertificateError(key, f"cannot use the key with {certificate}: {problem.reason or problem}", remedy)
 
 
-def _stamp(pairs: Mapping[str, Pair]) -> _Stamp:
+def stamp(files: Iterable[Path]) -> Stamp:
     """Changes when a file does, also by a new file under the old name; a missing file is a state as well."""
     stamps = []
-    for file in sorted({file for pair in pairs.values() for file in pair}):
+    for file in sorted(set(files)):
         try:
             status = os.stat(file)  # of what a symbolic link leads to
             stamps.append((status.st_mtime_ns, status.st_size, status.st_ino))

@@ -123,7 +123,7 @@ class Api:
             "jid": bare,
             "created_at": _stamp(account.created_at),
             "contacts": sum(contact.in_roster for contact in contacts),
-            "restrictions": [_shown_restriction(found) for found in restricted],
+            "restrictions": [_shown_restriction(found) for found in restricted if found.kind != "guest"],
             "sessions": [f"{row.bare}/{row.resource}" for row in rows],
         }
 

@@ -122,6 +122,7 @@ class Calls:
             "archive.ends": self._ends,
             "auth.token": self._token,
             "auth.admit": self._admit,
+            "auth.certificate": self._certificate,
             "admin.create": self._create,
             "admin.password": self._registration.set_password,
             "admin.delete": self._registration.delete,
@@ -284,6 +285,20 @@ class Calls:
             raise CallError("account-disabled")
         else:
             await self._check_ban(bare)
+
+    async def _certificate(self, bare: str) -> bool:
+        """A certificate says that this is who it is, and the edge believes it. Answers whether there is such an
+        account; where the domain's users are known elsewhere, whoever is new here gets one, as by a password."""
+        if domain_of(bare) in self._backends:
+            await self._admit(bare)
+            return True
+        account = await self._store.run(accounts.find, bare)
+        if account is None:
+            return False
+        if not account.enabled:
+            raise CallError("account-disabled")
+        await self._check_ban(bare)
+        return True
 
     async def _check_ban(self, bare: str) -> None:
         """RFC 6120, 6.5.2: only who has the right credentials is told that the account is disabled, and why."""

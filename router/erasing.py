@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from cluster import logs, metrics
 from router.calls import CallError
+from router.features.guests import BY as GUEST
 from router.owner import Owner
 from router.pubsub import forgetting
 from router.pubsub.node import host_of
@@ -32,7 +33,9 @@ log = logs.get_logger()
 LOOK_S: Final = 2.0
 PAGE: Final = 500
 
-erased = metrics.counter("stentor_accounts_erased_total", "Names that were erased", {"by": ["user", "operator"]})
+erased = metrics.counter(
+    "stentor_accounts_erased_total", "Names that were erased", {"by": ["user", "operator", "guest"]}
+)
 
 Ask = Callable[[str, str, tuple[Any, ...]], Awaitable[Any]]
 
@@ -78,18 +81,28 @@ class Erasing:
             await self._registration.settle(jid)
         for room in await self._store.run(erasures.rooms_naming, jid):
             removed.update(await self._ask(room, "rooms.forget", (room, jid)))
-        for host in await self._store.run(erasures.hosts_naming, jid):
+        # Guests come and go all the time, and have published and subscribed to nothing: no table is looked through.
+        is_guest = job.by == GUEST
+        for host in await self._store.run(erasures.hosts_naming, jid) if not is_guest else ():
             removed.update(await self._ask(host, "nodes.forget", (host, jid)))
         if job.with_rooms:
             removed["room_messages"] += await self._bury(jid)
         key = await self._store.run(erasures.key_of, jid)
         if key is not None:
             await self._own(key, removed)
-        removed["waiting_for_servers"] += await self._store.run(erasures.forget_outbound, jid)
+        if not is_guest or self._may_write_to_others(jid):
+            removed["waiting_for_servers"] += await self._store.run(erasures.forget_outbound, jid)
         removed["reports"] += await self._store.run(erasures.forget_reports, jid)
-        await self._store.run(erasures.finish, job.id, jid, dict(removed))
+        await self._store.run(erasures.finish, job.id, jid, dict(removed), not is_guest)
         erased.labels(job.by).inc()
+        if is_guest:
+            log.debug("guest_erased", account=jid)
+            return
         log.info("account_erased", account=jid, by=job.by, removed={k: n for k, n in sorted(removed.items()) if n})
+
+    def _may_write_to_others(self, guest: str) -> bool:
+        allowed = self._owner.settings.guests.get(domain_of(guest))
+        return allowed is None or allowed.remote
 
     async def _own(self, key: int, removed: Counter[str]) -> None:
         """Its nodes and its log, in pieces: there may be millions of rows."""

@@ -66,13 +66,15 @@ class Registration:
 
         await self.command(bare, run)
 
-    async def admit(self, bare: str) -> None:
-        """Make an account without credentials, for somebody whom a back end knows; one that exists stays as it is."""
+    async def admit(self, bare: str, also: Also = _nothing) -> None:
+        """Make an account without credentials, for somebody whom a back end knows or who is a guest; `also` as above.
+        One that exists stays as it is."""
 
         def run(turn: Turn) -> None:
             entity = turn.entity
             if not entity.exists:
                 turn.write(accounts.create, bare, entity.shard, ())
+                also(turn)
                 turn.reloads = True
 
         await self.command(bare, run)

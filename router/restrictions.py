@@ -33,6 +33,12 @@ def restriction(entity: Entity, kind: Kind, now: float) -> Restriction | None:
     return found if found is not None and (found.until is None or found.until > now) else None
 
 
+def is_guest(entity: Entity) -> bool:
+    """Whether somebody without an account has signed in by it."""
+    known: dict[str, Restriction] | None = entity.data.get(DATA)
+    return bool(known and "guest" in known)
+
+
 def assign(entity: Entity, loaded: list[Restriction]) -> None:
     """What the database has."""
     if loaded:

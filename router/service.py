@@ -55,6 +55,7 @@ from router.directory import PEER_SESSIONS, Directory
 from router.erasing import Erasing
 from router.features import ALL
 from router.features.disco import server_caps
+from router.guesting import Guesting
 from router.introductions import METHOD, Introductions
 from router.metrics import append_seconds, batch_messages, export, measured
 from router.owner import Loaded, Owner
@@ -175,6 +176,7 @@ class RouterApplication:
         captcha = await store.run(stored_secrets.secret, "captcha")
         admission = Admission(store, registration, self._settings, captcha, self.wall, self._ask_owner)
         erasing = Erasing(store, self._owner, registration, self._ask_owner)
+        guesting = Guesting(store, self._owner, registration, config.c2s.login_timeout_s)
         operating = Operating(
             registration.command,
             lambda bare, shard: store.run(rooms.make, bare, shard),
@@ -194,6 +196,7 @@ class RouterApplication:
                 **operating.methods(),
                 **erasing.methods(),
                 **admission.methods(),
+                **guesting.methods(),
                 **Restricting(registration.command).methods(),
                 **TokenLogin(store, self._settings).methods(),
             },
@@ -210,6 +213,7 @@ class RouterApplication:
         process.essential("erasing", erasing.run())
         process.essential("everybody", self._follow_everybody())
         process.essential("invitations", admission.follow())
+        process.essential("guests", guesting.follow())
         if config.admin.token:
             api = Api(self._settings, store, calls, self._map, bus)
             server = ApiServer(config.admin.host, config.admin.api_port, config.admin.token, api.routes())

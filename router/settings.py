@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cluster.authentication import Internal
+from cluster.authentication import Anonymous, Internal
 from cluster.config import Component, Config, ExternalService, Policy, StrangerPolicy
 from cluster.metrics import software_version
 from cluster.process import CannotStart
@@ -27,6 +27,16 @@ class Strangers:
     per_hour: int = 0
     sender_per_hour: int = 0
     quarantine_after: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Guests:
+    """People who sign in anonymously at a domain: so many at a time, of one address (0: as many as they like), and
+    whether other servers hear of them."""
+
+    sessions: int = 1_000
+    per_address: int = 10
+    remote: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +104,7 @@ class Settings:
     push_text: str = "New message"
     contacts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by kind
     passwords_elsewhere: Mapping[str, str] = field(default_factory=dict)  # by domain: what is told who would change one
+    guests: Mapping[str, Guests] = field(default_factory=dict)  # by domain
 
     def policy_of(self, domain: str) -> Policy:
         """Whether another server is spoken to."""
@@ -134,7 +145,9 @@ def passwords_elsewhere(config: Config) -> dict[str, str]:
     """The domains whose passwords are not kept here, and what people are told of it."""
     found = {}
     for domain, backend in config.authentication.domains.items():
-        if not isinstance(backend, Internal):
+        if isinstance(backend, Anonymous):
+            found[domain] = f"Whoever signs in at {domain} is a guest, and has no password."
+        elif not isinstance(backend, Internal):
             where = f" They are changed here: {backend.change}" if backend.change else " Ask who runs this server."
             found[domain] = f"The passwords of {domain} are not kept by this server.{where}"
     return found
@@ -208,4 +221,9 @@ def from_config(config: Config) -> Settings:
         push_text=config.push.text,
         contacts=contacts_of(config),
         passwords_elsewhere=passwords_elsewhere(config),
+        guests={
+            domain: Guests(chosen.sessions, chosen.per_address, chosen.remote)
+            for domain, chosen in config.authentication.domains.items()
+            if isinstance(chosen, Anonymous)
+        },
     )

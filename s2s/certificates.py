@@ -1,6 +1,6 @@
 """Who the other server is, by its certificate (RFC 6120, 13.7; RFC 9525; XEP-0178): values only, no I/O.
 
-peer = identify(chain_of(ssl_object), authorities, now)      # chain_of: s2s/tls.py; authorities: s2s/trust.py
+peer = identify(chain_of(ssl_object), authorities, now)      # chain_of: cluster/tls.py; authorities: cluster/trust.py
 peer.proves("example.org")     # trusted, and for this domain: SASL EXTERNAL may succeed
 peer.names.cover(domain)       # for this domain, whoever says so: with POSH or DANE, which trust by other means
 peer.problem                   # why it is not trusted, for the log; "" if it is
@@ -15,14 +15,12 @@ from typing import Final, NamedTuple
 
 from cryptography import x509
 
-from cluster.certificates import SRV_NAME, XMPP_ADDRESS
+from cluster.certificates import IA5_STRING, SRV_NAME, UTF8_STRING, XMPP_ADDRESS, der_text
+from cluster.trust import Authorities, parse_chain
 from s2s.domains import ip_literal, to_ascii
-from s2s.trust import Authorities, parse_chain
 from xmpp.errors import JidError
 from xmpp.jid import JID
 
-_UTF8_STRING: Final = 0x0C
-_IA5_STRING: Final = 0x16
 _SERVICES: Final = ("_xmpp-server", "_xmpps-server")
 
 
@@ -107,12 +105,12 @@ def _dns_id(name: str) -> str | None:
 
 
 def _xmpp_addr(value: bytes) -> str | None:
-    text = _string(value, _UTF8_STRING)
+    text = der_text(value, UTF8_STRING)
     return _prepared(text) if text is not None else None
 
 
 def _srv_id(value: bytes) -> str | None:
-    text = _string(value, _IA5_STRING)
+    text = der_text(value, IA5_STRING)
     service, _, name = (text or "").partition(".")
     return _ascii(name) if service.lower() in _SERVICES else None
 
@@ -124,21 +122,4 @@ def _ascii(name: str) -> str | None:
     try:
         return to_ascii(name)
     except ValueError:
-        return None
-
-
-def _string(der: bytes, tag: int) -> str | None:
-    """The text of a DER string with this tag (X.690, 8.1); None if it is anything else."""
-    if len(der) < 2 or der[0] != tag:
-        return None
-    length, begin = der[1], 2
-    if length & 0x80:
-        begin += length & 0x7F
-        length = int.from_bytes(der[2:begin], "big")
-    text = der[begin:]
-    if len(text) != length:
-        return None
-    try:
-        return text.decode("ascii" if tag == _IA5_STRING else "utf-8")
-    except UnicodeDecodeError:
         return None

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from s2s.trust import Authorities, parse_chain
+from cluster.trust import Authorities, parse_chain
 
 _DANE_TA: Final = 2
 _DANE_EE: Final = 3

@@ -21,6 +21,7 @@ from cluster.config import Config
 from cluster.edge import Answer, Edge
 from cluster.membership import PeerDown, PeerEvent, PeerUp
 from cluster.process import CannotStart, Drain, Process
+from cluster.trust import Authorities
 from cluster.wire import DIAL, DRAIN, Envelope, Epoch, Incarnation, Shard, new_incarnation
 from s2s import features
 from s2s.component_listener import ComponentListener
@@ -35,7 +36,6 @@ from s2s.proof import Prover
 from s2s.stream import Stream
 from s2s.tcp import Connection, Connections
 from s2s.tls import ServerTls
-from s2s.trust import Authorities
 from xmpp.stream import Limits
 
 log = logs.get_logger()

@@ -16,6 +16,8 @@ from typing import Any, Final, cast
 
 import structlog
 
+from cluster.tls import chain_of
+from cluster.trust import Authorities
 from s2s.certificates import PeerIdentity, identify
 from s2s.connect import HANDSHAKE_S, ConnectError, connect
 from s2s.dns import DnsError, Resolver
@@ -25,8 +27,7 @@ from s2s.negotiation import State
 from s2s.outgoing import OutgoingStream, Problem
 from s2s.srv import Target
 from s2s.stream import Stream
-from s2s.tls import ServerTls, chain_of, server_name
-from s2s.trust import Authorities
+from s2s.tls import ServerTls, server_name
 from xmpp import errors
 from xmpp.errors import RemoteServerNotFound
 

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from cluster.any_certificate import ask_for_any
 from cluster.certificates import to_dns
 from cluster.tls import Certificates, Pair, new_context
-from s2s.any_certificate import ask_for_any
 from s2s.domains import ip_literal, to_ascii
 
 ALPN: Final = "xmpp-server"  # XEP-0368, 3
@@ -67,22 +67,6 @@ class ServerTls:
 def server_name(domain: str) -> str:
     """What to ask the server of this domain for (SNI; XEP-0368, 3): its A-labels, "" where SNI has no word for it."""
     return "" if ip_literal(domain) is not None else to_ascii(domain)
-
-
-def chain_of(ssl_object: ssl.SSLObject | ssl.SSLSocket) -> tuple[bytes, ...]:
-    """What the peer showed in its handshake (DER, its own certificate first); empty if it showed none."""
-    leaf = ssl_object.getpeercert(binary_form=True)
-    if leaf is None:
-        return ()
-    if hasattr(ssl_object, "get_unverified_chain"):  # Python 3.13
-        return tuple(ssl_object.get_unverified_chain())
-    import _ssl
-
-    inner = getattr(ssl_object, "_sslobj", None)
-    if inner is None or not hasattr(inner, "get_unverified_chain"):
-        return (leaf,)
-    chain = inner.get_unverified_chain() or ()
-    return tuple(cast(bytes, certificate.public_bytes(_ssl.ENCODING_DER)) for certificate in chain) or (leaf,)
 
 
 def _make(pair: Pair, certificate: x509.Certificate) -> _Own:

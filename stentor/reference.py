@@ -140,6 +140,7 @@ XEP_NAMES: Final = {
     158: "CAPTCHA Forms",
     160: "Best Practices for Handling Offline Messages",
     191: "Blocking Command",
+    175: "Best Practices for Use of SASL ANONYMOUS",
     178: "Best Practices for Use of SASL EXTERNAL",
     185: "Dialback Key Generation and Validation",
     198: "Stream Management",
@@ -212,7 +213,7 @@ class Part(NamedTuple):
 
 ON_THE_STREAM: Final = (
     Part(114, "1.6", ("s2s/components.py",)),
-    Part(178, "1.2", ("s2s/incoming.py", "s2s/outgoing.py", "s2s/certificates.py")),
+    Part(178, "1.2", ("c2s/client_certificates.py", "s2s/incoming.py", "s2s/outgoing.py", "s2s/certificates.py")),
     Part(185, "1.0", ("xmpp/dialback.py",)),
     Part(198, "1.6.3", ("c2s/management.py", "s2s/management.py", "router/resumption.py", "xmpp/sm.py")),
     Part(220, "1.1.1", ("xmpp/dialback.py", "s2s/dialback.py", "s2s/outgoing.py")),

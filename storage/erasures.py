@@ -70,6 +70,7 @@ async def begin(
             g as (delete from room_visits using k where owner = k.key returning 1),
             x as (delete from restrictions using k where owner = k.key returning 1),
             d as (delete from devices using k where devices.key = k.key returning 1),
+            o as (delete from guests using k where guests.key = k.key returning 1),
             i as (
                 delete from invitations where maker = %(jid)s or contact = %(jid)s or (jid = %(jid)s and kind = 'reset')
                 returning 1
@@ -316,9 +317,9 @@ _STRAGGLERS: Final[tuple[LiteralString, ...]] = (
 )
 
 
-async def finish(conn: Connection, id_: int, jid: str, removed: Mapping[str, int]) -> None:
-    """It is done: what is left of the name is its hash. What was on its way to the database when the account ended
-    goes, too."""
+async def finish(conn: Connection, id_: int, jid: str, removed: Mapping[str, int], is_kept: bool = True) -> None:
+    """It is done: what is left of the name is its hash, or nothing unless that `is_kept`. What was on its way to the
+    database when the account ended goes, too."""
     key = await key_of(conn, jid)
     async with conn.transaction():
         for statement in _STRAGGLERS if key is not None else ():
@@ -326,6 +327,9 @@ async def finish(conn: Connection, id_: int, jid: str, removed: Mapping[str, int
         await conn.execute(
             "delete from entities where jid = %s and kind = 'account' and key not in (select key from accounts)", (jid,)
         )
+        if not is_kept:
+            await conn.execute("delete from erasures where id = %s and jid = %s", (id_, jid))
+            return
         await conn.execute(
             "update erasures set jid = null, removed = %s, finished_at = now() where id = %s and jid = %s",
             (Jsonb(removed), id_, jid),

@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple
 
 from storage.rows import Connection, fetch_all
 
-Kind = Literal["ban", "quarantine"]
+Kind = Literal["ban", "quarantine", "guest"]
 
 
 class Restriction(NamedTuple):
@@ -39,9 +39,14 @@ _ACTIVE: Final = "(r.until is null or r.until > now())"
 
 
 async def load(conn: Connection, owners: Sequence[int]) -> dict[int, list[Restriction]]:
-    """Those of each of these accounts."""
+    """Those of each of these accounts; that it is a guest's (`storage/guests.py`) is one."""
     cursor = await conn.execute(
-        f"select r.owner, {_COLUMNS} from restrictions r where r.owner = any (%s) and {_ACTIVE}", (list(owners),)
+        f"""
+        select r.owner, {_COLUMNS} from restrictions r where r.owner = any (%s) and {_ACTIVE}
+        union all
+        select key, 'guest', '', '', extract(epoch from at)::float8, null from guests where key = any (%s)
+        """,
+        (list(owners), list(owners)),
     )
     found: dict[int, list[Restriction]] = {owner: [] for owner in owners}
     for owner, *columns in await cursor.fetchall():

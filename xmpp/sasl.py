@@ -1,10 +1,10 @@
 """SASL, the server's side (RFC 6120, 6; RFC 4422): SCRAM with and without channel binding, PLAIN, OAUTHBEARER,
-EXTERNAL, and the hashed tokens of XEP-0484.
+EXTERNAL, ANONYMOUS, and the hashed tokens of XEP-0484.
 
 An `Exchange` is the conversation with one client, without I/O. What it cannot know, it asks its driver for: `NeedSalt`,
-`NeedProof`, `NeedPassword`, `NeedToken` and `NeedTokenProof` are questions to a router, which checks them with
-`xmpp/scram.py`, `xmpp/tokens.py` or a back end; the driver hands the answer back. So the process that talks to the
-client never holds a key.
+`NeedProof`, `NeedPassword`, `NeedToken`, `NeedTokenProof`, `NeedAccount` and `NeedGuest` are questions to a router,
+which checks them with `xmpp/scram.py`, `xmpp/tokens.py` or a back end; the driver hands the answer back. So the process
+that talks to the client never holds a key.
 
     step(data) -> Challenge | Success
                -> NeedSalt     -> salt(...)             -> Challenge
@@ -12,6 +12,8 @@ client never holds a key.
                -> NeedPassword -> password_checked(...) -> Success
                -> NeedToken    -> token_checked(...)    -> Success, or Challenge with the reason for its failure
                -> NeedTokenProof -> token_proved(...)   -> Success
+               -> NeedAccount  -> admitted(...)         -> Success
+               -> NeedGuest    -> admitted(...)         -> Success
 
 Every failure is a SaslError. Whether an account exists shows in none of them.
 """
@@ -45,7 +47,10 @@ from xmpp.scram import DIGEST_BYTES, HASHES
 MESSAGE_BYTES: Final = 8_192  # greatest message of a client, decoded
 
 _SCRAM: Final = {f"SCRAM-{name}{suffix}": name for name in reversed(HASHES) for suffix in ("-PLUS", "")}
-MECHANISMS: Final = frozenset({*_SCRAM, "PLAIN", "OAUTHBEARER", "EXTERNAL"})  # ANONYMOUS is not among them
+MECHANISMS: Final = frozenset({*_SCRAM, "PLAIN", "OAUTHBEARER", "EXTERNAL"})  # of ANONYMOUS, encryption is no part
+
+TRACE_CHARACTERS: Final = 255  # of ANONYMOUS (RFC 4505, 2)
+_NO_TRACE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # RFC 4505, 3: control characters
 
 # Mechanisms of tokens (draft-schmaus-kitten-sasl-ht, 2) and the channel binding that each needs, the better first.
 TOKEN_MECHANISMS: Final = {
@@ -126,15 +131,30 @@ class NeedTokenProof:
 
 
 @dataclass(frozen=True, slots=True)
-class Success:
-    """Send `<success/>`, with the data if there is any. `authzid` is who the peer now is: a bare JID, or a domain."""
+class NeedAccount:
+    """The client has proved outside of SASL who it is. Ask the router whether there is such an account, and whether it
+    may sign in, then call `admitted`."""
 
-    username: str  # the localpart of authzid; empty when that is a domain
+    username: str
+
+
+@dataclass(frozen=True, slots=True)
+class NeedGuest:
+    """Somebody wants to be nobody. Ask the router to make an account of this name, then call `admitted`."""
+
+    username: str
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """Send `<success/>`, with the data if there is any. `authzid` is who the client now is: a bare JID."""
+
+    username: str  # the localpart of authzid
     authzid: str
     data: bytes | None = None
 
 
-Step = Challenge | NeedSalt | NeedProof | NeedPassword | NeedToken | NeedTokenProof | Success
+Step = Challenge | NeedSalt | NeedProof | NeedPassword | NeedToken | NeedTokenProof | NeedAccount | NeedGuest | Success
 
 
 def offered(
@@ -189,13 +209,14 @@ def begin(
     channel_bindings: Mapping[str, bytes],
     identities: Sequence[JID] = (),
     protected: bytes = b"",
+    guest: str = "",
 ) -> Exchange:
     """Begin an exchange with the mechanism that the client names in `<auth/>`; `step` takes its initial response.
 
     `domain` is the one the stream is for. `nonce` is random printable ASCII without a comma, 18 bytes of entropy or
-    more. `channel_bindings` holds the data of this TLS connection by type. `identities` are those among the
-    certificate's that the peer may take: for a client, bare JIDs of `domain`; for a server, the domain its stream is
-    from. `protected` is what SCRAM signs of the offer (`downgrade_protection`). Raises InvalidMechanism, or
+    more. `channel_bindings` holds the data of this TLS connection by type. `identities` are the accounts that the
+    client's certificate is for, bare JIDs of `domain`. `protected` is what SCRAM signs of the offer
+    (`downgrade_protection`). `guest` is a localpart that nobody can guess, for ANONYMOUS. Raises InvalidMechanism, or
     EncryptionRequired when it is TLS that is missing (RFC 6120, 6.5).
     """
     if mechanism not in offered:
@@ -206,6 +227,8 @@ def begin(
         return _Bearer(domain)
     if mechanism == "EXTERNAL":
         return _External(identities)
+    if mechanism == "ANONYMOUS":
+        return _Anonymous(domain, guest)
     if mechanism in TOKEN_MECHANISMS:
         return _HashedToken(mechanism, domain, channel_bindings)
     return _Scram(_SCRAM[mechanism], mechanism.endswith("-PLUS"), domain, nonce, channel_bindings, protected)
@@ -236,6 +259,7 @@ class _Waits(Enum):
     PASSWORD = "the answer to NeedPassword"
     TOKEN = "the answer to NeedToken"
     TOKEN_PROOF = "the answer to NeedTokenProof"
+    ACCOUNT = "the answer to NeedAccount or NeedGuest"
     NOBODY = "nobody, it is over"
 
 
@@ -293,6 +317,10 @@ class Exchange(ABC):
     def token_proved(self, answer: bytes | None) -> Success:
         """Answer NeedTokenProof. Raises SaslNotAuthorized when it is None."""
         raise self._unasked(_Waits.TOKEN_PROOF)
+
+    def admitted(self, is_there: bool) -> Success:
+        """Answer NeedAccount or NeedGuest. Raises SaslNotAuthorized where there is no such account."""
+        raise self._unasked(_Waits.ACCOUNT)
 
     def _answered(self, question: _Waits) -> None:
         if self._waits is not question:
@@ -493,13 +521,14 @@ class _Bearer(Exchange):
 
 
 class _External(Exchange):
-    """RFC 4422, Appendix A, with certificates as XEP-0178 has it."""
+    """RFC 4422, Appendix A, with certificates of clients as XEP-0178, 2, has it."""
 
-    __slots__ = ("_identities",)
+    __slots__ = ("_identities", "_identity")
 
     def __init__(self, identities: Sequence[JID]) -> None:
         super().__init__()
         self._identities = identities
+        self._identity: JID | None = None
 
     def _read(self, text: str) -> Step:
         if text:
@@ -510,7 +539,43 @@ class _External(Exchange):
             identity = self._identities[0]
         else:
             raise InvalidAuthzid("the certificate is for several identities, and none was named")
-        return Success(identity.local, str(identity))
+        self._identity = identity
+        self._waits = _Waits.ACCOUNT
+        return NeedAccount(identity.local)
+
+    def admitted(self, is_there: bool) -> Success:
+        self._answered(_Waits.ACCOUNT)
+        assert self._identity is not None
+        if not is_there:
+            raise SaslNotAuthorized
+        return Success(self._identity.local, str(self._identity))
+
+
+class _Anonymous(Exchange):
+    """RFC 4505. What the client says of itself ("trace information") is nobody's business, and forgotten."""
+
+    __slots__ = ("_domain", "_guest")
+
+    def __init__(self, domain: str, guest: str) -> None:
+        super().__init__()
+        self._domain = domain
+        self._guest = guest
+
+    def step(self, data: bytes | None) -> Step:
+        """XEP-0175, 2: there need be no initial response; a challenge would only cost a round trip."""
+        return super().step(b"" if data is None else data)
+
+    def _read(self, text: str) -> Step:
+        if len(text) > TRACE_CHARACTERS or _NO_TRACE.search(text):
+            raise MalformedRequest("this is not trace information")
+        self._waits = _Waits.ACCOUNT
+        return NeedGuest(self._guest)
+
+    def admitted(self, is_there: bool) -> Success:
+        self._answered(_Waits.ACCOUNT)
+        if not is_there:
+            raise SaslNotAuthorized
+        return Success(self._guest, f"{self._guest}@{self._domain}")
 
 
 def _account(username: str, domain: str) -> str:

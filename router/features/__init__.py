@@ -22,6 +22,7 @@ from router.features import (
     displayed,
     external_services,
     groups,
+    guests,
     inbox,
     invites,
     offline,
@@ -83,6 +84,7 @@ ALL: Final[tuple[Feature, ...]] = (
     administration.feature,
     invites.feature,
     session.feature,
+    guests.feature,  # when a session has ended for everybody else, so does its account
 )
 
 disco.tell_features(ALL)

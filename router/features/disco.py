@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Literal
 
 from router.commands import items as commands_of
 from router.feature import At, Feature
 from router.pubsub import discovering
 from router.pubsub.node import host_of
 from router.pubsub.rights import is_known_to
+from router.restrictions import is_guest
 from router.settings import Settings
 from router.turn import Turn
 from xmpp import ns
@@ -52,10 +53,10 @@ def server_info(settings: Settings) -> Info:
     return Info((Identity("server", "im", "Stentor"),), tuple(sorted(names)), tuple(forms))
 
 
-def account_info() -> Info:
+def account_info(type: Literal["registered", "anonymous"] = "registered") -> Info:
     """disco#info of an account's bare JID."""
     names = {name for declared in _all for name in declared.account_features}
-    return Info((Identity("account", "registered"), Identity("pubsub", "pep")), tuple(sorted(names)))
+    return Info((Identity("account", type), Identity("pubsub", "pep")), tuple(sorted(names)))
 
 
 def server_caps(settings: Settings) -> bytes:
@@ -109,7 +110,7 @@ def of_account(turn: Turn, iq: Stanza) -> None:
         discovering.node_info(turn, host_of(turn.entity), iq, node)
         return
     _require_authorized(turn, iq)
-    turn.answer(iq, info_payload(account_info()))
+    turn.answer(iq, info_payload(account_info("anonymous" if is_guest(turn.entity) else "registered")))
 
 
 @feature.on_iq("get", ns.DISCO_ITEMS, "query", at=At.OWN)

@@ -21,7 +21,7 @@ from xmpp import forms, ns
 from xmpp import stanza as stanzas
 from xmpp.disco import Form
 from xmpp.errors import BadRequest, Forbidden, ItemNotFound, NotAcceptable, NotAllowed, ResourceConstraint
-from xmpp.jid import bare_of
+from xmpp.jid import bare_of, domain_of
 from xmpp.stanza import HAS_EVENT, Stanza
 from xmpp.xml import canonical_element, element
 
@@ -167,8 +167,9 @@ def check_may_create(turn: Turn, host: Host, actor: str) -> None:
         if actor != host.bare:
             raise ItemNotFound("There is no such node.")
     elif actor not in settings.admins:
-        is_local = bare_of(actor).rpartition("@")[2] in settings.domains
-        if settings.nodes_create == "admins" or (settings.nodes_create == "local" and not is_local):
+        domain = domain_of(actor)
+        is_local, is_guest = domain in settings.domains, domain in settings.guests
+        if settings.nodes_create == "admins" or (settings.nodes_create == "local" and not is_local) or is_guest:
             raise Forbidden("You may not make a node here.")
     if len(host.nodes) >= (settings.service_nodes if host.is_service else settings.account_nodes):
         raise ResourceConstraint("There are too many nodes.")

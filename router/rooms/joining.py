@@ -88,7 +88,8 @@ def _may_create(turn: Turn, jid: str) -> None:
     who = settings.rooms_create
     if jid.partition("/")[0] in settings.admins:
         return
-    if who == "admins" or (who == "local" and not is_local):
+    is_guest = domain_of(jid) in settings.guests
+    if who == "admins" or (who == "local" and not is_local) or is_guest:
         raise NotAllowed("You may not make rooms here.")  # 10.1.1
 
 

@@ -9,8 +9,8 @@ from typing import Final
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from cluster.trust import parse_chain
 from s2s.certificates import Names, PeerIdentity
-from s2s.trust import parse_chain
 from stentor.checks.findings import Finding, ok, warn
 
 STEP: Final = "certificate"

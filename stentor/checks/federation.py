@@ -21,6 +21,7 @@ from cluster.certificates import CertificateError, to_dns
 from cluster.config import Config
 from cluster.tls import Certificates
 from cluster.tls import Pair as Files
+from cluster.trust import Authorities
 from s2s.certificates import PeerIdentity, identify
 from s2s.dane import Tlsa
 from s2s.dns import DnsError, Resolver
@@ -29,7 +30,6 @@ from s2s.peer import Proof
 from s2s.posh import Fingerprint, Posh
 from s2s.srv import Srv, Target, merge
 from s2s.tls import outgoing_context, server_name
-from s2s.trust import Authorities
 from stentor.checks import certificate, records, verdict
 from stentor.checks.findings import Finding, Level, fail, ok, warn
 from stentor.checks.probe import Greeting, Seen, Stage, probe

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final, TypeVar
 
+from cluster.tls import chain_of
 from s2s import features
 from s2s.features import Features
 from s2s.negotiation import FEATURES, PROCEED, STREAM_ERROR, TLS_FAILURE
 from s2s.srv import Target
-from s2s.tls import chain_of
 from xmpp import ns
 from xmpp.stream import (
     CLOSE_STREAM,

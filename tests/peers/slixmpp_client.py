@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
 from xml.etree import ElementTree
@@ -128,10 +129,9 @@ class Slixmpp:
 
     `mechanism` is the only SASL mechanism it may use; without one it chooses by itself, which is the strongest offered.
     `tls` is the one TLS version it speaks. `exports` gives slixmpp the `tls-exporter` data that it knows how to use
-    and Python how not to get. `registers` makes the account first, in band, with the token of an `invitation` where
-    there is one. `befriends` has it answer subscription requests as slixmpp does by default: accepted, and returned.
+    and Python how not to get. `registers` makes the account first, in band, with the token of an `invitation` where there is one. `befriends` has it answer subscription requests as slixmpp does by default: accepted, and returned.
     `resumes` turns stream management on; then it asks for acknowledgements when it is told to. `appears`: it sends
-    presence. Certificates are verified.
+    presence. `shows`: the certificate and key that it has, as files. Certificates are verified.
     """
 
     def __init__(
@@ -148,6 +148,7 @@ class Slixmpp:
         befriends: bool = False,
         resumes: bool = False,
         appears: bool = True,
+        shows: tuple[Path, Path] | None = None,
     ) -> None:
         self.server = server
         self.bare = account.jid
@@ -164,7 +165,7 @@ class Slixmpp:
         self._thread.start()
         try:
             self._client: Any = self._run(
-                lambda: self._make(account, tls, mechanism, exports, registers, invitation, befriends, resumes)
+                lambda: self._make(account, tls, mechanism, exports, registers, invitation, befriends, resumes, shows)
             )
             self._run(lambda: self._sign_in(resumes, appears))
             if appears:
@@ -259,9 +260,11 @@ class Slixmpp:
 
     async def _make(
         self, account: Account, tls: ssl.TLSVersion | None, mechanism: str | None, exports: bool, registers: bool,
-        invitation: str, befriends: bool, resumes: bool,
+        invitation: str, befriends: bool, resumes: bool, shows: tuple[Path, Path] | None,
     ) -> Any:  # fmt: skip
         context = ssl.create_default_context(cafile=str(self.server.certificate))
+        if shows is not None:
+            context.load_cert_chain(*shows)
         if tls is not None:
             context.minimum_version = context.maximum_version = tls
         client: Any = slixmpp.ClientXMPP(account.jid, account.password, sasl_mech=mechanism, ssl_context=context)

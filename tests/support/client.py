@@ -10,7 +10,7 @@ import ssl
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Final, cast
+from typing import Final, Self, cast
 from xml.etree import ElementTree
 
 from tests.support.cluster import FACTOR, Account, RunningCluster
@@ -51,7 +51,7 @@ class Client:
         self._waiting: list[Element] = []
         self._restart()
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -95,6 +95,7 @@ class FakeTransport:
         self.is_reading = True
         self.is_closed = False
         self.is_in_handshake = False
+        self.shown: tuple[bytes, ...] = ()  # certificates of the client
 
     def write(self, data: bytes) -> None:
         assert not self.is_closed, f"written after the end: {data!r}"
@@ -119,6 +120,9 @@ class FakeTransport:
     def channel_bindings(self) -> dict[str, bytes]:
         return dict(BINDINGS) if self.is_secure else {}
 
+    def chain(self) -> tuple[bytes, ...]:
+        return self.shown if self.is_secure else ()
+
 
 @lru_cache
 def credentials(password: str, hash: str) -> Credentials:
@@ -142,6 +146,7 @@ class Router:
         self.attached_with: Mapping[str, Any] = {}  # the facts of the last attach
         self.asked_with = b""  # the device of the last token
         self.ends: tuple[tuple[int, float], ...] = ()  # of every archive
+        self.guests: list[tuple[Any, ...]] = []
         self.registered: list[tuple[Any, ...]] = []
         self.checked: list[tuple[Any, ...]] = []  # tokens
         self.wake: Callable[[], object] = lambda: None  # something waits to be answered
@@ -219,6 +224,11 @@ class Router:
         elif method == "auth.password":
             bare, password = arguments
             value = self.passwords.get(bare) == password
+        elif method == "auth.certificate":
+            value = arguments[0] in self.passwords
+        elif method == "auth.guest":
+            value = True
+            self.guests.append(arguments)
         elif method == "auth.token_proof":
             value = self._check_token(*arguments[:5])
         elif method == "auth.issue":

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 import uvloop
 
+from cluster.tls import chain_of
+from cluster.trust import Authorities
 from s2s.certificates import identify
 from s2s.connect import Connected, ConnectError, connect
 from s2s.dns import NotFound, Unresolved
 from s2s.srv import Target
-from s2s.tls import ALPN, ServerTls, chain_of, server_name
-from s2s.trust import Authorities
+from s2s.tls import ALPN, ServerTls, server_name
 from tests.support.cluster import FACTOR
 from tests.support.pki import Issued, dns, issue
 from xmpp.errors import RemoteServerNotFound, RemoteServerTimeout

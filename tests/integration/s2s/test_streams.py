@@ -19,6 +19,7 @@ import uvloop
 
 from cluster.clock import SYSTEM
 from cluster.edge import Edge, EdgeSession
+from cluster.trust import Authorities
 from cluster.wire import ATTACH, UNREACHABLE
 from s2s.dns import Resolver
 from s2s.federation import Federation
@@ -28,7 +29,6 @@ from s2s.proof import Prover
 from s2s.stream import Stream
 from s2s.tcp import Connection, Connections
 from s2s.tls import ServerTls
-from s2s.trust import Authorities
 from tests.support.cluster import FACTOR, deadline
 from tests.support.federation import SETTINGS, header
 from tests.support.nameserver import Zone, nameserver

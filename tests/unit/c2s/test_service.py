@@ -158,3 +158,27 @@ def test_what_one_batch_brings_is_handled_envelope_by_envelope(pair: tuple[Path,
     app._receive(ROUTER, tuple((CONFIRMED, session.shard, 1, session.sid, 1, conf) for conf in (1, 2)))
     assert [n for n, _ in session.held] == [3]
     assert session.bare == ROMEO
+
+
+def test_authorities_of_clients_that_cannot_be_used_end_the_start(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    elsewhere = configured(pair, f'tls.clients={{"capulet.example": {{"ca": "{pair[0]}"}}}}')
+    with pytest.raises(CannotStart, match=r"tls\.clients\.capulet\.example: .* is not served here. Add it to server"):
+        application(elsewhere)
+    missing = configured(pair, f'tls.clients={{"{DOMAIN}": {{"ca": "{tmp_path}/missing.pem"}}}}')
+    with pytest.raises(CannotStart, match=r"tls\.clients: .*missing\.pem: cannot read the authorities"):
+        application(missing)
+
+
+def test_a_domain_of_guests_has_no_certificates(pair: tuple[Path, Path]) -> None:
+    guests = f'authentication.domains={{"{DOMAIN}": {{"backend": "anonymous"}}}}'
+    both = configured(pair, guests, f'tls.clients={{"{DOMAIN}": {{"ca": "{pair[0]}"}}}}')
+    with pytest.raises(
+        CannotStart, match=r"tls\.clients\.montague\.example: whoever signs in there is a guest. Remove"
+    ):
+        application(both)
+
+
+def test_clients_are_asked_for_certificates_where_they_are_of_use(pair: tuple[Path, Path]) -> None:
+    settings = f'tls.clients={{"{DOMAIN}": {{"ca": "{pair[0]}"}}}}'
+    assert application(configured(pair, settings))._settings.certificates
+    assert application(configured(pair))._settings.certificates is None

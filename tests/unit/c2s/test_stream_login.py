@@ -6,13 +6,18 @@ import hashlib
 import hmac
 import re
 from base64 import b64decode, b64encode
+from pathlib import Path
+from typing import Any
 
 import pytest
 from scramp import ScramClient
 
 from c2s.attempts import Attempts
+from c2s.client_certificates import ClientCertificates
 from c2s.negotiation import State
+from cluster.config import ClientAuthority
 from cluster.wire import ATTACH, CALL, SUBMIT
+from tests.support.pki import NOW
 from tests.support.streams import (
     BIND,
     BINDINGS,
@@ -32,6 +37,7 @@ from tests.support.streams import (
     stanza_error,
     stream_error,
 )
+from tests.unit.c2s.test_client_certificates import ROOT, STRANGER, client
 from xmpp import ns
 
 JID = f"{ROMEO}/generated"
@@ -487,3 +493,161 @@ def test_a_whole_session_in_one_piece() -> None:
     talk = Talk()
     talk.say(HEADER + auth("PLAIN", plain()) + HEADER + BIND + "<presence/>")
     assert [stanza.from_ for stanza in talk.router.submitted()] == [JID]
+
+
+# --- a certificate (SASL EXTERNAL; XEP-0178, 2)
+
+
+def certified(tmp_path: Path, *addresses: str, **changes: Any) -> Talk:
+    """A client that shows a certificate for these addresses, inside TLS."""
+    file = tmp_path / "ca.pem"
+    file.write_bytes(ROOT.pem)
+    certificates = ClientCertificates({DOMAIN: ClientAuthority(ca=file)}, lambda: NOW)
+    talk = Talk(is_secure=True, certificates=certificates, **changes)
+    talk.transport.shown = (client(*addresses).der,)
+    return talk
+
+
+def test_a_certificate_is_enough(tmp_path: Path) -> None:
+    talk = certified(tmp_path, ROMEO)
+    before = sample("stentor_c2s_auth_total", mechanism="EXTERNAL", result="ok")
+    assert talk.open().count("<mechanism>EXTERNAL</mechanism><mechanism>SCRAM-SHA-512-PLUS<") == 2  # in both profiles
+    assert talk.say(auth("EXTERNAL", b"")) == f'<success xmlns="{ns.SASL}"/>'
+    assert sample("stentor_c2s_auth_total", mechanism="EXTERNAL", result="ok") == before + 1
+    talk.open()
+    assert f"<jid>{JID}</jid>" in talk.say(BIND)
+
+
+def test_a_certificate_is_enough_in_the_other_profile_and_brings_no_token(tmp_path: Path) -> None:
+    """A token would be good after the certificate has expired or is revoked."""
+    talk = certified(tmp_path, ROMEO)
+    talk.open()
+    inner = (
+        f"<user-agent id='phone'/><request-token xmlns='{ns.FAST}' mechanism='HT-SHA-256-NONE'/>"
+        f"<bind xmlns='{ns.BIND2}'/>"
+    )
+    said = talk.say(f"<authenticate xmlns='{ns.SASL2}' mechanism='EXTERNAL'><initial-response/>{inner}</authenticate>")
+    assert f"<authorization-identifier>{JID}</authorization-identifier>" in said
+    assert "<token" not in said
+
+
+def test_of_several_addresses_the_client_says_which(tmp_path: Path) -> None:
+    talk = certified(tmp_path, ROMEO, f"benvolio@{DOMAIN}", "romeo@capulet.example")
+    talk.open()
+    assert failure(talk.say(auth("EXTERNAL", b""))) == "invalid-authzid"
+    assert failure(talk.say(auth("EXTERNAL", b"romeo@capulet.example"))) == "invalid-authzid"
+    assert "<success" in talk.say(auth("EXTERNAL", ROMEO.encode()))
+
+
+def test_an_account_that_does_not_exist_is_like_a_wrong_password(tmp_path: Path) -> None:
+    talk = certified(tmp_path, f"nobody@{DOMAIN}")
+    assert "EXTERNAL" in talk.open(), "whether there is one shows in no offer"
+    assert failure(talk.say(auth("EXTERNAL", b""))) == "not-authorized"
+    assert "<success" in talk.say(auth("PLAIN", plain())), "other ways are open"
+
+
+def test_an_account_that_is_disabled_says_why(tmp_path: Path) -> None:
+    talk = certified(tmp_path, ROMEO)
+    talk.router.call_error = ("account-disabled", "Reason: spam")
+    talk.open()
+    said = talk.say(auth("EXTERNAL", b""))
+    assert failure(said) == "account-disabled"
+    assert "Reason: spam" in said
+
+
+def test_a_certificate_that_does_not_count_is_as_none(tmp_path: Path) -> None:
+    for shown in (
+        (client("romeo@capulet.example").der,),
+        (client(ROMEO, issuer=STRANGER).der,),
+        (b"no certificate",),
+        (),
+    ):
+        talk = certified(tmp_path)
+        talk.transport.shown = shown
+        assert "EXTERNAL" not in talk.open()
+        assert failure(talk.say(auth("EXTERNAL", b""))) == "invalid-mechanism"
+
+
+def test_scram_signs_that_external_is_offered(tmp_path: Path) -> None:
+    """XEP-0474, 4.1: all the mechanisms of the offer; else a client would take it for an attack."""
+    talk = certified(tmp_path, ROMEO)
+    said = talk.open()
+    names = re.findall("<mechanism>([^<]*)</mechanism>", said.partition("</mechanisms>")[0])
+    assert "EXTERNAL" in names
+    first = text_in(talk.say(auth("SCRAM-SHA-256", b"n,,n=romeo,r=abc")), "challenge")
+    text = "\x1e".join(sorted(names)) + "\x1f" + "\x1e".join(sorted(BINDINGS))
+    assert first.endswith(",h=" + b64encode(hashlib.sha256(text.encode()).digest()).decode())
+
+
+@pytest.mark.parametrize("backend", ["ldap", "jwt", "http"])
+def test_a_certificate_counts_whoever_checks_the_passwords(tmp_path: Path, backend: str) -> None:
+    talk = certified(tmp_path, ROMEO, backends={DOMAIN: backend})
+    assert "<mechanism>EXTERNAL</mechanism>" in talk.open()
+    assert "<success" in talk.say(auth("EXTERNAL", b""))
+
+
+# --- guests (SASL ANONYMOUS; XEP-0175)
+
+
+def guest_talk(**changes: Any) -> Talk:
+    return Talk(backends={DOMAIN: "anonymous"}, **changes)
+
+
+def test_whoever_comes_to_such_a_domain_is_a_guest() -> None:
+    talk = guest_talk(may_register=True, takes_invitations=True)
+    said = talk.open()
+    assert re.findall("<mechanism>([^<]*)</mechanism>", said) == ["ANONYMOUS", "ANONYMOUS"]  # in both profiles
+    assert "<fast" not in said
+    assert "register" not in said
+    assert talk.say(auth("ANONYMOUS")) == f'<success xmlns="{ns.SASL}"/>'
+    ((bare, network),) = talk.router.guests
+    assert re.fullmatch(rf"[0-9a-f]{{32}}@{re.escape(DOMAIN)}", bare)
+    assert network == "192.0.2.1"
+    talk.open()
+    assert f"<jid>{bare}/generated</jid>" in talk.say(BIND)
+    assert sample("stentor_c2s_auth_total", mechanism="ANONYMOUS", result="ok") > 0
+
+
+def test_no_two_guests_are_the_same_and_what_they_say_of_themselves_is_not_told() -> None:
+    names = set()
+    for _ in range(3):
+        talk = guest_talk()
+        talk.open()
+        assert "<success" in talk.say(auth("ANONYMOUS", b"romeo@montague.example"))
+        ((bare, network),) = talk.router.guests
+        assert "romeo" not in bare + network
+        names.add(bare)
+    assert len(names) == 3
+
+
+def test_a_guest_in_the_other_profile_gets_no_token() -> None:
+    talk = guest_talk(is_secure=True)
+    talk.open()
+    inner = (
+        f"<user-agent id='tab'/><request-token xmlns='{ns.FAST}' mechanism='HT-SHA-256-NONE'/>"
+        f"<bind xmlns='{ns.BIND2}'><enable xmlns='{ns.SM}' resume='true'/></bind>"
+    )
+    said = talk.say(f"<authenticate xmlns='{ns.SASL2}' mechanism='ANONYMOUS'>{inner}</authenticate>")
+    ((bare, _),) = talk.router.guests
+    assert f"<authorization-identifier>{bare}/generated</authorization-identifier>" in said
+    assert "<token" not in said
+    assert f'<enabled xmlns="{ns.SM}"/>' in said, "acknowledged, and not resumed: the next is another guest"
+
+
+def test_there_are_too_many_guests() -> None:
+    talk = guest_talk()
+    talk.router.call_error = ("temporary-auth-failure", "There are too many guests.")
+    talk.open()
+    for _ in range(5):  # it is no try that has failed
+        said = talk.say(auth("ANONYMOUS"))
+        assert failure(said) == "temporary-auth-failure"
+        assert "too many guests" in said
+
+
+def test_nobody_is_a_guest_elsewhere() -> None:
+    talk = Talk(is_secure=True)
+    assert "ANONYMOUS" not in talk.open()
+    assert failure(talk.say(auth("ANONYMOUS"))) == "invalid-mechanism"
+    plain_one = guest_talk()
+    plain_one.open()
+    assert failure(plain_one.say(auth("PLAIN", plain()))) == "encryption-required"

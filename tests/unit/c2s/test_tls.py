@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from c2s.channel_binding import bindings
 from c2s.tls import ServerTls
-from cluster.certificates import CertificateError
-from cluster.tls import Pair
+from cluster.certificates import CertificateError, generate
+from cluster.tls import Pair, chain_of
 from tests.support.tls import client_context, handshake, write_pair
 
 CA = trustme.CA()
@@ -216,3 +217,43 @@ def test_a_session_resumed_after_a_renewal_is_bound_to_no_certificate(tmp_path: 
     found = bindings(server, tls.certificate_of(server))
     assert "tls-server-end-point" not in found
     assert "tls-exporter" in found
+
+
+# --- clients that show a certificate
+
+
+def names_the_client(tls: ServerTls, client: ssl.SSLContext) -> tuple[bytes, ...]:
+    server, _ = handshake(tls.context, client, "first.example")
+    return chain_of(server)
+
+
+@pytest.mark.parametrize("version", [V1_2, V1_3])
+def test_a_client_is_asked_for_a_certificate_and_whatever_it_shows_goes_on(
+    pairs: dict[str, Pair], tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    asking = ServerTls({"first.example": pairs["first"]}, asks=True)
+    quiet = ServerTls({"first.example": pairs["first"]})
+    assert names_the_client(asking, client_context(CA, version)) == (), "it has none"
+    certificate, key = generate(["stranger.example"], datetime.now(UTC))
+    file = tmp_path / "stranger.pem"
+    file.write_bytes(certificate + key)
+    stranger = client_context(CA, version)
+    stranger.load_cert_chain(file)
+    assert names_the_client(asking, stranger) == (ssl.PEM_cert_to_DER_cert(certificate.decode()),)
+    assert names_the_client(quiet, stranger) == (), "nobody has asked"
+
+
+@pytest.mark.parametrize("version", [V1_2, V1_3])
+def test_where_certificates_are_asked_for_no_session_brings_that_of_another_handshake(
+    pairs: dict[str, Pair], version: ssl.TLSVersion
+) -> None:
+    tls = ServerTls({"first.example": pairs["first"]}, asks=True)
+    romeo, juliet = client_context(CA, version), client_context(CA, version)
+    CA.issue_cert("romeo.example").configure_cert(romeo)
+    server, session = resume(tls.context, romeo)
+    (shown, *_) = chain_of(server)
+    again, _ = resume(tls.context, romeo, session)
+    assert chain_of(again)[:1] == (shown,), "with TLS 1.2, by an id that nobody can use without the session's secret"
+    assert again.session_reused is (version is V1_2)
+    other, _ = resume(tls.context, juliet)
+    assert chain_of(other) == ()

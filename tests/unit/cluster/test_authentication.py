@@ -12,6 +12,7 @@ from cluster.config import Config, ConfigError, Problem, load, to_toml
 LDAP = {"backend": "ldap", "servers": ["ldaps://ldap.example.org"], "dn": "uid={user},dc=example"}
 JWT = {"backend": "jwt", "issuer": "https://id.example.org", "audience": ["xmpp"]}
 HTTP = {"backend": "http", "url": "https://auth.example.org/check"}
+GUESTS = {"backend": "anonymous"}
 
 
 def loaded(backend: dict[str, Any]) -> Config:
@@ -37,7 +38,7 @@ def test_passwords_are_kept_here_unless_the_domain_says_otherwise() -> None:
     assert loaded({"backend": "internal"}).authentication.of("example.org").backend == "internal"
 
 
-@pytest.mark.parametrize("backend", [LDAP, JWT, HTTP])
+@pytest.mark.parametrize("backend", [LDAP, JWT, HTTP, GUESTS])
 def test_a_file_is_read_back_to_the_same(backend: dict[str, Any], tmp_path: Any) -> None:
     config = loaded(backend)
     file = tmp_path / "stentor.toml"
@@ -67,6 +68,7 @@ def test_a_file_is_read_back_to_the_same(backend: dict[str, Any], tmp_path: Any)
         (JWT, {"algorithms": ["HS256", "RS256"]}, "secret", "there is no secret"),
         (HTTP, {"url": "http://auth.example.org/"}, "url", "is no https:// address"),
         (HTTP, {"url": "https://"}, "url", "is no https:// address"),
+        (GUESTS, {"sessions": 0}, "sessions", "greater than or equal to 1"),
     ],
 )
 def test_what_cannot_be_is_told(backend: dict[str, Any], changed: dict[str, Any], key: str, message: str) -> None:

@@ -32,6 +32,7 @@ class World:
     def __init__(self, iterations: int = 4_096) -> None:
         self.stored: dict[str, tuple[Credentials, ...]] = {JULIET: derive_all("old")}
         self.bans: dict[str, Restriction] = {}
+        self.is_enabled = True
         self.reads = 0
         self.now = 100.0
         self.passwords = Passwords(iterations)
@@ -46,6 +47,8 @@ class World:
         """Of the credentials, or of a ban."""
         if statement is restrictions.bans:
             return self.bans
+        if statement is accounts.find:
+            return accounts.Account(1, bare, 1, self.is_enabled, 1, 0.0, None, "") if bare in self.stored else None
         assert statement is accounts.credentials
         self.reads += 1
         return {one: {known.hash: known for known in self.stored.get(one, ())} for one in bare}
@@ -105,6 +108,23 @@ def test_a_ban_is_told_to_whoever_has_the_right_password_and_to_nobody_else() ->
         assert await world.calls._answer("auth.password", (JULIET, "old")) == (
             False, ("account-disabled", "This account is disabled. Reason: spam"),
         )  # fmt: skip
+        world.passwords.stop()
+
+    asyncio.run(conversation())
+
+
+def test_a_certificate_lets_in_who_has_an_account_that_may_sign_in() -> None:
+    async def conversation() -> None:
+        world = World()
+        assert await world.ask("auth.certificate")
+        nobody = "nobody@example.org"
+        assert await world.calls._answer("auth.certificate", (nobody,)) == (True, False)
+        world.bans[JULIET] = Restriction("ban", "spam", "operator", 0.0, None)
+        assert await world.calls._answer("auth.certificate", (JULIET,)) == (
+            False, ("account-disabled", "This account is disabled. Reason: spam"),
+        )  # fmt: skip
+        world.is_enabled = False
+        assert await world.calls._answer("auth.certificate", (JULIET,)) == (False, "account-disabled")
         world.passwords.stop()
 
     asyncio.run(conversation())

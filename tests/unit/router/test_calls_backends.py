@@ -197,3 +197,13 @@ def test_an_edge_that_asks_again_while_the_back_end_thinks_asks_it_once() -> Non
         assert [envelope[1:] for envelope in world.sent] == [("r1", True, True), ("r2", True, False)]
 
     played(conversation)
+
+
+def test_whoever_has_a_certificate_is_let_in_as_by_a_password() -> None:
+    async def conversation(world: World) -> None:
+        assert await world.ask("auth.certificate", JULIET)
+        assert world.admitted == [JULIET]
+        world.enabled = False
+        assert await world.fault("auth.certificate", JULIET) == "account-disabled"
+
+    played(conversation)

@@ -6,7 +6,7 @@ import pytest
 
 from cluster.config import Authentication, Config, Rooms, Server
 from cluster.process import CannotStart
-from router.settings import from_config
+from router.settings import Guests, from_config
 
 
 def test_rooms_are_at_a_domain_of_each_domain() -> None:
@@ -27,6 +27,15 @@ def test_a_new_room_is_as_the_settings_say() -> None:
 def test_a_default_that_cannot_be_ends_the_start_and_says_so(options: dict[str, str]) -> None:
     with pytest.raises(CannotStart, match=r"^rooms\.defaults: "):
         from_config(Config(rooms=Rooms(defaults=options)))
+
+
+def test_domains_of_guests() -> None:
+    domains = {"guest.example": {"backend": "anonymous", "per_address": 3}, "c.example": {"backend": "internal"}}
+    settings = from_config(Config(authentication=Authentication.model_validate({"domains": domains})))
+    assert settings.guests == {"guest.example": Guests(sessions=1_000, per_address=3, remote=False)}
+    assert settings.passwords_elsewhere == {
+        "guest.example": "Whoever signs in at guest.example is a guest, and has no password."
+    }
 
 
 def test_people_are_told_where_passwords_are_that_are_not_kept_here() -> None:

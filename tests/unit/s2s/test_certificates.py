@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.certificates import SRV_NAME, XMPP_ADDRESS, generate
+from cluster.trust import Authorities
 from s2s.certificates import Names, identify, names_of
-from s2s.trust import Authorities
 from tests.support.pki import NOW, dns, issue, raw_names
 
 ROOT = issue("root", ca=True)

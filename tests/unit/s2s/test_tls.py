@@ -1,4 +1,4 @@
-"""TLS between servers (s2s/tls.py, s2s/any_certificate.py): handshakes in memory."""
+"""TLS between servers (s2s/tls.py, cluster/any_certificate.py): handshakes in memory."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from cluster import any_certificate
 from cluster.certificates import CertificateError
-from cluster.tls import Pair
-from s2s import any_certificate
-from s2s.tls import ALPN, ServerTls, chain_of, server_name
+from cluster.tls import Pair, chain_of
+from s2s.tls import ALPN, ServerTls, server_name
 from tests.support.pki import DAY, NOW, Issued, dns, issue
 from tests.support.tls import client_context, handshake
 

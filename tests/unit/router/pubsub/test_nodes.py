@@ -11,6 +11,7 @@ from lxml import etree
 
 from router.entity import Session
 from router.pubsub.node import host_of
+from router.settings import Guests
 from tests.support.turns import DOMAIN, PLAIN, World, error
 from xmpp import ns
 
@@ -754,6 +755,12 @@ def test_who_may_make_a_node_there(who: str, may: bool) -> None:
     assert (' type="result"' in answer) == may
     if not may:
         assert is_refused(answer, FORBIDDEN)
+
+
+def test_guests_make_no_nodes() -> None:
+    """Also where anyone may: nothing of theirs shall stay."""
+    scene = Scene(nodes_create="anyone", guests={"example.com": Guests()})
+    assert is_refused(scene.ask(scene.romeo, "set", '<create node="n"/>', SERVICE), FORBIDDEN)
 
 
 def test_operators_own_every_node_of_a_service(scene: Scene) -> None:

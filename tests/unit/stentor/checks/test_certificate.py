@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from cluster.trust import Authorities
 from s2s.certificates import PeerIdentity, identify
-from s2s.trust import Authorities
 from stentor.checks.certificate import judge
 from stentor.checks.findings import Finding
 from tests.support.pki import DAY, NOW, Issued, dns, issue

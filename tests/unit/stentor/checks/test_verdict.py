@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from cluster.config import Config, load
+from cluster.trust import Authorities
 from s2s.certificates import identify
 from s2s.dane import Tlsa
 from s2s.features import Features
 from s2s.peer import Proof
 from s2s.srv import Target
-from s2s.trust import Authorities
 from stentor.checks.federation import NOBODY, default_from
 from stentor.checks.probe import Offer, Seen, Stage
 from stentor.checks.records import SERVERS

@@ -1,4 +1,4 @@
-"""Which chains are trusted (s2s/trust.py): what RFC 5280 demands for safety, and what private authorities get wrong."""
+"""Which chains are trusted (cluster/trust.py): what RFC 5280 demands for safety, and what private authorities get wrong."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
 from cluster.certificates import CertificateError
-from s2s.trust import MOST_CERTIFICATES, Authorities, Judgement
+from cluster.trust import MOST_CERTIFICATES, Authorities, Judgement
 from tests.support.pki import DAY, NOW, Issued, dns, issue
 
 ROOT = issue("root", ca=True)

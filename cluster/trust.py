@@ -1,6 +1,7 @@
 """Whether a certificate chain comes from an authority that we trust (RFC 5280, 6), asked after the TLS handshake.
 
-Whom the certificate is for is another question: `s2s/certificates.py`. Decision 8 says why OpenSSL is not asked.
+Whom the certificate is for is another question: `s2s/certificates.py` for servers, `c2s/client_certificates.py` for
+clients. Decision 8 says why OpenSSL is not asked.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import re
 import ssl
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -25,13 +26,8 @@ DEPTH: Final = 6  # intermediates
 _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 # Towards us a peer is now client, now server, with one certificate; and public authorities stop to issue for clients.
-_PURPOSES: Final = frozenset(
-    (
-        ExtendedKeyUsageOID.SERVER_AUTH,
-        ExtendedKeyUsageOID.CLIENT_AUTH,
-        ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
-    )
-)
+OF_CLIENTS: Final = frozenset((ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE))
+OF_SERVERS: Final = OF_CLIENTS | {ExtendedKeyUsageOID.SERVER_AUTH}
 
 
 class Judgement(NamedTuple):
@@ -45,15 +41,20 @@ class Judgement(NamedTuple):
 class Authorities:
     """The certification authorities that are trusted. A certificate among them is trusted itself, too."""
 
-    def __init__(self, certificates: Sequence[x509.Certificate]) -> None:
-        """Trust these; with none, nobody."""
+    def __init__(
+        self, certificates: Sequence[x509.Certificate], purposes: frozenset[x509.ObjectIdentifier] = OF_SERVERS
+    ) -> None:
+        """Trust these, with none nobody, for certificates that are for one of the purposes, or do not say for what."""
         self._store = verification.Store(list(certificates)) if certificates else None
+        self._peer_policy = verification.ExtensionPolicy.permit_all().may_be_present(
+            x509.ExtendedKeyUsage, _ANY, _is_for(purposes)
+        )
 
     @classmethod
     def load(cls, files: Iterable[Path] = ()) -> Authorities:
         """Those in these PEM files, or without any those of the system. Raises CertificateError."""
         if files := tuple(files):
-            return cls([certificate for file in files for certificate in _read(file, is_configured=True)])
+            return cls([certificate for file in files for certificate in read_authorities(file)])
         return cls([certificate for file in _system_files() for certificate in _read(file, is_configured=False)])
 
     def judge(self, chain: Sequence[bytes], now: datetime) -> Judgement:
@@ -72,7 +73,7 @@ class Authorities:
 
     def _verify(self, store: verification.Store, chain: Sequence[x509.Certificate], now: datetime) -> Judgement:
         builder = verification.PolicyBuilder().store(store).time(now).max_chain_depth(DEPTH)
-        builder = builder.extension_policies(ca_policy=_CA_POLICY, ee_policy=_PEER_POLICY)
+        builder = builder.extension_policies(ca_policy=_CA_POLICY, ee_policy=self._peer_policy)
         try:
             verified = builder.build_client_verifier().verify(chain[0], list(chain[1:]))
         except verification.VerificationError as problem:
@@ -90,6 +91,11 @@ def parse_chain(chain: Sequence[bytes]) -> list[x509.Certificate]:
         raise ValueError(str(problem)) from problem
 
 
+def read_authorities(file: Path) -> list[x509.Certificate]:
+    """The certificates in a PEM file that the configuration names. Raises CertificateError."""
+    return _read(file, is_configured=True)
+
+
 def _is_authority(
     policy: verification.Policy, certificate: x509.Certificate, constraints: x509.BasicConstraints
 ) -> None:
@@ -102,11 +108,14 @@ def _may_sign(policy: verification.Policy, certificate: x509.Certificate, usage:
         raise ValueError("the issuer's key may not sign certificates")
 
 
-def _is_for_tls(
-    policy: verification.Policy, certificate: x509.Certificate, purposes: x509.ExtendedKeyUsage | None
-) -> None:
-    if purposes is not None and _PURPOSES.isdisjoint(purposes):
-        raise ValueError("the certificate is not for TLS")
+def _is_for(
+    purposes: frozenset[x509.ObjectIdentifier],
+) -> Callable[[verification.Policy, x509.Certificate, x509.ExtendedKeyUsage | None], None]:
+    def check(policy: verification.Policy, certificate: x509.Certificate, given: x509.ExtendedKeyUsage | None) -> None:
+        if given is not None and purposes.isdisjoint(given):
+            raise ValueError("the certificate is not for TLS")
+
+    return check
 
 
 # The library's own profile is that of web sites: it refuses private authorities for what does not matter here. What
@@ -117,9 +126,8 @@ _CA_POLICY: Final = (
     verification.ExtensionPolicy.permit_all()
     .require_present(x509.BasicConstraints, _ANY, _is_authority)
     .may_be_present(x509.KeyUsage, _ANY, _may_sign)
-    .may_be_present(x509.ExtendedKeyUsage, _ANY, _is_for_tls)
+    .may_be_present(x509.ExtendedKeyUsage, _ANY, _is_for(OF_SERVERS))
 )
-_PEER_POLICY: Final = verification.ExtensionPolicy.permit_all().may_be_present(x509.ExtendedKeyUsage, _ANY, _is_for_tls)
 
 
 def _is_constrained(certificate: x509.Certificate) -> bool:
