@@ -591,8 +591,20 @@ class Accounts(Section):
     )
 
 
+class Blocklist(Section):
+    """A list of abusers that another server publishes (abuse.md)."""
+
+    service: str = Field(description="domain of the publishing service")
+    node: str = Field(min_length=1, max_length=1_023, description="node with an item for each entry")
+    applies_to: tuple[Literal["rooms", "strangers"], ...] = Field(
+        default=("rooms", "strangers"),
+        min_length=1,
+        description="rooms: who is on it does not come in; strangers: does not write to those who are no contacts",
+    )
+
+
 class Abuse(Section):
-    """Reports of users (XEP-0377), and accounts that are put into quarantine by themselves."""
+    """Reports of users (XEP-0377), accounts that are put into quarantine by themselves, and blocklists of others."""
 
     reports_per_day: int = Field(
         default=20, ge=0, le=10_000, description="reports of one account within a day that are kept; others are not"
@@ -606,6 +618,15 @@ class Abuse(Section):
         default=0, ge=0, le=1_000_000,
         description="an account that writes to more strangers within an hour is put into quarantine, 0: never",
     )  # fmt: skip
+    blocklists: tuple[Blocklist, ...] = Field(
+        default=(), max_length=20, description="[{service, node, applies_to}]: lists of other servers that count here"
+    )
+    allow: tuple[str, ...] = Field(default=(), description="bare JIDs and domains that no blocklist counts for")
+    blocklist_refresh_s: float = Field(
+        default=3_600.0, ge=10, le=604_800,
+        description="each list is read as a whole so often, beside what its service tells",
+    )  # fmt: skip
+    blocklist_entries: int = Field(default=100_000, ge=1, le=5_000_000, description="a list that has more is not taken")
 
 
 StrangerPolicy = Literal["accept", "limit", "requests", "refuse"]

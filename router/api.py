@@ -20,7 +20,7 @@ from router.dialing import PeerStatus
 from router.invitations_api import InvitationsApi
 from router.rooms.room import HISTORY
 from router.settings import Settings
-from storage import accounts, devices, erasures, nodes, reports, restrictions, rooms, rosters, sessions
+from storage import accounts, blocklists, devices, erasures, nodes, reports, restrictions, rooms, rosters, sessions
 from storage.devices import Device
 from storage.erasures import Erasure
 from storage.log import time_of
@@ -76,6 +76,9 @@ class Api:
             ("GET", "/reports", self._reports),
             ("GET", "/reports/{id}", self._report),
             ("POST", "/reports/{id}/close", self._close_report),
+            ("GET", "/blocklists", self._blocklists),
+            ("GET", "/blocklists/check/{jid}", self._check_blocklists),
+            ("POST", "/blocklists/refresh", self._refresh_blocklists),
             ("POST", "/erasures", self._erase),
             ("GET", "/erasures/{id}", self._erasure),
             ("GET", "/sessions", self._sessions),
@@ -147,6 +150,36 @@ class Api:
     async def _restrictions(self, request: ApiRequest) -> Any:
         found = await self._read(restrictions.list_, request.query.get("after", ""), PAGE)
         return {"restrictions": [{"jid": one.jid, **_shown_restriction(one)} for one in found]}
+
+    async def _blocklists(self, request: ApiRequest) -> Any:
+        lists = self._settings.blocklists
+        read = {known.name: known for known in await self._read(blocklists.list_)}
+        shown = []
+        for name, rule in lists.rules.items():
+            known = read.get(name)
+            at = None if known is None else _stamp(known.refreshed_at)
+            shown.append(
+                {
+                    "service": rule.service, "node": rule.node, "applies_to": sorted(rule.places),
+                    "entries": len(lists.entries(name)), "refreshed_at": at,
+                }
+            )  # fmt: skip
+        return {"blocklists": shown}
+
+    async def _check_blocklists(self, request: ApiRequest) -> Any:
+        text = request.path["jid"]
+        try:
+            bare = JID.parse(text).bare
+        except JidError as problem:
+            raise ApiError(400, f"{text!r} is no JID: {problem}", "Give a bare JID or a domain") from problem
+        lists = self._settings.blocklists
+        return {"jid": bare, "rooms": lists.of(bare, "rooms"), "strangers": lists.of(bare, "strangers")}
+
+    async def _refresh_blocklists(self, request: ApiRequest) -> Any:
+        if not self._settings.blocklists.rules:
+            raise ApiError(409, "no blocklist is followed", "Name some in abuse.blocklists")
+        await self._read(blocklists.want_refresh)
+        return {}
 
     async def _reports(self, request: ApiRequest) -> Any:
         after = _number(request.query.get("after", "0")) or 0

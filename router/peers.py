@@ -115,6 +115,7 @@ class PeerPipeline:
         self._accounts = accounts  # answers what is asked of our domains
         self._settings = settings
         self.wake: Callable[[Entity], None] = lambda entity: None  # something waits that no stream can take now
+        self.hears: Callable[[Stanza], bool] = lambda stanza: False  # an answer or news for this server itself
         self.joined: Callable[[str], None] = lambda domain: None  # a component that may see presence is there
         self.bounced = [0, 0, 0, 0]  # stanzas given back, by kind (xmpp/stanza.py)
         self.rejected = 0  # stanzas that claim to be from somewhere else
@@ -157,6 +158,8 @@ class PeerPipeline:
             self.rejected += 1  # s2s has ended such a stream (host-unknown); an answer would be in others' name
 
     def _for_server(self, turn: Turn, stanza: Stanza) -> None:
+        if stanza.type not in ("get", "set") and stanza.kind != PRESENCE and self.hears(stanza):
+            return
         if stanza.kind == MESSAGE:
             if not is_wrapper(stanza):
                 raise ServiceUnavailable  # nobody reads messages to the domain

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from cluster import logs
+from cluster import logs, metrics
 from cluster.admin import ApiServer, Check
 from cluster.bus import Bus
 from cluster.config import Config
@@ -49,6 +49,7 @@ from router import backends, interests
 from router.admission import Admission
 from router.api import Api
 from router.batch import Batch
+from router.blocklist_keeper import Keeper
 from router.calls import CallError, Calls, Passwords
 from router.dialing import Dialing
 from router.directory import PEER_SESSIONS, Directory
@@ -71,7 +72,19 @@ from router.settings import Settings, from_config
 from router.shared_groups import wildcards
 from router.tokens import TokenLogin
 from router.turn import Request
-from storage import accounts, capabilities, erasures, invitations, migrate, nodes, peers, pubsub, reports, rooms
+from storage import (
+    accounts,
+    blocklists,
+    capabilities,
+    erasures,
+    invitations,
+    migrate,
+    nodes,
+    peers,
+    pubsub,
+    reports,
+    rooms,
+)
 from storage import log as rows_log
 from storage import secrets as stored_secrets
 from storage.gathering import Gathering
@@ -83,6 +96,11 @@ from xmpp.errors import stanza_error
 from xmpp.xml import element
 
 log = logs.get_logger()
+
+blocklist_age = metrics.gauge(
+    "stentor_blocklist_age_seconds",
+    "Since the blocklist that this router follows and has read longest ago was read as a whole, 0 if it follows none",
+)
 
 TICK_S: Final = 1.0
 SAMPLE_FRAMES: Final = 16  # the first envelope of one frame in so many is timed
@@ -124,6 +142,8 @@ class RouterApplication:
         self._process: Process | None = None
         self._store: Store | None = None
         self._accounts = Gathering(self._load_accounts)
+        self._keeper: Keeper | None = None
+        self._saving = asyncio.Lock()
         self._calls: Calls | None = None
         self._ownership: Ownership | None = None
         self._api: ApiServer | None = None
@@ -203,6 +223,11 @@ class RouterApplication:
             self._backends,
         )
         await store.listen("stentor", self._ownership.wake)
+        if self._settings.blocklists.rules:
+            keeper = self._keeper = self._make_keeper()
+            self._owner.peers.hears = keeper.hears
+            await store.run(blocklists.forget, list(self._settings.blocklists.rules))
+            await store.listen(blocklists.CHANNEL, self._on_blocklist)
         process.essential("ownership", self._ownership.run())
         await self._read_everybody()
         for known in await self._again_while_away(lambda: store.run(capabilities.newest)):
@@ -379,8 +404,41 @@ class RouterApplication:
                 self._owner.tick()
                 self._directory.tick()
                 self._dialing.tick()
+                if self._keeper is not None:
+                    self._keeper.tick()
 
             self._around(act)
+
+    # --- blocklists of others
+
+    def _make_keeper(self) -> Keeper:
+        abuse = self._config.abuse
+        keeper = Keeper(
+            self._owner, self._settings.blocklists, min(self._settings.domains), abuse.blocklist_refresh_s,
+            abuse.blocklist_entries, lambda name, found, is_whole: self._start(self._save_list(name, found, is_whole)),
+        )  # fmt: skip
+        blocklist_age.set_function(keeper.age_s)
+        return keeper
+
+    async def _save_list(self, name: str, found: frozenset[str], is_whole: bool) -> None:
+        store = self._store
+        assert store is not None
+        async with self._saving:  # one after the other: the last word counts
+            await self._again_while_away(lambda: store.run(blocklists.replace, name, sorted(found), is_whole))
+
+    def _on_blocklist(self, name: str) -> None:
+        """What others have read; "" when some may have been missed."""
+        if name == blocklists.REFRESH and self._keeper is not None:
+            self._around(self._keeper.refresh)
+        else:
+            self._start(self._read_lists([name] if name else list(self._settings.blocklists.rules)))
+
+    async def _read_lists(self, names: Sequence[str]) -> None:
+        store = self._store
+        assert store is not None
+        for name in names:
+            found = await self._again_while_away(lambda name=name: store.run(blocklists.entries, name))  # type: ignore[misc]
+            self._settings.blocklists.replace(name, found)
 
     async def _maintain(self) -> None:
         while True:

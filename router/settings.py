@@ -11,9 +11,11 @@ from cluster.authentication import Anonymous, Internal
 from cluster.config import Component, Config, ExternalService, Policy, StrangerPolicy
 from cluster.metrics import software_version
 from cluster.process import CannotStart
+from router.blocklists import NONE, Blocklists, Rule
 from router.rooms.config import RoomConfig, with_options
 from xmpp import scram
-from xmpp.errors import NotAcceptable
+from xmpp.errors import JidError, NotAcceptable
+from xmpp.jid import prepare
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class Settings:
     invitation_s: float = 604_800.0
     public_url: str = ""  # of pages for browsers; {domain} stands for the domain
     strangers: Strangers | None = None  # None: everybody is welcome
+    blocklists: Blocklists = NONE  # changes as the lists do
     reports_per_day: int = 20
     quarantine_reports: int = 0  # by so many within a day; 0: never
     reuse_after_days: float = 30.0  # how long the name of an erased account is nobody's
@@ -131,7 +134,29 @@ def _strangers(config: Config) -> Strangers | None:
         sender_per_hour=chosen.sender_per_hour if are_limited else 0,
         quarantine_after=config.abuse.quarantine_strangers,
     )
-    return None if found == Strangers(per_hour=found.per_hour) else found  # that counts for nothing by itself
+    counts_for_nothing = found == Strangers(per_hour=found.per_hour) and not config.abuse.blocklists
+    return None if counts_for_nothing else found
+
+
+def _blocklists(config: Config) -> Blocklists:
+    ours = {*config.server.domains, *config.room_domains(), *config.publishing_domains(), *config.proxying_domains()}
+    rules = []
+    for one in config.abuse.blocklists:
+        service = _address("abuse.blocklists", one.service)
+        if service in ours or "@" in service:
+            raise CannotStart(
+                f"abuse.blocklists: {service} is no service of another server. For accounts of this one there are "
+                "`stentor user ban` and `quarantine`"
+            )
+        rules.append(Rule(service, one.node, frozenset(one.applies_to)))
+    return Blocklists(rules, [_address("abuse.allow", name) for name in config.abuse.allow], ours)
+
+
+def _address(key: str, text: str) -> str:
+    try:
+        return prepare(text)
+    except JidError as problem:
+        raise CannotStart(f"{key}: {text!r} is no address: {problem} Name domains or bare JIDs") from problem
 
 
 def contacts_of(config: Config) -> dict[str, tuple[str, ...]]:
@@ -187,6 +212,7 @@ def from_config(config: Config) -> Settings:
         public_url=config.http.public_url if config.http.enabled else "",
         reuse_after_days=config.accounts.reuse_after_days,
         strangers=_strangers(config),
+        blocklists=_blocklists(config),
         reports_per_day=config.abuse.reports_per_day,
         quarantine_reports=config.abuse.quarantine_reports,
         roster_contacts=limits.roster,

@@ -13,6 +13,7 @@ import traceback
 import click
 
 from stentor.commands import (
+    blocklist,
     check,
     cluster,
     database,
@@ -38,8 +39,8 @@ def cli() -> None:
 for command in (dev.dev, processes.run, processes.c2s, processes.router, gateways.sms):
     cli.add_command(command)
 for group in (
-    s2s.s2s, user.user, invite.invite, report.report, session.session, room.room, cluster.cluster, database.db,
-    check.check,
+    s2s.s2s, user.user, invite.invite, report.report, blocklist.blocklist, session.session, room.room, cluster.cluster,
+    database.db, check.check,
 ):  # fmt: skip
     cli.add_command(group)
 

@@ -85,6 +85,8 @@ def screen_message(turn: Turn, message: Stanza) -> bool:
         return False
     if not _is_stranger(turn, from_):
         return False
+    if turn.settings.blocklists.refuses(bare_of(from_), "strangers"):
+        raise PolicyViolation("You are on a list of abusers that this server goes by.", type="cancel")
     wanted = _policy_for(turn, policy, from_)
     if wanted in ("requests", "refuse"):
         _count(turn, "message", from_, "refused")
@@ -103,6 +105,8 @@ def screen_request(turn: Turn, presence: Stanza) -> bool:
     contact = turn.entity.roster.contacts.get(bare_of(from_))
     if (contact is not None and contact.is_listed) or not _is_stranger(turn, from_):
         return False
+    if turn.settings.blocklists.refuses(bare_of(from_), "strangers"):
+        return True
     wanted = _policy_for(turn, policy, from_)
     if wanted == "refuse":
         _count(turn, "subscription", from_, "refused")

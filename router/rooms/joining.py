@@ -156,6 +156,8 @@ def _check_entry(turn: Turn, room: Room, bare: str, affiliation: Affiliation, x:
     config = room.config
     if affiliation == Affiliation.OUTCAST:
         raise Forbidden("You are banned from this room.")
+    if affiliation == Affiliation.NONE and turn.settings.blocklists.refuses(bare, "rooms"):
+        raise Forbidden("You are on a list of abusers that this server goes by.")
     if room.is_locked and affiliation != Affiliation.OWNER:
         raise ItemNotFound("The room is not open yet.")
     if config.membersonly and affiliation < Affiliation.MEMBER:

@@ -52,6 +52,8 @@ def to_all(turn: Turn, room: Room, message: Stanza) -> None:
         return
     if occupant.role < Role.PARTICIPANT:
         raise Forbidden("Visitors may not speak in this room.")
+    if room.affiliation(occupant.bare) == Affiliation.NONE and turn.settings.blocklists.refuses(occupant.bare, "rooms"):
+        raise Forbidden("You are on a list of abusers that this server goes by.")
     if room.config.slow_mode_duration and message.flags & HAS_BODY:
         _go_slow(turn, room, occupant)
     _say(turn, room, occupant, message)

@@ -59,7 +59,7 @@ class Peers:
 
     def prosody(self, *domains: str, is_self_signed: bool = False, **options: Any) -> Prosody:
         """A Prosody for these domains; `options` are Prosody's."""
-        components = options.get("components", ())
+        components = [*options.get("components", ()), *(f"pubsub.{domain}" for domain in domains)]
         certificates = {
             domain: self.certificate(domain, components, is_self_signed=is_self_signed) for domain in domains
         }

@@ -43,7 +43,8 @@ class Prosody:
     `{"dialback"}` leaves SASL EXTERNAL alone; `modules`: more of them.
 
     `direct_tls`: it also listens for direct TLS from servers (XEP-0368), and says so in the DNS, as the first choice.
-    `muc`: rooms at `conference.DOMAIN`, with an archive. `components` (XEP-0114): JID -> secret; those of `privileged` may
+    `muc`: rooms at `conference.DOMAIN`, with an archive. `publishing`: a service at `pubsub.DOMAIN`, where `admin` makes
+    nodes. `components` (XEP-0114): JID -> secret; those of `privileged` may
     act for users (XEP-0356): JID -> access -> type, such as `{"roster": "both"}`. `log_level`: debug, info, warn or
     error. `settings`: more lines of Lua, global.
     """
@@ -60,6 +61,7 @@ class Prosody:
         modules: Sequence[str] = (),
         direct_tls: bool = False,
         muc: bool = False,
+        publishing: bool = False,
         components: Mapping[str, str] | None = None,
         privileged: Mapping[str, Mapping[str, str]] | None = None,
         log_level: str = "debug",
@@ -74,6 +76,7 @@ class Prosody:
         self.directory = directory
         self.certificate = trusted_file(directory, authority, certificates.values())
         rooms = [f"conference.{domain}" for domain in self.domains] if muc else []
+        services = [f"pubsub.{domain}" for domain in self.domains] if publishing else []
         self._privileged = privileged or {}
         enabled = [*(module for module in MODULES if module not in without), *modules]
         if self._privileged:
@@ -83,13 +86,14 @@ class Prosody:
         hosts = [
             *map(self._virtual_host, self.domains),
             *map(_rooms, rooms),
+            *(f'Component {_lua(name)} "pubsub"\nadmins = {{ {_lua(self.admin)} }}\n' for name in services),
             *(_component(jid, secret, jid in self._privileged) for jid, secret in components.items()),
         ]
         file.write_text(
             "\n".join([self._global(zone, authority, enabled, secure, direct_tls, log_level), settings, *hosts])
         )
         self._install(certificates)
-        publish(zone, self.host, [*self.domains, *rooms, *components], direct_tls=direct_tls)
+        publish(zone, self.host, [*self.domains, *rooms, *services, *components], direct_tls=direct_tls)
         command = [program("prosody"), "-F", "--config", str(file)]
         ports = (C2S, S2S, *([S2S_DIRECT_TLS] if direct_tls else []), *([COMPONENT] if components else []))
         self.process = Process("prosody", directory, command, lambda: all(answers(self.host, port) for port in ports))
@@ -142,10 +146,21 @@ class Prosody:
 
     # --- accounts
 
+    @property
+    def admin(self) -> str:
+        """Who may do everything; an account as soon as `make_admin` has made it."""
+        return f"admin@{self.domain}"
+
+    def make_admin(self) -> Account:
+        """The account of the one who may do everything."""
+        return self._write_account("admin", "secret", self.domain)
+
     def account(self, name: str = "user", password: str = "secret", domain: str | None = None) -> Account:
         """A new account with a name of its own, at the first domain or another."""
         domain = domain or self.domain
-        local = f"{name}-{next(_names)}"
+        return self._write_account(f"{name}-{next(_names)}", password, domain)
+
+    def _write_account(self, local: str, password: str, domain: str) -> Account:
         folder = self.directory / "data" / _stored(domain) / "accounts"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{_stored(local)}.dat").write_text(f'return {{ ["password"] = {_lua(password)}; }};\n')

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from router.blocklists import NONE, Blocklists, Rule
 from router.restrictions import restriction
 from router.settings import Strangers
 from tests.support.turns import DOMAIN, PLAIN, World, error
@@ -18,9 +19,9 @@ ROOMS = f"conference.{DOMAIN}"
 class Scene:
     """Juliet is written to: by Romeo, her contact, and by Tybalt and Paris, who are none."""
 
-    def __init__(self, policy: Strangers) -> None:
+    def __init__(self, policy: Strangers, lists: Blocklists = NONE) -> None:
         settings = dataclasses.replace(
-            PLAIN, admins=frozenset({ADMIN}), room_domains=frozenset({ROOMS}), strangers=policy
+            PLAIN, admins=frozenset({ADMIN}), room_domains=frozenset({ROOMS}), strangers=policy, blocklists=lists
         )
         self.world = world = World(settings)
         self.juliet = world.online(world.account(JULIET), "balcony")
@@ -144,3 +145,20 @@ def test_an_account_that_writes_to_too_many_strangers_is_put_into_quarantine() -
     assert found is not None
     assert found.by == "strangers"
     assert len(scene.says("d@elsewhere.example")) == 1
+
+
+@pytest.mark.parametrize("from_", [TYBALT, PARIS])
+def test_a_stranger_on_a_blocklist_is_refused_and_a_contact_on_it_is_not(from_: str) -> None:
+    rule = Rule("lists.example", "bans", frozenset({"strangers"}))
+    lists = Blocklists([rule])
+    scene = Scene(Strangers(), lists)
+    scene.world.entities.pop(TYBALT)  # what he is told is seen
+    assert scene.arrives(from_)
+    lists.replace(rule.name, [TYBALT, ROMEO, "elsewhere.example"])
+    assert not scene.arrives(from_)
+    assert error("policy-violation", "cancel") in scene.world.away[0]
+    assert not scene.asks(from_)
+    assert scene.arrives(ROMEO)
+    assert scene.arrives(ADMIN)
+    scene.says(from_)
+    assert scene.arrives(from_), "whom she has written to may answer"
