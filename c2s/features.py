@@ -21,6 +21,7 @@ def before_login(
     may_register: bool,
     limits: bytes,
     takes_invitations: bool = False,
+    upgrades: tuple[str, ...] = (),
 ) -> bytes:
     """Features of a stream on which nobody is signed in."""
     offers = []
@@ -30,7 +31,7 @@ def before_login(
         offers.append(
             element("mechanisms", ns.SASL, None, *(element("mechanism", None, None, name) for name in mechanisms))
         )
-        offers.append(sasl2.offer(mechanisms, token_mechanisms))
+        offers.append(sasl2.offer(mechanisms, token_mechanisms, upgrades))
         if any(name.endswith("-PLUS") for name in mechanisms):  # XEP-0440: which channel-binding types these may use
             types = (element("channel-binding", None, {"type": name}) for name in bindings)
             offers.append(element("sasl-channel-binding", ns.SASL_CHANNEL_BINDING, None, *types))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -58,6 +58,7 @@ class Offer:
     bindings: Mapping[str, bytes]  # channel binding data by type
     mechanisms: Sequence[str]
     tokens: Sequence[str] = ()
+    upgrades: Sequence[str] = ()  # tasks of XEP-0480, for who has a password
 
     @property
     def protected(self) -> bytes:
@@ -76,11 +77,16 @@ class Fast(NamedTuple):
     name: str = ""
 
 
-def offered(is_secure: bool, channel_bindings: Mapping[str, bytes], backend: str = INTERNAL) -> list[str]:
+def offered(
+    is_secure: bool, channel_bindings: Mapping[str, bytes], backend: str = INTERNAL, hashes: Collection[str] = HASHES
+) -> list[str]:
     """The mechanisms to offer on a connection where signing in is allowed at all: what the domain's back end can do."""
-    hashes = HASHES if backend == INTERNAL else ()
     return sasl.offered(
-        hashes, channel_bindings, tls=is_secure, plain_allowed_without_tls=True, tokens=backend == "jwt"
+        hashes if backend == INTERNAL else (),
+        channel_bindings,
+        tls=is_secure,
+        plain_allowed_without_tls=True,
+        tokens=backend == "jwt",
     )
 
 

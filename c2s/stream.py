@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from c2s import features, sasl2
+from c2s import features, sasl2, upgrades
 from c2s.login import INTERNAL, Login, Offer, offered
 from c2s.management import Management, failed, parse_token, resumptions
 from c2s.metrics import stats
@@ -37,6 +37,7 @@ from cluster.edge import Attached, Edge, EdgeSession, Refused
 from xmpp import errors, ns
 from xmpp.errors import JidError, StanzaError, StreamError
 from xmpp.jid import JID, prepare
+from xmpp.scram import HASHES
 from xmpp.sm import parse_h
 from xmpp.stanza import BAD_TO, IQ, TO_FULL, Stanza, encode, error, is_answerable, result
 from xmpp.stream import (
@@ -114,6 +115,7 @@ class StreamSettings:
     resume_timeout_s: int  # 0: streams are not resumed
     limits_before_login: bytes  # XEP-0478, ready to send
     limits_after_login: bytes
+    hashes: tuple[str, ...] = tuple(HASHES)  # for which SCRAM is offered
     backends: Mapping[str, str] = field(default_factory=dict)  # who checks passwords, by domain: internal unless named
     newcomers: Newcomers = field(default_factory=Newcomers)
 
@@ -349,6 +351,7 @@ class ClientStream:
             may_register=may_login and settings.newcomers.may_register and self._backend == INTERNAL,
             takes_invitations=may_login and settings.newcomers.takes_invitations and self._backend == INTERNAL,
             limits=settings.limits_before_login,
+            upgrades=tuple(offer.upgrades),
         )
 
     def _offer(self) -> Offer:
@@ -356,10 +359,11 @@ class ClientStream:
         is_secure, bindings = self._transport.is_secure, self._transport.channel_bindings()
         if not is_secure and self._settings.is_tls_required:
             return Offer(self._domain, is_secure, bindings, ())
-        tokens: list[str] = []
-        if self._backend == INTERNAL:  # elsewhere, who was taken off the list would come back with a token for ever
-            tokens = sasl2.token_mechanisms(is_secure, self._settings.is_tls_required, bindings)
-        return Offer(self._domain, is_secure, bindings, offered(is_secure, bindings, self._backend), tokens)
+        mechanisms = offered(is_secure, bindings, self._backend, self._settings.hashes)
+        if self._backend != INTERNAL:  # who was taken off the list there would come back with a token for ever
+            return Offer(self._domain, is_secure, bindings, mechanisms)
+        tokens = sasl2.token_mechanisms(is_secure, self._settings.is_tls_required, bindings)
+        return Offer(self._domain, is_secure, bindings, mechanisms, tokens, tuple(upgrades.TASKS))
 
     @property
     def _backend(self) -> str:
@@ -448,12 +452,12 @@ class ClientStream:
         self._transport.write(fault.to_bytes())
         self.refused(fault)
 
-    def refused(self, fault: errors.SaslError) -> None:
+    def refused(self, fault: errors.SaslError, *, is_final: bool = False) -> None:
         """An exchange has failed, and its client has been told."""
         if self._is_closed:
             return
         self._login = self._authentication = None
-        self._state = State.UNAUTHENTICATED
+        self._state = State.REFUSED if is_final else State.UNAUTHENTICATED
         if not isinstance(fault, errors.TemporaryAuthFailure | errors.Aborted):
             self._tries += 1
         if self._tries >= self._settings.sasl_tries:

@@ -8,7 +8,8 @@ need, runs in a few threads, never on the event loop. A database or a back end t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import MappingProxyType
@@ -61,6 +62,11 @@ class Passwords:
         self.iterations = iterations  # of SCRAM, for new passwords
         self._threads = ThreadPoolExecutor(THREADS, "pbkdf2")
         self._waiting = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits."""
+        return not self._waiting
 
     async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Run a blocking function; raises CallError where too many wait already."""
@@ -119,6 +125,8 @@ class Calls:
             "auth.salt": self._salt,
             "auth.proof": self._proof,
             "auth.password": self._password,
+            "auth.upgrades": self._upgrades,
+            "auth.upgrade": self._upgrade,
             "archive.ends": self._ends,
             "auth.token": self._token,
             "auth.admit": self._admit,
@@ -142,7 +150,10 @@ class Calls:
         if (sender, request) in self._running:
             return
         self._running.add((sender, request))
-        task = asyncio.get_running_loop().create_task(self._run(sender, request, method, arguments))
+        self._start(self._run(sender, request, method, arguments))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -255,11 +266,48 @@ class Calls:
                 await self._admit(bare)
             return is_right
         # The same hash for real and for fake accounts, so that the time tells nothing.
-        known = (await self._read(bare)).get(PLAIN_HASH) or self._nobodys(bare, PLAIN_HASH)
+        found = await self._read(bare)
+        known = found.get(PLAIN_HASH) or self._nobodys(bare, PLAIN_HASH)
         is_right = bool(await self._passwords.run(scram.check_password, known, password))
         if is_right:
             await self._check_ban(bare)
+            if (lacking := self._lacking(found)) and self._passwords.is_idle:
+                self._start(self._renew(bare, password, lacking))
         return is_right
+
+    async def _renew(self, bare: str, password: str, lacking: Sequence[str]) -> None:
+        """The password is here, so what its account lacks is made of it, behind the answer; else the next time."""
+        try:
+            derived = await self._passwords.run(derive_all, password, self._passwords.iterations, lacking)
+            await self._registration.upgrade(bare, derived)
+        except (CallError, StanzaError) as problem:
+            log.debug("call_failed", method="auth.password", problem=str(problem))
+        except Exception as problem:
+            if not is_away(problem):
+                log.error("call_failed", method="auth.password", exc_info=problem)
+
+    async def _upgrades(self, bare: str, hashes: Sequence[str]) -> tuple[tuple[str, bytes, int], ...]:
+        """XEP-0480: of these hashes those that an account lacks or has with too few iterations, each with a salt and
+        the iterations to be."""
+        self._is_kept_here(bare)
+        lacking = self._lacking(await self._read(bare))
+        return tuple(
+            (hash, secrets.token_bytes(scram.SALT_BYTES), self._passwords.iterations)
+            for hash in hashes
+            if hash in lacking
+        )
+
+    async def _upgrade(self, bare: str, hash: str, salt: bytes, iterations: int, salted: bytes) -> None:
+        """What the client has made of its password with one of these."""
+        await self._registration.upgrade(bare, (scram.of_salted(salted, hash, salt, iterations),))
+
+    def _lacking(self, found: Mapping[str, Credentials]) -> list[str]:
+        """The hashes of which there are no credentials as new passwords get them."""
+        return [
+            hash
+            for hash in scram.HASHES
+            if (known := found.get(hash)) is None or known.iterations < self._passwords.iterations
+        ]
 
     async def _token(self, of: str, token: str) -> tuple[str | None, str]:
         """`of` is the bare JID that the client wants to be, or only the domain. Answers the localpart that the token is

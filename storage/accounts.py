@@ -118,6 +118,22 @@ async def set_credentials(conn: Connection, key: int, credentials: Sequence[Cred
     )
 
 
+async def upgrade_credentials(conn: Connection, key: int, credentials: Sequence[Credentials]) -> None:
+    """Add credentials made of the password that an account has: of hashes that it lacks, or has with fewer iterations.
+    Of a password that was changed meanwhile there is nothing to add: its credentials are not worse."""
+    await conn.execute(
+        """
+        insert into credentials (key, hash, salt, iterations, stored_key, server_key)
+        select a.key, c.* from accounts a,
+            unnest(%s::text[], %s::bytea[], %s::int[], %s::bytea[], %s::bytea[]) c where a.key = %s
+        on conflict (key, hash) do update set salt = excluded.salt, iterations = excluded.iterations,
+            stored_key = excluded.stored_key, server_key = excluded.server_key
+            where credentials.iterations < excluded.iterations
+        """,
+        (*_columns(credentials), key),
+    )
+
+
 class Offline(NamedTuple):
     """How far an account's clients are: the cursor, and all ids that it had passed or not reached (XEP-0160)."""
 

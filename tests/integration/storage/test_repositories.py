@@ -78,6 +78,22 @@ async def test_a_new_password_replaces_every_hash(database: str) -> None:
 
 
 @asynchronous
+async def test_an_upgrade_adds_what_is_missing_or_weaker_and_takes_nothing(database: str) -> None:
+    async with connected(database) as conn:
+        key = await account(conn)
+        (old,) = credentials("SHA-1")
+        (more,) = credentials("SHA-512")
+        stronger = replace(old, iterations=old.iterations + 1, salt=b"new", stored_key=b"new", server_key=b"new")
+        await accounts.upgrade_credentials(conn, key, [replace(old, salt=b"no better"), more])
+        assert list((await accounts.credentials(conn, [ROMEO]))[ROMEO].values()) == [old, more]
+        await accounts.upgrade_credentials(conn, key, [stronger])
+        await accounts.upgrade_credentials(conn, key, [old, replace(more, salt=b"of a former password")])
+        assert list((await accounts.credentials(conn, [ROMEO]))[ROMEO].values()) == [stronger, more]
+        await accounts.upgrade_credentials(conn, key + 1000, [more])
+        assert await fetch_value(conn, "select count(*) from credentials") == 2
+
+
+@asynchronous
 async def test_an_account_that_is_erased_leaves_its_name_until_the_rest_is_gone(database: str) -> None:
     async with connected(database) as conn:
         key, other = await account(conn), await account(conn, JULIET)
