@@ -1,6 +1,7 @@
 """Signing in by the Extensible SASL Profile (XEP-0388), and what a client may ask for in the same breath: its former
-stream (XEP-0198), a resource with what belongs to it (Bind 2, XEP-0386), a token for the next time (XEP-0484). No
-sockets; `c2s/login.py` drives the exchange itself, `c2s/upgrades.py` what the client has to do after it (XEP-0480).
+stream (XEP-0198), a resource with what belongs to it (Bind 2, XEP-0386), a token for the next time (XEP-0484). A client
+that knows our features need not wait for them (XEP-0509). No sockets; `c2s/login.py` drives the exchange itself,
+`c2s/upgrades.py` what the client has to do after it (XEP-0480).
 
     authenticate -> the exchange -> tasks -> a token -> resume, else bind -> what the archive has -> success, features
 """
@@ -112,6 +113,7 @@ class Request:
     fast: Fast | None  # it signs in with a token
     token_mechanism: str  # XEP-0484, `<request-token/>`; "": none
     upgrades: Sequence[str] = ()  # XEP-0480, the tasks that it wants, in its order
+    version: str | None = None  # XEP-0509, of the offer that it goes by; None: it has waited for this one
 
 
 def offer(mechanisms: Sequence[str], token_mechanisms: Sequence[str], tasks: Sequence[str] = ()) -> bytes:
@@ -138,17 +140,17 @@ def _mechanism(name: str) -> bytes:
     return element("mechanism", None, None, name)
 
 
-def failure(fault: SaslError) -> bytes:
-    """`<failure/>` (2.6.2): the condition is of RFC 6120, 6.5."""
+def failure(fault: SaslError, application: bytes = b"") -> bytes:
+    """`<failure/>` (2.6.2): the condition is of RFC 6120, 6.5; `application` is one of somebody else's."""
     text = [element("text", None, None, fault.text)] if fault.text else []
-    return element("failure", ns.SASL2, None, element(fault.condition, ns.SASL), *text)
+    return element("failure", ns.SASL2, None, element(fault.condition, ns.SASL), application, *text)
 
 
 def parse(event: Element) -> Request:
     """Read `<authenticate/>`. Raises Malformed."""
     node = parse_document(b'<x xmlns="%b">%b</x>' % (ns.SASL2.encode(), event.inner))
     found = _children(node)
-    initial, wanted = found.get(_INITIAL_RESPONSE), found.get(_REQUEST_TOKEN)
+    initial, wanted, version = found.get(_INITIAL_RESPONSE), found.get(_REQUEST_TOKEN), found.get(_CONFIG_VERSION)
     fast, resume = found.get(_FAST), found.get(_RESUME)
     return Request(
         mechanism=event.attributes.get("mechanism", ""),
@@ -159,6 +161,7 @@ def parse(event: Element) -> Request:
         fast=None if fast is None else Fast(fast.get("invalidate") in ("true", "1")),
         token_mechanism=str(wanted.get("mechanism", "")) if wanted is not None else "",
         upgrades=tuple(dict.fromkeys(text_of(child).strip() for child in node.iterfind(_UPGRADE))),
+        version=None if version is None else str(version.get("value", "")),
     )
 
 
@@ -168,6 +171,7 @@ _REQUEST_TOKEN: Final = f"{{{ns.FAST}}}request-token"
 _FAST: Final = f"{{{ns.FAST}}}fast"
 _RESUME: Final = f"{{{ns.SM}}}resume"
 _BIND: Final = f"{{{ns.BIND2}}}bind"
+_CONFIG_VERSION: Final = f"{{{ns.PIPELINING}}}config-version"
 _UPGRADE: Final = f"{{{ns.SASL_UPGRADE}}}upgrade"
 
 
@@ -215,10 +219,12 @@ class Authentication:
     """One `<authenticate/>` and all that comes of it."""
 
     __slots__ = ("_answer", "_asked", "_bare", "_claimed", "_edge", "_failed_resume", "_host", "_login", "_offer",
-                 "_parts", "_request", "_upgrades")  # fmt: skip
+                 "_parts", "_request", "_upgrades", "_version")  # fmt: skip
 
-    def __init__(self, host: Host, edge: Edge, offer: Offer, claimed: str | None, now: Callable[[], float]) -> None:
+    def __init__(self, host: Host, edge: Edge, offer: Offer, claimed: str | None, now: Callable[[], float],
+                 version: str = "") -> None:  # fmt: skip
         self._host = host
+        self._version = version  # of what was offered (XEP-0509)
         self._edge = edge
         self._offer = offer
         self._claimed = claimed  # the bare JID in the stream's header, if there is one
@@ -240,7 +246,17 @@ class Authentication:
         except Malformed as problem:
             self.auth_failed(errors.MalformedRequest(str(problem)))
             return
+        if request.version not in (None, self._version):
+            self._on_another_version()
+            return
         self._login.begin(request.mechanism, request.initial, self._fast(request))
+
+    def _on_another_version(self) -> None:
+        """XEP-0509, 2.2: the client has not waited for our features, and they are not those that it knew. "Without
+        prejudice": an exchange that was aborted counts as no try."""
+        fault = errors.Aborted("What is offered has changed.")
+        self._host.write(failure(fault, element("config-version-mismatch", ns.PIPELINING)))
+        self._host.refused(fault)
 
     @staticmethod
     def _fast(request: Request) -> Fast | None:

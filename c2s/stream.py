@@ -135,7 +135,7 @@ class ClientStream:
     __slots__ = (
         "_authentication", "_bare", "_before_login", "_claimed", "_domain", "_edge", "_facts", "_is_closed", "_is_held",
         "_lang", "_last_in", "_last_out", "_log", "_login", "_management", "_new_id", "_newcomer", "_now", "_opened_at",
-        "_parked", "_parser", "_request", "_settings", "_state", "_transport", "_tries", "session",
+        "_parked", "_parser", "_request", "_settings", "_state", "_transport", "_tries", "_version", "session",
     )  # fmt: skip
 
     def __init__(
@@ -155,6 +155,7 @@ class ClientStream:
         self._domain = ""
         self._bare = ""
         self._lang: str | None = None
+        self._version = ""  # of what it was offered (XEP-0509)
         self._claimed: str | None = None  # who the client says it is, in its header
         self._login: Login | None = None
         self._authentication: sasl2.Authentication | None = None  # until it has entered
@@ -297,9 +298,13 @@ class ClientStream:
             return
         if self._bare:
             self._state = State.AUTHENTICATED
-        else:
-            self._state = State.UNAUTHENTICATED
-        self._transport.write(self._features())
+            of_domain = self._facts.features.get(self._domain, b"")
+            self._transport.write(features.after_login(of_domain, self._settings.limits_after_login))
+            return
+        self._state = State.UNAUTHENTICATED
+        offer = self._features()
+        self._version = offer.version
+        self._transport.write(offer.features)
 
     def _header_fault(self, event: StreamOpen) -> StreamError | None:
         if not event.to:
@@ -336,10 +341,8 @@ class ClientStream:
         except JidError:
             return None
 
-    def _features(self) -> bytes:
+    def _features(self) -> features.Offered:
         settings, transport = self._settings, self._transport
-        if self._bare:
-            return features.after_login(self._facts.features.get(self._domain, b""), settings.limits_after_login)
         may_login = transport.is_secure or not settings.is_tls_required
         offer = self._offer()
         return features.before_login(
@@ -481,7 +484,9 @@ class ClientStream:
     def _on_authenticate(self, event: Element) -> None:
         transport = self._transport
         self._state = State.AUTHENTICATING
-        self._authentication = sasl2.Authentication(self, self._edge, self._offer(), self._claimed, self._now)
+        self._authentication = sasl2.Authentication(
+            self, self._edge, self._offer(), self._claimed, self._now, self._version
+        )
         if not transport.is_secure and self._settings.is_tls_required:
             self._authentication.auth_failed(errors.EncryptionRequired())
         else:

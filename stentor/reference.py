@@ -199,6 +199,7 @@ XEP_NAMES: Final = {
     492: "Chat notification settings",
     494: "Client Access Management",
     500: "MUC Slow Mode",
+    509: "Initial Authentication Pipelining",
     513: "Explicit Mentions",
 }
 
@@ -228,6 +229,7 @@ ON_THE_STREAM: Final = (
     Part(474, "0.5.0", ("xmpp/sasl.py",)),
     Part(480, "0.2.0", ("c2s/upgrades.py", "router/calls.py")),
     Part(484, "0.2.0", ("c2s/sasl2.py", "router/tokens.py", "xmpp/tokens.py")),
+    Part(509, "0.2.0", ("c2s/features.py", "c2s/sasl2.py")),
     Part(478, "0.2.0", ("c2s/features.py", "s2s/features.py")),
 )
 _FEATURE_FILES: Final = {

@@ -122,4 +122,5 @@ SASL_UPGRADE: Final = "urn:xmpp:sasl:upgrade:0"  # 0480
 SCRAM_UPGRADE: Final = "urn:xmpp:scram-upgrade:0"
 DISPLAYED: Final = "urn:xmpp:mds:displayed:0"  # 0490
 DISPLAYED_ASSIST: Final = "urn:xmpp:mds:server-assist:0"
+PIPELINING: Final = "urn:xmpp:iap:0"  # 0509
 MENTIONS: Final = "urn:xmpp:mentions:0"  # 0513
