@@ -21,6 +21,7 @@ from cluster.wire import ANSWER, CALL, Incarnation, Shard
 from router.backends import Backends
 from router.backends.backend import Away
 from router.features.account import derive_all
+from router.nobodies import Nobodies
 from router.owner import Effects
 from router.registration import Registration
 from router.restrictions import told
@@ -38,7 +39,6 @@ log = logs.get_logger()
 
 THREADS: Final = 2  # for PBKDF2: more than cores would only slow the loop
 THREAD_QUEUE: Final = 200  # then an attempt is told to come back later
-PLAIN_HASH: Final = "SHA-1"  # of the hashes kept for an account, the one cheapest to derive
 BEGUN_S: Final = 5.0  # between the salt and the proof of one exchange, its credentials are not read again
 BEGUN_MOST: Final = 10_000
 ASK_AGAIN_S: Final = 1.0  # a router asks another again, of the same owner or the next
@@ -89,7 +89,7 @@ class Passwords:
 
 
 class Calls:
-    """Answers CALL envelopes, and asks other routers. `secret` makes the salts of accounts that do not exist."""
+    """Answers CALL envelopes, and asks other routers. `nobodies` stand for accounts that do not exist."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Calls:
         passwords: Passwords,
         registration: Registration,
         stream_features: Mapping[str, bytes],
-        secret: bytes,
+        nobodies: Nobodies,
         shard_map: ShardMap,
         me: Incarnation,
         others: Mapping[str, Callable[..., Any]],
@@ -118,7 +118,7 @@ class Calls:
         self._passwords = passwords
         self._registration = registration
         self._stream_features = stream_features
-        self._secret = secret
+        self._nobodies = nobodies
         self._tasks: set[asyncio.Task[None]] = set()
         self._begun: dict[str, tuple[float, dict[str, Credentials]]] = {}  # SCRAM: bare JID -> until when, credentials
         self._methods: dict[str, Callable[..., Awaitable[Any]]] = {
@@ -234,7 +234,7 @@ class Calls:
         if len(self._begun) >= BEGUN_MOST:
             self._begun.clear()
         self._begun[bare] = (self._effects.monotonic() + BEGUN_S, found)
-        known = found.get(hash) or self._nobodys(bare, hash)
+        known = self._of(bare, found, hash)
         return known.salt, known.iterations
 
     async def _proof(self, bare: str, hash: str, auth_message: bytes, proof: bytes) -> bytes | None:
@@ -242,15 +242,20 @@ class Calls:
         valid_until, found = self._begun.pop(bare, (0.0, {}))
         if valid_until <= self._effects.monotonic():
             found = await self._read(bare)
-        known = found.get(hash) or self._nobodys(bare, hash)
+        known = self._of(bare, found, hash)
         signature = scram.verify_proof(known, auth_message, proof)
         if signature is not None:
             await self._check_ban(bare)
         return signature
 
-    def _nobodys(self, bare: str, hash: str) -> Credentials:
-        """What stands for those of an account that does not exist."""
-        return scram.fake_credentials(self._secret, bare, hash, self._passwords.iterations)
+    def _of(self, bare: str, found: Mapping[str, Credentials], hash: str = "") -> Credentials:
+        """The credentials of a hash; of none in particular (PLAIN) those that are cheapest to derive. Where there are
+        none, what stands for them: it is made in any case, so that the time tells nothing."""
+        made = self._nobodies.credentials(bare)
+        known = found or made
+        name = hash or next(name for name in scram.HASHES if name in known)
+        missing = self._nobodies.missing(bare, name)
+        return known.get(name) or missing
 
     def _is_kept_here(self, bare: str) -> None:
         """What is left of credentials from before the domain had a back end is void. An edge that asks for them has not
@@ -265,10 +270,8 @@ class Calls:
             if is_right:
                 await self._admit(bare)
             return is_right
-        # The same hash for real and for fake accounts, so that the time tells nothing.
         found = await self._read(bare)
-        known = found.get(PLAIN_HASH) or self._nobodys(bare, PLAIN_HASH)
-        is_right = bool(await self._passwords.run(scram.check_password, known, password))
+        is_right = bool(await self._passwords.run(scram.check_password, self._of(bare, found), password))
         if is_right:
             await self._check_ban(bare)
             if (lacking := self._lacking(found)) and self._passwords.is_idle:

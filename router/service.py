@@ -57,6 +57,7 @@ from router.features import ALL
 from router.features.disco import server_caps
 from router.introductions import METHOD, Introductions
 from router.metrics import append_seconds, batch_messages, export, measured
+from router.nobodies import Nobodies
 from router.owner import Loaded, Owner
 from router.ownership import Ownership
 from router.peers import WINDOW
@@ -124,6 +125,7 @@ class RouterApplication:
         self._store: Store | None = None
         self._accounts = Gathering(self._load_accounts)
         self._calls: Calls | None = None
+        self._nobodies: Nobodies | None = None
         self._ownership: Ownership | None = None
         self._api: ApiServer | None = None
         self._batch_started_at = 0.0
@@ -160,6 +162,8 @@ class RouterApplication:
         config = self._config
         self._store = store = await self._open_store()
         secret = await store.run(stored_secrets.secret, "fake-salts")
+        self._nobodies = Nobodies(secret, self._settings.iterations)
+        await self._learn_guises()
         dialback = await store.run(stored_secrets.secret, "dialback")
         self._bus = bus = Bus.from_config(
             config, self.role, self._incarnation, self._receive, self._owner_end, self._on_peer
@@ -186,7 +190,7 @@ class RouterApplication:
             self._passwords,
             registration,
             self._stream_features(),
-            secret,
+            self._nobodies,
             self._map,
             self._incarnation,
             self._federation_calls(dialback),
@@ -382,6 +386,14 @@ class RouterApplication:
         while True:
             await asyncio.sleep(MAINTAIN_S * random.uniform(0.8, 1.2))
             await self._maintain_log()
+            await self._learn_guises()
+
+    async def _learn_guises(self) -> None:
+        """What the credentials of accounts look like now."""
+        store, nobodies = self._store, self._nobodies
+        assert store is not None
+        assert nobodies is not None
+        nobodies.learn(await self._again_while_away(lambda: store.run(accounts.guises)))
 
     async def _maintain_log(self) -> None:
         """Partitions that will be needed, and those that are too old."""

@@ -134,6 +134,25 @@ async def upgrade_credentials(conn: Connection, key: int, credentials: Sequence[
     )
 
 
+async def guises(conn: Connection) -> list[tuple[str, dict[str, int], int]]:
+    """Which credentials accounts have: domain, iterations by hash, and how many accounts are so. Reads all of them."""
+    cursor = await conn.execute(
+        """
+        select domain, hashes, iterations, count(*) from (
+            select split_part(e.jid, '@', 2) as domain, c.hashes, c.iterations
+            from entities e join (
+                select key, array_agg(hash order by hash) as hashes, array_agg(iterations order by hash) as iterations
+                from credentials group by key
+            ) c using (key)
+        ) found group by 1, 2, 3
+        """
+    )
+    return [
+        (domain, dict(zip(hashes, iterations, strict=True)), count)
+        for domain, hashes, iterations, count in await cursor.fetchall()
+    ]
+
+
 class Offline(NamedTuple):
     """How far an account's clients are: the cursor, and all ids that it had passed or not reached (XEP-0160)."""
 

@@ -78,6 +78,18 @@ async def test_a_new_password_replaces_every_hash(database: str) -> None:
 
 
 @asynchronous
+async def test_which_credentials_accounts_have_is_counted_by_domain(database: str) -> None:
+    async with connected(database) as conn:
+        assert await accounts.guises(conn) == []
+        for jid, hashes in ((ROMEO, ("SHA-1",)), (JULIET, ("SHA-1", "SHA-512")), ("nurse@capulet.lit", ()),
+                            ("paris@capulet.lit", ("SHA-512", "SHA-1"))):  # fmt: skip
+            await accounts.create(conn, jid, shard_of(jid), credentials(*hashes))
+        assert sorted(await accounts.guises(conn)) == [
+            ("capulet.lit", {"SHA-1": 4096, "SHA-512": 4096}, 2), ("montague.lit", {"SHA-1": 4096}, 1),
+        ]  # fmt: skip
+
+
+@asynchronous
 async def test_an_upgrade_adds_what_is_missing_or_weaker_and_takes_nothing(database: str) -> None:
     async with connected(database) as conn:
         key = await account(conn)

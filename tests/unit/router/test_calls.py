@@ -15,6 +15,7 @@ from cluster.shards import ShardMap, shard_of
 from cluster.wire import Epoch, Incarnation
 from router.calls import BEGUN_S, CallError, Calls, Passwords
 from router.features.account import derive_all
+from router.nobodies import Nobodies
 from router.owner import Effects
 from router.registration import Registration
 from storage import accounts, restrictions
@@ -37,10 +38,12 @@ class World:
         self.upgraded: list[Sequence[Credentials]] = []
         self.now = 100.0
         self.passwords = Passwords(iterations)
+        self.nobodies = Nobodies(b"secret", iterations)
         shard_map = ShardMap()
         shard_map.update(shard_of(JULIET), Epoch(1), ROUTER)
         self.calls = Calls(
-            cast(Store, self), cast(Effects, self), self.passwords, cast(Registration, self), {}, b"secret",
+            cast(Store, self), cast(Effects, self), self.passwords, cast(Registration, self), {},
+            self.nobodies,
             shard_map, ROUTER, {},
         )  # fmt: skip
 
@@ -156,6 +159,35 @@ def test_who_does_not_exist_has_as_many_iterations_as_new_passwords_get() -> Non
         )
         assert (len(salt), iterations) == (16, 5_000)
         assert {found.iterations for found in await world.passwords.derive("pencil")} == {5_000}
+        world.passwords.stop()
+
+    asyncio.run(conversation())
+
+
+def test_who_does_not_exist_has_what_those_have_who_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What SCRAM shows and what PLAIN costs: for an account of before, and for a name that looks like one."""
+
+    async def conversation() -> None:
+        world = World(iterations=5_000)
+        world.stored[JULIET] = derive_all("old", 4_096, ["SHA-256"])
+        world.nobodies.learn([("example.org", {"SHA-256": 4_096}, 1)])
+        derived: list[tuple[str, int]] = []
+
+        def check(known: Credentials, password: str) -> bool:
+            derived.append((known.hash, known.iterations))
+            return False
+
+        monkeypatch.setattr("xmpp.scram.check_password", check)
+        seen = []
+        for bare in (JULIET, "nobody@example.org"):
+            salts = [
+                await world.calls.ask(bare, shard_of(JULIET), "auth.salt", (bare, hash))
+                for hash in ("SHA-1", "SHA-256", "SHA-512")
+            ]
+            assert not await world.calls.ask(bare, shard_of(JULIET), "auth.password", (bare, "guess"))
+            seen.append([(len(salt), iterations) for salt, iterations in salts])
+        assert seen == [[(16, 5_000), (16, 4_096), (16, 5_000)]] * 2
+        assert derived == [("SHA-256", 4_096)] * 2
         world.passwords.stop()
 
     asyncio.run(conversation())
