@@ -251,11 +251,11 @@ class Calls:
     def _of(self, bare: str, found: Mapping[str, Credentials], hash: str = "") -> Credentials:
         """The credentials of a hash; of none in particular (PLAIN) those that are cheapest to derive. Where there are
         none, what stands for them: it is made in any case, so that the time tells nothing."""
-        made = self._nobodies.credentials(bare)
-        known = found or made
-        name = hash or next(name for name in scram.HASHES if name in known)
-        missing = self._nobodies.missing(bare, name)
-        return known.get(name) or missing
+        made = self._nobodies.credentials(bare, hash)
+        if not found:
+            return made
+        name = hash or next(name for name in scram.HASHES if name in found)
+        return found.get(name) or self._nobodies.missing(bare, name)
 
     def _is_kept_here(self, bare: str) -> None:
         """What is left of credentials from before the domain had a back end is void. An edge that asks for them has not

@@ -48,7 +48,8 @@ class Nobodies:
         """What accounts have now: domain, iterations by hash, and how many are so."""
         counts: dict[str, dict[Guise, int]] = defaultdict(dict)
         for domain, iterations, count in found:
-            counts[domain][tuple(iterations.get(hash, 0) for hash in HASHES)] = count
+            guise = tuple(iterations.get(hash, 0) for hash in HASHES)
+            counts[domain][guise] = counts[domain].get(guise, 0) + count
         self._by_domain = {}
         for domain, by_guise in counts.items():
             guises = tuple(sorted(by_guise))
@@ -61,10 +62,11 @@ class Nobodies:
         drawn = int.from_bytes(digest[: DRAWN_BITS // 8], "big") * up_to[-1] >> DRAWN_BITS
         return guises[bisect_right(up_to, drawn)]
 
-    def credentials(self, bare: str) -> dict[str, Credentials]:
-        """What such a name has, by hash."""
-        found = zip(HASHES, self.guise(bare), strict=True)
-        return {hash: self._made(bare, hash, iterations, iterations) for hash, iterations in found if iterations}
+    def credentials(self, bare: str, hash: str = "") -> Credentials:
+        """What such a name has for a hash; for none in particular, what is cheapest of what it has."""
+        found = dict(zip(HASHES, self.guise(bare), strict=True))
+        hash = hash or next(name for name, iterations in found.items() if iterations)
+        return self._made(bare, hash, found[hash], found[hash]) if found[hash] else self.missing(bare, hash)
 
     def missing(self, bare: str, hash: str) -> Credentials:
         """What stands for credentials of a hash that an account lacks, or a name in the guise of such a one."""

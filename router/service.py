@@ -93,6 +93,7 @@ REPLAY_GROUP: Final = 200  # accounts in one read after a take
 OUTBOUND_DAYS: Final = 3  # nothing waits for another domain for longer than a day (components.domains.queue_s)
 EVERYBODY: Final = 5_000  # accounts of a domain, where everybody is in a group with everybody
 EVERYBODY_S: Final = 30.0
+GUISES_AT_ONCE: Final = 100_000  # accounts in one read, far from database.statement_timeout_s
 MAINTAIN_S: Final = 3_600.0  # between looks at the log's partitions
 
 _FOR_OWNER: Final = frozenset({SUBMIT, FORWARD, CONFIRM, AGAIN, CAST, CHECK, MARKS, REPLAY})
@@ -393,7 +394,14 @@ class RouterApplication:
         store, nobodies = self._store, self._nobodies
         assert store is not None
         assert nobodies is not None
-        nobodies.learn(await self._again_while_away(lambda: store.run(accounts.guises)))
+        found = []
+        last = await self._again_while_away(lambda: store.run(accounts.last_key))
+        for above in range(0, last, GUISES_AT_ONCE):
+            up_to = above + GUISES_AT_ONCE
+            found += await self._again_while_away(
+                lambda above=above, up_to=up_to: store.run(accounts.guises, above, up_to)  # type: ignore[misc]
+            )
+        nobodies.learn(found)
 
     async def _maintain_log(self) -> None:
         """Partitions that will be needed, and those that are too old."""

@@ -134,18 +134,26 @@ async def upgrade_credentials(conn: Connection, key: int, credentials: Sequence[
     )
 
 
-async def guises(conn: Connection) -> list[tuple[str, dict[str, int], int]]:
-    """Which credentials accounts have: domain, iterations by hash, and how many accounts are so. Reads all of them."""
+async def last_key(conn: Connection) -> int:
+    """The greatest key of an account that has credentials, 0 where there is none."""
+    found: int = await fetch_value(conn, "select coalesce(max(key), 0) from credentials")
+    return found
+
+
+async def guises(conn: Connection, above: int, up_to: int) -> list[tuple[str, dict[str, int], int]]:
+    """Which credentials the accounts of these keys have: domain, iterations by hash, and how many are so. Reads all of
+    them: 0.3 s for 100,000."""
     cursor = await conn.execute(
         """
         select domain, hashes, iterations, count(*) from (
             select split_part(e.jid, '@', 2) as domain, c.hashes, c.iterations
             from entities e join (
                 select key, array_agg(hash order by hash) as hashes, array_agg(iterations order by hash) as iterations
-                from credentials group by key
+                from credentials where key > %s and key <= %s group by key
             ) c using (key)
         ) found group by 1, 2, 3
-        """
+        """,
+        (above, up_to),
     )
     return [
         (domain, dict(zip(hashes, iterations, strict=True)), count)

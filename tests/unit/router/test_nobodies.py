@@ -44,8 +44,16 @@ def test_as_accounts_get_better_names_do_and_none_gets_worse() -> None:
     assert 0 < sum(new > old for old, new in moved) < len(NAMES) / 2
     changed = next(name for name in NAMES if before.guise(name) != after.guise(name))
     kept = next(name for name in NAMES if before.guise(name) == after.guise(name))
-    assert before.credentials(changed)["SHA-1"].salt != after.credentials(changed)["SHA-1"].salt
-    assert before.credentials(kept) == after.credentials(kept)
+    assert before.credentials(changed, "SHA-1").salt != after.credentials(changed, "SHA-1").salt
+    assert before.credentials(kept, "SHA-1") == after.credentials(kept, "SHA-1")
+
+
+def test_what_is_counted_in_several_reads_is_added_up() -> None:
+    made = nobodies({})
+    made.learn([(DOMAIN, dict.fromkeys(HASHES, iterations), 50) for iterations in (OLD, NEW, OLD, NEW)])
+    assert [made.guise(name) for name in NAMES] == [
+        nobodies({ALL_OLD: 100, ALL_NEW: 100}).guise(name) for name in NAMES
+    ]
 
 
 def test_domains_do_not_mix() -> None:
@@ -62,8 +70,9 @@ def test_where_nobody_has_an_account_names_look_like_new_ones() -> None:
 def test_what_an_account_lacks_looks_like_what_a_name_lacks() -> None:
     made = nobodies({ONE_HASH: 1})
     (name,) = NAMES[:1]
-    assert list(made.credentials(name)) == ["SHA-1"]
+    assert made.credentials(name) == made.credentials(name, "SHA-1")
     missing = made.missing(name, "SHA-512")
+    assert made.credentials(name, "SHA-512") == missing
     assert (missing.iterations, len(missing.salt)) == (NEW, SALT_BYTES)
     assert missing.salt != made.missing(name, "SHA-256").salt
-    assert missing.salt != nobodies({ALL_NEW: 1}).credentials(name)["SHA-512"].salt, "an upgrade is seen"
+    assert missing.salt != nobodies({ALL_NEW: 1}).credentials(name, "SHA-512").salt, "an upgrade is seen"
