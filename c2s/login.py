@@ -30,6 +30,11 @@ from xmpp.sasl import (
 from xmpp.scram import HASHES
 
 CALL_TIMEOUT_S: Final = 10.0
+# For people: what their app should have told them (docs/authentication.md, "users who are locked out").
+NO_SCRAM: Final = (
+    "The passwords of this domain are kept elsewhere, so SCRAM cannot be used. If this app insists on it, remove the "
+    "account from the app and add it again: what is on the server stays."
+)
 INTERNAL: Final = "internal"  # the back end of domains whose passwords are kept here
 
 
@@ -126,6 +131,10 @@ class Login:
                 protected=offer.protected,
             )
             step = self._exchange.step(sasl.decode_payload(text) if text is not None else None)
+        except errors.InvalidMechanism:
+            insists = mechanism.startswith("SCRAM-") and not any(name.startswith("SCRAM-") for name in offer.mechanisms)
+            self._fail(errors.InvalidMechanism(NO_SCRAM if insists else None))
+            return
         except SaslError as fault:
             self._fail(fault)
             return
