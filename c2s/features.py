@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+from base64 import b64encode
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from c2s import sasl2
 from xmpp import ns
 from xmpp.xml import element
+
+
+class Offered(NamedTuple):
+    """What is offered before anybody has signed in, and the version of it (XEP-0509): the same from every process that
+    offers the same; "" where there is nothing to sign in by."""
+
+    features: bytes
+    version: str
 
 
 @lru_cache(maxsize=256)  # each connection gets the same as thousands before it
@@ -21,7 +32,8 @@ def before_login(
     may_register: bool,
     limits: bytes,
     takes_invitations: bool = False,
-) -> bytes:
+    upgrades: tuple[str, ...] = (),
+) -> Offered:
     """Features of a stream on which nobody is signed in."""
     offers = []
     if starttls:
@@ -30,7 +42,7 @@ def before_login(
         offers.append(
             element("mechanisms", ns.SASL, None, *(element("mechanism", None, None, name) for name in mechanisms))
         )
-        offers.append(sasl2.offer(mechanisms, token_mechanisms))
+        offers.append(sasl2.offer(mechanisms, token_mechanisms, upgrades))
         if any(name.endswith("-PLUS") for name in mechanisms):  # XEP-0440: which channel-binding types these may use
             types = (element("channel-binding", None, {"type": name}) for name in bindings)
             offers.append(element("sasl-channel-binding", ns.SASL_CHANNEL_BINDING, None, *types))
@@ -39,7 +51,11 @@ def before_login(
     if may_register:
         offers.append(element("register", ns.REGISTER_FEATURE))
     offers.append(limits)
-    return _features(offers)
+    version = ""
+    if mechanisms:  # XEP-0509, 2.3.1: "a hash [...] of the rendered features, absent the <config-version>"
+        version = b64encode(hashlib.sha256(b"".join(offers)).digest()).decode()
+        offers.append(element("config-version", ns.PIPELINING, {"scheme": "opaque", "value": version}))
+    return Offered(_features(offers), version)
 
 
 @lru_cache(maxsize=256)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -34,6 +34,11 @@ from xmpp.scram import HASHES
 
 CALL_TIMEOUT_S: Final = 10.0
 GUEST_BYTES: Final = 16  # of randomness in the name of a guest, which is also all that protects it
+# For people: what their app should have told them (docs/authentication.md, "users who are locked out").
+NO_SCRAM: Final = (
+    "The passwords of this domain are kept elsewhere, so SCRAM cannot be used. If this app insists on it, remove the "
+    "account from the app and add it again: what is on the server stays."
+)
 INTERNAL: Final = "internal"  # the back end of domains whose passwords are kept here
 ANONYMOUS: Final = "anonymous"  # that of domains where nobody has one
 
@@ -63,6 +68,7 @@ class Offer:
     bindings: Mapping[str, bytes]  # channel binding data by type
     mechanisms: Sequence[str]
     tokens: Sequence[str] = ()
+    upgrades: Sequence[str] = ()  # tasks of XEP-0480, for who has a password
     identities: Sequence[JID] = ()  # accounts of the domain that the client's certificate names
     network: str = ""  # of the client's address
 
@@ -84,16 +90,16 @@ class Fast(NamedTuple):
 
 
 def offered(
-    is_secure: bool, channel_bindings: Mapping[str, bytes], backend: str = INTERNAL, *, has_certificate: bool = False
-) -> list[str]:
+    is_secure: bool, channel_bindings: Mapping[str, bytes], backend: str = INTERNAL, hashes: Collection[str] = HASHES,
+    *, has_certificate: bool = False,
+) -> list[str]:  # fmt: skip
     """The mechanisms to offer on a connection where signing in is allowed at all: what the domain's back end can do,
     and before that the client's certificate, if it has one that counts."""
     if backend == ANONYMOUS:
         return ["ANONYMOUS"]
-    hashes = HASHES if backend == INTERNAL else ()
     return sasl.offered(
-        hashes, channel_bindings, tls=is_secure, plain_allowed_without_tls=True, external=has_certificate,
-        tokens=backend == "jwt",
+        hashes if backend == INTERNAL else (), channel_bindings, tls=is_secure, plain_allowed_without_tls=True,
+        external=has_certificate, tokens=backend == "jwt",
     )  # fmt: skip
 
 
@@ -135,6 +141,11 @@ class Login:
                 guest=secrets.token_hex(GUEST_BYTES) if mechanism == "ANONYMOUS" else "",
             )
             step = self._exchange.step(sasl.decode_payload(text) if text is not None else None)
+        except errors.InvalidMechanism:
+            names = offer.mechanisms
+            insists = mechanism.startswith("SCRAM-") and "PLAIN" in names and not any("SCRAM" in name for name in names)
+            self._fail(errors.InvalidMechanism(NO_SCRAM if insists else None))
+            return
         except SaslError as fault:
             self._fail(fault)
             return

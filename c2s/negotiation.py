@@ -5,7 +5,8 @@ Whatever moves a stream from one state to another is in `c2s/stream.py`; whether
     HEADER -> UNAUTHENTICATED -> HANDSHAKE -> HEADER -> UNAUTHENTICATED -> AUTHENTICATING -> HEADER
            -> AUTHENTICATED -> BINDING (or resuming) -> BOUND -> CLOSING -> CLOSED
 
-By XEP-0388 (`c2s/sasl2.py`) there is no new header, and BINDING may follow AUTHENTICATING at once.
+By XEP-0388 (`c2s/sasl2.py`) there is no new header, and BINDING may follow AUTHENTICATING at once. Who fails after
+<continue/> is REFUSED: "any further <authenticate/> element MUST result in a stream error" (7.8).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from c2s import sasl2
+from c2s import sasl2, upgrades
 from xmpp import ns
 
 
@@ -24,6 +25,7 @@ class State(Enum):
     UNAUTHENTICATED = "features sent, nobody signed in"
     HANDSHAKE = "TLS is being negotiated"
     AUTHENTICATING = "a SASL exchange is going on"
+    REFUSED = "the client was asked for more, and has failed: it has to come back"
     AUTHENTICATED = "signed in, no resource bound"
     BINDING = "the owner is asked for a resource"
     BOUND = "stanzas flow"
@@ -45,7 +47,9 @@ INACTIVE: Final = f"{ns.CSI} inactive"
 # First-level elements other than stanzas, by the state in which they mean something.
 ELEMENTS: Final[dict[State, frozenset[str]]] = {
     State.UNAUTHENTICATED: frozenset({STARTTLS, AUTH, sasl2.AUTHENTICATE}),
-    State.AUTHENTICATING: frozenset({AUTH, RESPONSE, ABORT, sasl2.RESPONSE, sasl2.ABORT}),
+    State.AUTHENTICATING: frozenset(
+        {AUTH, RESPONSE, ABORT, sasl2.RESPONSE, sasl2.ABORT, upgrades.NEXT, upgrades.TASK_DATA}
+    ),
     State.AUTHENTICATED: frozenset({ENABLE, RESUME, ACTIVE, INACTIVE}),
     State.BOUND: frozenset({ENABLE, RESUME, ACK_REQUEST, ACK, ACTIVE, INACTIVE}),
 }

@@ -1,8 +1,9 @@
 """Signing in by the Extensible SASL Profile (XEP-0388), and what a client may ask for in the same breath: its former
-stream (XEP-0198), a resource with what belongs to it (Bind 2, XEP-0386), a token for the next time (XEP-0484). No
-sockets; `c2s/login.py` drives the exchange itself.
+stream (XEP-0198), a resource with what belongs to it (Bind 2, XEP-0386), a token for the next time (XEP-0484). A client
+that knows our features need not wait for them (XEP-0509). No sockets; `c2s/login.py` drives the exchange itself,
+`c2s/upgrades.py` what the client has to do after it (XEP-0480).
 
-    authenticate -> the exchange -> a token -> resume, else bind -> what the archive has -> success, features
+    authenticate -> the exchange -> tasks -> a token -> resume, else bind -> what the archive has -> success, features
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from lxml import etree
 
 from c2s.login import Fast, Login, Offer
 from c2s.management import failed, parse_token, resumptions
+from c2s.upgrades import Upgrades
 from cluster.edge import Answer, Attached, Edge, EdgeSession, Refused
 from xmpp import errors, ns, sasl
 from xmpp.errors import JidError, SaslError, StreamError
@@ -51,8 +53,8 @@ class Host(Protocol):
     def go_on(self) -> None:
         """Take input again."""
 
-    def refused(self, fault: SaslError) -> None:
-        """The exchange is over without success; the failure has been written."""
+    def refused(self, fault: SaslError, *, is_final: bool = False) -> None:
+        """The exchange is over without success; the failure has been written. `is_final`: no other may follow."""
 
     def signed_in(self, bare: str) -> None:
         """The client is who it says; what it has asked for besides comes now."""
@@ -110,9 +112,11 @@ class Request:
     resume: Mapping[str, str] | None  # attributes of XEP-0198, `<resume/>`
     fast: Fast | None  # it signs in with a token
     token_mechanism: str  # XEP-0484, `<request-token/>`; "": none
+    upgrades: Sequence[str] = ()  # XEP-0480, the tasks that it wants, in its order
+    version: str | None = None  # XEP-0509, of the offer that it goes by; None: it has waited for this one
 
 
-def offer(mechanisms: Sequence[str], token_mechanisms: Sequence[str]) -> bytes:
+def offer(mechanisms: Sequence[str], token_mechanisms: Sequence[str], tasks: Sequence[str] = ()) -> bytes:
     """The stream feature (2.1), with what may be asked for at once."""
     inline = [
         element("sm", ns.SM),
@@ -121,7 +125,8 @@ def offer(mechanisms: Sequence[str], token_mechanisms: Sequence[str]) -> bytes:
     if token_mechanisms:
         inline.append(element("fast", ns.FAST, None, *(_mechanism(name) for name in token_mechanisms)))
     offers = [_mechanism(name) for name in mechanisms]
-    return element("authentication", ns.SASL2, None, *offers, element("inline", None, None, *inline))
+    wanted = [element("upgrade", ns.SASL_UPGRADE, None, task) for task in tasks]
+    return element("authentication", ns.SASL2, None, *offers, element("inline", None, None, *inline), *wanted)
 
 
 _BOUND_WITH: Final = (ns.CARBONS, ns.CSI, ns.SM)
@@ -135,16 +140,17 @@ def _mechanism(name: str) -> bytes:
     return element("mechanism", None, None, name)
 
 
-def failure(fault: SaslError) -> bytes:
-    """`<failure/>` (2.6.2): the condition is of RFC 6120, 6.5."""
+def failure(fault: SaslError, application: bytes = b"") -> bytes:
+    """`<failure/>` (2.6.2): the condition is of RFC 6120, 6.5; `application` is one of somebody else's."""
     text = [element("text", None, None, fault.text)] if fault.text else []
-    return element("failure", ns.SASL2, None, element(fault.condition, ns.SASL), *text)
+    return element("failure", ns.SASL2, None, element(fault.condition, ns.SASL), application, *text)
 
 
 def parse(event: Element) -> Request:
     """Read `<authenticate/>`. Raises Malformed."""
-    found = _children(parse_document(b'<x xmlns="%b">%b</x>' % (ns.SASL2.encode(), event.inner)))
-    initial, wanted = found.get(_INITIAL_RESPONSE), found.get(_REQUEST_TOKEN)
+    node = parse_document(b'<x xmlns="%b">%b</x>' % (ns.SASL2.encode(), event.inner))
+    found = _children(node)
+    initial, wanted, version = found.get(_INITIAL_RESPONSE), found.get(_REQUEST_TOKEN), found.get(_CONFIG_VERSION)
     fast, resume = found.get(_FAST), found.get(_RESUME)
     return Request(
         mechanism=event.attributes.get("mechanism", ""),
@@ -154,6 +160,8 @@ def parse(event: Element) -> Request:
         resume=None if resume is None else {str(name): str(value) for name, value in resume.attrib.items()},
         fast=None if fast is None else Fast(fast.get("invalidate") in ("true", "1")),
         token_mechanism=str(wanted.get("mechanism", "")) if wanted is not None else "",
+        upgrades=tuple(dict.fromkeys(text_of(child).strip() for child in node.iterfind(_UPGRADE))),
+        version=None if version is None else str(version.get("value", "")),
     )
 
 
@@ -163,6 +171,8 @@ _REQUEST_TOKEN: Final = f"{{{ns.FAST}}}request-token"
 _FAST: Final = f"{{{ns.FAST}}}fast"
 _RESUME: Final = f"{{{ns.SM}}}resume"
 _BIND: Final = f"{{{ns.BIND2}}}bind"
+_CONFIG_VERSION: Final = f"{{{ns.PIPELINING}}}config-version"
+_UPGRADE: Final = f"{{{ns.SASL_UPGRADE}}}upgrade"
 
 
 def _children(node: etree._Element) -> dict[str, etree._Element]:
@@ -209,10 +219,12 @@ class Authentication:
     """One `<authenticate/>` and all that comes of it."""
 
     __slots__ = ("_answer", "_asked", "_bare", "_claimed", "_edge", "_failed_resume", "_host", "_login", "_offer",
-                 "_parts", "_request")  # fmt: skip
+                 "_parts", "_request", "_upgrades", "_version")  # fmt: skip
 
-    def __init__(self, host: Host, edge: Edge, offer: Offer, claimed: str | None, now: Callable[[], float]) -> None:
+    def __init__(self, host: Host, edge: Edge, offer: Offer, claimed: str | None, now: Callable[[], float],
+                 version: str = "") -> None:  # fmt: skip
         self._host = host
+        self._version = version  # of what was offered (XEP-0509)
         self._edge = edge
         self._offer = offer
         self._claimed = claimed  # the bare JID in the stream's header, if there is one
@@ -223,6 +235,7 @@ class Authentication:
         self._failed_resume = b""
         self._parts: list[bytes] = []  # of <success/>
         self._request: Request | None = None
+        self._upgrades: Upgrades | None = None
 
     def begin(self, event: Element) -> None:
         """`<authenticate/>`."""
@@ -233,7 +246,17 @@ class Authentication:
         except Malformed as problem:
             self.auth_failed(errors.MalformedRequest(str(problem)))
             return
+        if request.version not in (None, self._version):
+            self._on_another_version()
+            return
         self._login.begin(request.mechanism, request.initial, self._fast(request))
+
+    def _on_another_version(self) -> None:
+        """XEP-0509, 2.2: the client has not waited for our features, and they are not those that it knew. "Without
+        prejudice": an exchange that was aborted counts as no try."""
+        fault = errors.Aborted("What is offered has changed.")
+        self._host.write(failure(fault, element("config-version-mismatch", ns.PIPELINING)))
+        self._host.refused(fault)
 
     @staticmethod
     def _fast(request: Request) -> Fast | None:
@@ -245,15 +268,21 @@ class Authentication:
         )
 
     def handle(self, event: Element) -> None:
-        """`<response/>` or `<abort/>`."""
-        if event.name == ABORT:
+        """`<response/>` or `<abort/>`; `<next/>` or `<task-data/>` where a task is to be done."""
+        if self._upgrades is not None:
+            self._upgrades.handle(event)
+        elif event.name == ABORT:
             self._login.abort()
-        else:
+        elif event.name == RESPONSE:
             self._login.respond(event.text)
+        else:
+            self._host.fail(errors.UnsupportedStanzaType("There is no task to be done."))  # 2.4
 
     def cancel(self) -> None:
         """The stream has ended."""
         self._login.cancel()
+        if self._upgrades is not None:
+            self._upgrades.cancel()
         if self._asked is not None:
             self._edge.cancel(self._asked)
             self._asked = None
@@ -272,7 +301,7 @@ class Authentication:
     def auth_failed(self, fault: SaslError) -> None:
         """2.6.2: "the stream and session state remain entirely unchanged"."""
         self._host.write(failure(fault))
-        self._host.refused(fault)
+        self._host.refused(fault, is_final=self._upgrades is not None and self._upgrades.has_continued)
 
     def auth_succeeded(self, username: str, data: bytes | None) -> None:
         """The client is who it says it is; what else it has asked for is done before it hears so."""
@@ -282,8 +311,19 @@ class Authentication:
             self.auth_failed(errors.InvalidAuthzid("The stream is from somebody else."))  # 2.3
             return
         self._bare, self._answer = bare, data
-        self._host.signed_in(bare)
         self._host.hold()
+        wanted = [task for task in self._request.upgrades if task in self._offer.upgrades]
+        if not wanted or self._request.fast is not None:  # a token is no password, and shall not become one
+            self.upgraded(data)
+            return
+        self._upgrades = Upgrades(self, self._host, self._edge)
+        self._upgrades.begin(bare, wanted, data)
+
+    def upgraded(self, data: bytes | None) -> None:
+        """Nothing is to be done any more; `data` is what `<success/>` says of the exchange."""
+        assert self._request is not None
+        self._answer = data
+        self._host.signed_in(self._bare)
         given = self._login.given
         if given is not None:
             self._parts.append(_token(*given))

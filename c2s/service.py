@@ -303,6 +303,7 @@ def _stream_settings(config: Config, certificates: ClientCertificates | None = N
         resume_timeout_s=config.resume.timeout_s,
         limits_before_login=features.stream_limits(before.stanza_bytes, None),
         limits_after_login=features.stream_limits(after.stanza_bytes, c2s.idle_timeout_s),
+        hashes=tuple(config.authentication.hashes),
         backends={domain: backend.backend for domain, backend in config.authentication.domains.items()},
         newcomers=Newcomers(
             may_register=config.registration.mode != "closed",

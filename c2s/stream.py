@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from c2s import features, sasl2
+from c2s import features, sasl2, upgrades
 from c2s.attempts import network_of
 from c2s.client_certificates import ClientCertificates
 from c2s.login import ANONYMOUS, INTERNAL, Login, Offer, offered
@@ -39,6 +39,7 @@ from cluster.edge import Attached, Edge, EdgeSession, Refused
 from xmpp import errors, ns
 from xmpp.errors import JidError, StanzaError, StreamError
 from xmpp.jid import JID, prepare
+from xmpp.scram import HASHES
 from xmpp.sm import parse_h
 from xmpp.stanza import BAD_TO, IQ, TO_FULL, Stanza, encode, error, is_answerable, result
 from xmpp.stream import (
@@ -119,6 +120,7 @@ class StreamSettings:
     resume_timeout_s: int  # 0: streams are not resumed
     limits_before_login: bytes  # XEP-0478, ready to send
     limits_after_login: bytes
+    hashes: tuple[str, ...] = tuple(HASHES)  # for which SCRAM is offered
     backends: Mapping[str, str] = field(default_factory=dict)  # who checks passwords, by domain: internal unless named
     newcomers: Newcomers = field(default_factory=Newcomers)
     certificates: ClientCertificates | None = None  # by which clients may sign in
@@ -140,7 +142,7 @@ class ClientStream:
         "_authentication", "_bare", "_before_login", "_claimed", "_domain", "_edge", "_facts", "_identities",
         "_is_closed", "_is_held", "_lang", "_last_in", "_last_out", "_log", "_login", "_management", "_new_id",
         "_newcomer", "_now", "_opened_at", "_parked", "_parser", "_request", "_settings", "_state", "_transport",
-        "_tries", "session",
+        "_tries", "_version", "session",
     )  # fmt: skip
 
     def __init__(
@@ -160,6 +162,7 @@ class ClientStream:
         self._domain = ""
         self._bare = ""
         self._lang: str | None = None
+        self._version = ""  # of what it was offered (XEP-0509)
         self._claimed: str | None = None  # who the client says it is, in its header
         self._identities: tuple[JID, ...] = ()  # who it may be, by its certificate
         self._login: Login | None = None
@@ -303,9 +306,13 @@ class ClientStream:
             return
         if self._bare:
             self._state = State.AUTHENTICATED
-        else:
-            self._state = State.UNAUTHENTICATED
-        self._transport.write(self._features())
+            of_domain = self._facts.features.get(self._domain, b"")
+            self._transport.write(features.after_login(of_domain, self._settings.limits_after_login))
+            return
+        self._state = State.UNAUTHENTICATED
+        offer = self._features()
+        self._version = offer.version
+        self._transport.write(offer.features)
 
     def _header_fault(self, event: StreamOpen) -> StreamError | None:
         if not event.to:
@@ -342,10 +349,8 @@ class ClientStream:
         except JidError:
             return None
 
-    def _features(self) -> bytes:
+    def _features(self) -> features.Offered:
         settings, transport = self._settings, self._transport
-        if self._bare:
-            return features.after_login(self._facts.features.get(self._domain, b""), settings.limits_after_login)
         may_login = transport.is_secure or not settings.is_tls_required
         if settings.certificates is not None and transport.is_secure:
             # Once for each header: what is offered stays as it was, for SCRAM signs it (XEP-0474).
@@ -360,6 +365,7 @@ class ClientStream:
             may_register=may_login and settings.newcomers.may_register and self._backend == INTERNAL,
             takes_invitations=may_login and settings.newcomers.takes_invitations and self._backend == INTERNAL,
             limits=settings.limits_before_login,
+            upgrades=tuple(offer.upgrades),
         )
 
     def _offer(self) -> Offer:
@@ -367,12 +373,13 @@ class ClientStream:
         is_secure, bindings = self._transport.is_secure, self._transport.channel_bindings()
         if not is_secure and self._settings.is_tls_required:
             return Offer(self._domain, is_secure, bindings, ())
-        tokens: list[str] = []
-        if self._backend == INTERNAL:  # elsewhere, who was taken off the list would come back with a token for ever
-            tokens = sasl2.token_mechanisms(is_secure, self._settings.is_tls_required, bindings)
-        names = offered(is_secure, bindings, self._backend, has_certificate=bool(self._identities))
+        identities, settings = self._identities, self._settings
+        names = offered(is_secure, bindings, self._backend, settings.hashes, has_certificate=bool(identities))
         network = network_of(self._transport.address) if self._backend == ANONYMOUS else ""
-        return Offer(self._domain, is_secure, bindings, names, tokens, self._identities, network)
+        if self._backend != INTERNAL:  # who was taken off the list there would come back with a token for ever
+            return Offer(self._domain, is_secure, bindings, names, identities=identities, network=network)
+        tokens = sasl2.token_mechanisms(is_secure, settings.is_tls_required, bindings)
+        return Offer(self._domain, is_secure, bindings, names, tokens, tuple(upgrades.TASKS), identities)
 
     @property
     def _backend(self) -> str:
@@ -461,12 +468,12 @@ class ClientStream:
         self._transport.write(fault.to_bytes())
         self.refused(fault)
 
-    def refused(self, fault: errors.SaslError) -> None:
+    def refused(self, fault: errors.SaslError, *, is_final: bool = False) -> None:
         """An exchange has failed, and its client has been told."""
         if self._is_closed:
             return
         self._login = self._authentication = None
-        self._state = State.UNAUTHENTICATED
+        self._state = State.REFUSED if is_final else State.UNAUTHENTICATED
         if not isinstance(fault, errors.TemporaryAuthFailure | errors.Aborted):
             self._tries += 1
         if self._tries >= self._settings.sasl_tries:
@@ -490,7 +497,9 @@ class ClientStream:
     def _on_authenticate(self, event: Element) -> None:
         transport = self._transport
         self._state = State.AUTHENTICATING
-        self._authentication = sasl2.Authentication(self, self._edge, self._offer(), self._claimed, self._now)
+        self._authentication = sasl2.Authentication(
+            self, self._edge, self._offer(), self._claimed, self._now, self._version
+        )
         if not transport.is_secure and self._settings.is_tls_required:
             self._authentication.auth_failed(errors.EncryptionRequired())
         else:

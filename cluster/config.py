@@ -260,6 +260,12 @@ class Authentication(Section):
         "anonymous (no passwords at all)",
     )
 
+    hashes: list[Literal["SHA-1", "SHA-256", "SHA-512"]] = Field(
+        default=["SHA-1", "SHA-256", "SHA-512"],
+        min_length=1,
+        description="for which SCRAM is offered (c2s); leave out what accounts from elsewhere lack, until they have "
+        "it: clients are asked to give it (XEP-0480)",
+    )
     iterations: int = Field(
         default=10_000,
         ge=4_096,

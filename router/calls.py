@@ -8,7 +8,8 @@ need, runs in a few threads, never on the event loop. A database or a back end t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import MappingProxyType
@@ -20,6 +21,7 @@ from cluster.wire import ANSWER, CALL, Incarnation, Shard
 from router.backends import Backends
 from router.backends.backend import Away
 from router.features.account import derive_all
+from router.nobodies import Nobodies
 from router.owner import Effects
 from router.registration import Registration
 from router.restrictions import told
@@ -37,7 +39,6 @@ log = logs.get_logger()
 
 THREADS: Final = 2  # for PBKDF2: more than cores would only slow the loop
 THREAD_QUEUE: Final = 200  # then an attempt is told to come back later
-PLAIN_HASH: Final = "SHA-1"  # of the hashes kept for an account, the one cheapest to derive
 BEGUN_S: Final = 5.0  # between the salt and the proof of one exchange, its credentials are not read again
 BEGUN_MOST: Final = 10_000
 ASK_AGAIN_S: Final = 1.0  # a router asks another again, of the same owner or the next
@@ -62,6 +63,11 @@ class Passwords:
         self._threads = ThreadPoolExecutor(THREADS, "pbkdf2")
         self._waiting = 0
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits."""
+        return not self._waiting
+
     async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Run a blocking function; raises CallError where too many wait already."""
         if self._waiting >= THREAD_QUEUE:
@@ -83,7 +89,7 @@ class Passwords:
 
 
 class Calls:
-    """Answers CALL envelopes, and asks other routers. `secret` makes the salts of accounts that do not exist."""
+    """Answers CALL envelopes, and asks other routers. `nobodies` stand for accounts that do not exist."""
 
     def __init__(
         self,
@@ -92,7 +98,7 @@ class Calls:
         passwords: Passwords,
         registration: Registration,
         stream_features: Mapping[str, bytes],
-        secret: bytes,
+        nobodies: Nobodies,
         shard_map: ShardMap,
         me: Incarnation,
         others: Mapping[str, Callable[..., Any]],
@@ -112,13 +118,15 @@ class Calls:
         self._passwords = passwords
         self._registration = registration
         self._stream_features = stream_features
-        self._secret = secret
+        self._nobodies = nobodies
         self._tasks: set[asyncio.Task[None]] = set()
         self._begun: dict[str, tuple[float, dict[str, Credentials]]] = {}  # SCRAM: bare JID -> until when, credentials
         self._methods: dict[str, Callable[..., Awaitable[Any]]] = {
             "auth.salt": self._salt,
             "auth.proof": self._proof,
             "auth.password": self._password,
+            "auth.upgrades": self._upgrades,
+            "auth.upgrade": self._upgrade,
             "archive.ends": self._ends,
             "auth.token": self._token,
             "auth.admit": self._admit,
@@ -143,7 +151,10 @@ class Calls:
         if (sender, request) in self._running:
             return
         self._running.add((sender, request))
-        task = asyncio.get_running_loop().create_task(self._run(sender, request, method, arguments))
+        self._start(self._run(sender, request, method, arguments))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -224,7 +235,7 @@ class Calls:
         if len(self._begun) >= BEGUN_MOST:
             self._begun.clear()
         self._begun[bare] = (self._effects.monotonic() + BEGUN_S, found)
-        known = found.get(hash) or self._nobodys(bare, hash)
+        known = self._of(bare, found, hash)
         return known.salt, known.iterations
 
     async def _proof(self, bare: str, hash: str, auth_message: bytes, proof: bytes) -> bytes | None:
@@ -232,15 +243,20 @@ class Calls:
         valid_until, found = self._begun.pop(bare, (0.0, {}))
         if valid_until <= self._effects.monotonic():
             found = await self._read(bare)
-        known = found.get(hash) or self._nobodys(bare, hash)
+        known = self._of(bare, found, hash)
         signature = scram.verify_proof(known, auth_message, proof)
         if signature is not None:
             await self._check_ban(bare)
         return signature
 
-    def _nobodys(self, bare: str, hash: str) -> Credentials:
-        """What stands for those of an account that does not exist."""
-        return scram.fake_credentials(self._secret, bare, hash, self._passwords.iterations)
+    def _of(self, bare: str, found: Mapping[str, Credentials], hash: str = "") -> Credentials:
+        """The credentials of a hash; of none in particular (PLAIN) those that are cheapest to derive. Where there are
+        none, what stands for them: it is made in any case, so that the time tells nothing."""
+        made = self._nobodies.credentials(bare, hash)
+        if not found:
+            return made
+        name = hash or next(name for name in scram.HASHES if name in found)
+        return found.get(name) or self._nobodies.missing(bare, name)
 
     def _is_kept_here(self, bare: str) -> None:
         """What is left of credentials from before the domain had a back end is void. An edge that asks for them has not
@@ -255,12 +271,47 @@ class Calls:
             if is_right:
                 await self._admit(bare)
             return is_right
-        # The same hash for real and for fake accounts, so that the time tells nothing.
-        known = (await self._read(bare)).get(PLAIN_HASH) or self._nobodys(bare, PLAIN_HASH)
-        is_right = bool(await self._passwords.run(scram.check_password, known, password))
+        found = await self._read(bare)
+        is_right = bool(await self._passwords.run(scram.check_password, self._of(bare, found), password))
         if is_right:
             await self._check_ban(bare)
+            if (lacking := self._lacking(found)) and self._passwords.is_idle:
+                self._start(self._renew(bare, password, lacking))
         return is_right
+
+    async def _renew(self, bare: str, password: str, lacking: Sequence[str]) -> None:
+        """The password is here, so what its account lacks is made of it, behind the answer; else the next time."""
+        try:
+            derived = await self._passwords.run(derive_all, password, self._passwords.iterations, lacking)
+            await self._registration.upgrade(bare, derived)
+        except (CallError, StanzaError) as problem:
+            log.debug("call_failed", method="auth.password", problem=str(problem))
+        except Exception as problem:
+            if not is_away(problem):
+                log.error("call_failed", method="auth.password", exc_info=problem)
+
+    async def _upgrades(self, bare: str, hashes: Sequence[str]) -> tuple[tuple[str, bytes, int], ...]:
+        """XEP-0480: of these hashes those that an account lacks or has with too few iterations, each with a salt and
+        the iterations to be."""
+        self._is_kept_here(bare)
+        lacking = self._lacking(await self._read(bare))
+        return tuple(
+            (hash, secrets.token_bytes(scram.SALT_BYTES), self._passwords.iterations)
+            for hash in hashes
+            if hash in lacking
+        )
+
+    async def _upgrade(self, bare: str, hash: str, salt: bytes, iterations: int, salted: bytes) -> None:
+        """What the client has made of its password with one of these."""
+        await self._registration.upgrade(bare, (scram.of_salted(salted, hash, salt, iterations),))
+
+    def _lacking(self, found: Mapping[str, Credentials]) -> list[str]:
+        """The hashes of which there are no credentials as new passwords get them."""
+        return [
+            hash
+            for hash in scram.HASHES
+            if (known := found.get(hash)) is None or known.iterations < self._passwords.iterations
+        ]
 
     async def _token(self, of: str, token: str) -> tuple[str | None, str]:
         """`of` is the bare JID that the client wants to be, or only the domain. Answers the localpart that the token is

@@ -44,6 +44,7 @@ from xmpp.stanza import from_wire
 
 PEER_SESSIONS: Final = 200  # streams of one other domain
 UNACKNOWLEDGED_LIMIT: Final = 1_000  # stanzas a client may leave unread before its session ends
+TOO_MANY: Final = "This account has as many sessions as it may. A newer one has taken the place of this, the oldest."
 RESOURCE_CHARACTERS: Final = 12  # of what is made of a device
 ANNOUNCE_WITHIN_S: Final = 10.0  # how long a take waits for edges that live but say nothing
 
@@ -280,11 +281,12 @@ class Directory:
             self._owner.act(session.entity, lambda turn: self._owner.emit(turn, BecameReachable(session)))
 
     def _make_room(self, entity: Entity) -> None:
-        """At the limit of sessions, the oldest gets `conflict`."""
+        """At the limit of sessions, the oldest gives way, so that who comes back without having said goodbye gets in.
+        `conflict` (RFC 6120, 4.9.3.3), because clients do not connect again at once for it: two would never end."""
         limit = PEER_SESSIONS if entity.is_peer else self._owner.settings.sessions
         while len(entity.sessions) >= limit:
             oldest = min(entity.sessions.values(), key=lambda session: session.bound_at)
-            self._end(oldest, "conflict", "too-many-sessions")
+            self._end(oldest, f"conflict\n{TOO_MANY}", "too-many-sessions")
 
     def _resource_of(self, entity: Entity, facts: Mapping[str, Any]) -> str:
         """What the server calls a session: by its device the same each time, behind what the client calls itself

@@ -6,7 +6,7 @@ All go through the account's owner, as a turn: nobody changes an account behind 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -97,6 +97,17 @@ class Registration:
             turn.write(accounts.set_credentials, turn.entity.key, credentials)
             turn.write(devices.invalidate_all, turn.entity.key, b"")
             also(turn)
+
+        await self.command(bare, run)
+
+    async def upgrade(self, bare: str, credentials: Sequence[Credentials]) -> None:
+        """Give an account more of the same password (XEP-0480). Raises ItemNotFound where there is no such account."""
+        self.refuse_elsewhere(domain_of(bare))
+
+        def run(turn: Turn) -> None:
+            if turn.entity.key is None:
+                raise ItemNotFound
+            turn.write(accounts.upgrade_credentials, turn.entity.key, credentials)
 
         await self.command(bare, run)
 

@@ -59,6 +59,7 @@ from router.features.disco import server_caps
 from router.guesting import Guesting
 from router.introductions import METHOD, Introductions
 from router.metrics import append_seconds, batch_messages, export, measured
+from router.nobodies import Nobodies
 from router.owner import Loaded, Owner
 from router.ownership import Ownership
 from router.peers import WINDOW
@@ -111,6 +112,7 @@ REPLAY_GROUP: Final = 200  # accounts in one read after a take
 OUTBOUND_DAYS: Final = 3  # nothing waits for another domain for longer than a day (components.domains.queue_s)
 EVERYBODY: Final = 5_000  # accounts of a domain, where everybody is in a group with everybody
 EVERYBODY_S: Final = 30.0
+GUISES_AT_ONCE: Final = 100_000  # accounts in one read, far from database.statement_timeout_s
 MAINTAIN_S: Final = 3_600.0  # between looks at the log's partitions
 
 _FOR_OWNER: Final = frozenset({SUBMIT, FORWARD, CONFIRM, AGAIN, CAST, CHECK, MARKS, REPLAY})
@@ -145,6 +147,7 @@ class RouterApplication:
         self._keeper: Keeper | None = None
         self._saving = asyncio.Lock()
         self._calls: Calls | None = None
+        self._nobodies: Nobodies | None = None
         self._ownership: Ownership | None = None
         self._api: ApiServer | None = None
         self._batch_started_at = 0.0
@@ -181,6 +184,8 @@ class RouterApplication:
         config = self._config
         self._store = store = await self._open_store()
         secret = await store.run(stored_secrets.secret, "fake-salts")
+        self._nobodies = Nobodies(secret, self._settings.iterations)
+        await self._learn_guises()
         dialback = await store.run(stored_secrets.secret, "dialback")
         self._bus = bus = Bus.from_config(
             config, self.role, self._incarnation, self._receive, self._owner_end, self._on_peer
@@ -208,7 +213,7 @@ class RouterApplication:
             self._passwords,
             registration,
             self._stream_features(),
-            secret,
+            self._nobodies,
             self._map,
             self._incarnation,
             self._federation_calls(dialback),
@@ -444,6 +449,21 @@ class RouterApplication:
         while True:
             await asyncio.sleep(MAINTAIN_S * random.uniform(0.8, 1.2))
             await self._maintain_log()
+            await self._learn_guises()
+
+    async def _learn_guises(self) -> None:
+        """What the credentials of accounts look like now."""
+        store, nobodies = self._store, self._nobodies
+        assert store is not None
+        assert nobodies is not None
+        found = []
+        last = await self._again_while_away(lambda: store.run(accounts.last_key))
+        for above in range(0, last, GUISES_AT_ONCE):
+            up_to = above + GUISES_AT_ONCE
+            found += await self._again_while_away(
+                lambda above=above, up_to=up_to: store.run(accounts.guises, above, up_to)  # type: ignore[misc]
+            )
+        nobodies.learn(found)
 
     async def _maintain_log(self) -> None:
         """Partitions that will be needed, and those that are too old."""

@@ -193,12 +193,14 @@ XEP_NAMES: Final = {
     463: "MUC Affiliations Versioning",
     474: "SASL SCRAM Downgrade Protection",
     478: "Stream Limits Advertisement",
+    480: "SASL Upgrade Tasks",
     484: "Fast Authentication Streamlining Tokens",
     486: "MUC Avatars",
     490: "Message Displayed Synchronization",
     492: "Chat notification settings",
     494: "Client Access Management",
     500: "MUC Slow Mode",
+    509: "Initial Authentication Pipelining",
     513: "Explicit Mentions",
 }
 
@@ -226,7 +228,9 @@ ON_THE_STREAM: Final = (
     Part(440, "1.0.0", ("c2s/features.py", "c2s/channel_binding.py")),
     Part(445, "0.2.0", ("c2s/features.py", "c2s/newcomer.py", "router/admission.py")),
     Part(474, "0.5.0", ("xmpp/sasl.py",)),
+    Part(480, "0.2.0", ("c2s/upgrades.py", "router/calls.py")),
     Part(484, "0.2.0", ("c2s/sasl2.py", "router/tokens.py", "xmpp/tokens.py")),
+    Part(509, "0.2.0", ("c2s/features.py", "c2s/sasl2.py")),
     Part(478, "0.2.0", ("c2s/features.py", "s2s/features.py")),
 )
 _FEATURE_FILES: Final = {

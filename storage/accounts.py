@@ -118,6 +118,49 @@ async def set_credentials(conn: Connection, key: int, credentials: Sequence[Cred
     )
 
 
+async def upgrade_credentials(conn: Connection, key: int, credentials: Sequence[Credentials]) -> None:
+    """Add credentials made of the password that an account has: of hashes that it lacks, or has with fewer iterations.
+    Of a password that was changed meanwhile there is nothing to add: its credentials are not worse."""
+    await conn.execute(
+        """
+        insert into credentials (key, hash, salt, iterations, stored_key, server_key)
+        select a.key, c.* from accounts a,
+            unnest(%s::text[], %s::bytea[], %s::int[], %s::bytea[], %s::bytea[]) c where a.key = %s
+        on conflict (key, hash) do update set salt = excluded.salt, iterations = excluded.iterations,
+            stored_key = excluded.stored_key, server_key = excluded.server_key
+            where credentials.iterations < excluded.iterations
+        """,
+        (*_columns(credentials), key),
+    )
+
+
+async def last_key(conn: Connection) -> int:
+    """The greatest key of an account that has credentials, 0 where there is none."""
+    found: int = await fetch_value(conn, "select coalesce(max(key), 0) from credentials")
+    return found
+
+
+async def guises(conn: Connection, above: int, up_to: int) -> list[tuple[str, dict[str, int], int]]:
+    """Which credentials the accounts of these keys have: domain, iterations by hash, and how many are so. Reads all of
+    them: 0.3 s for 100,000."""
+    cursor = await conn.execute(
+        """
+        select domain, hashes, iterations, count(*) from (
+            select split_part(e.jid, '@', 2) as domain, c.hashes, c.iterations
+            from entities e join (
+                select key, array_agg(hash order by hash) as hashes, array_agg(iterations order by hash) as iterations
+                from credentials where key > %s and key <= %s group by key
+            ) c using (key)
+        ) found group by 1, 2, 3
+        """,
+        (above, up_to),
+    )
+    return [
+        (domain, dict(zip(hashes, iterations, strict=True)), count)
+        for domain, hashes, iterations, count in await cursor.fetchall()
+    ]
+
+
 class Offline(NamedTuple):
     """How far an account's clients are: the cursor, and all ids that it had passed or not reached (XEP-0160)."""
 

@@ -57,6 +57,12 @@ def derive(password: str, hash: str, salt: bytes, iterations: int = ITERATIONS) 
     """
     algorithm = _algorithm(hash)
     salted = hashlib.pbkdf2_hmac(algorithm, prepare_password(password).encode(), salt, iterations)
+    return of_salted(salted, hash, salt, iterations)
+
+
+def of_salted(salted: bytes, hash: str, salt: bytes, iterations: int) -> Credentials:
+    """The credentials that follow from SaltedPassword (RFC 5802, 3); clients give it in XEP-0480."""
+    algorithm = _algorithm(hash)
     client_key = hmac.digest(salted, b"Client Key", algorithm)
     stored_key = hashlib.new(algorithm, client_key).digest()
     server_key = hmac.digest(salted, b"Server Key", algorithm)

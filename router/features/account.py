@@ -6,6 +6,7 @@ A client that has no account yet is answered through `router/admission.py`, whic
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from typing import Final
 
 from router import captcha
@@ -69,9 +70,11 @@ def check_new_account(settings: Settings, domain: str, username: str, password: 
     return jid
 
 
-def derive_all(password: str, iterations: int = scram.ITERATIONS) -> tuple[Credentials, ...]:
+def derive_all(
+    password: str, iterations: int = scram.ITERATIONS, hashes: Iterable[str] = scram.HASHES
+) -> tuple[Credentials, ...]:
     """Credentials of each hash, each with a salt of its own. Blocks for tens of milliseconds: for a thread."""
-    salts = ((name, secrets.token_bytes(scram.SALT_BYTES)) for name in scram.HASHES)
+    salts = ((name, secrets.token_bytes(scram.SALT_BYTES)) for name in hashes)
     return tuple(scram.derive(password, name, salt, iterations) for name, salt in salts)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import ssl
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
+from xml.etree import ElementTree
 
 import pytest
 import trustme
@@ -109,6 +111,36 @@ def test_another_domain_of_the_cluster_keeps_its_passwords(cluster: RunningClust
         assert offered[0] == "SCRAM-SHA-512-PLUS"
         assert client.plain(Account(f"juliet@{INTERNAL}", "wherefore")).tag == f"{SASL}success"
     assert len(service.asked) == asked
+
+
+@pytest.mark.parametrize(("domain", "offered"), [(DOMAIN, 1), (INTERNAL, 7)])
+def test_everybody_of_a_domain_is_offered_the_same(cluster: RunningCluster, domain: str, offered: int) -> None:
+    """Byte by byte, whoever the header names, whether there is such an account or not."""
+    said = set()
+    for name in ("juliet", "nobody", ""):
+        with Client(cluster, direct_tls=True, domain=domain) as client:
+            from_ = f"from='{name}@{domain}' " if name else ""
+            client.send(
+                "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' "
+                f"{from_}to='{domain}' version='1.0'>"
+            )
+            features = client.read()
+            assert len(list(features.iter(f"{SASL}mechanism"))) == offered
+            said.add(ElementTree.tostring(features))
+    assert len(said) == 1
+
+
+def test_the_password_of_one_domain_is_none_of_the_other(cluster: RunningCluster) -> None:
+    cluster.command("user", "add", f"paris@{INTERNAL}", "--password-stdin", stdin="county\n")
+    with Client(cluster, domain=DOMAIN) as client:
+        client.open()
+        client.start_tls()
+        assert condition(client.plain(Account(f"paris@{DOMAIN}", "county"))) == "not-authorized"
+        first = b64encode(b"n,,n=paris,r=abc").decode()
+        client.send(f"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='SCRAM-SHA-256'>{first}</auth>")
+        refused = client.read()
+        assert condition(refused) == "invalid-mechanism"
+        assert "add it again" in (refused.findtext(f"{SASL}text") or "")
 
 
 def test_no_account_is_made_by_a_command(cluster: RunningCluster) -> None:

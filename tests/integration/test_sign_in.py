@@ -100,6 +100,39 @@ def test_a_token_is_good_until_a_newer_one_was_used(cluster: RunningCluster, acc
         assert with_token(client, account, third, "").tag == f"{SASL2}success"
 
 
+def test_everything_in_the_first_flight_behind_tls(cluster: RunningCluster, account: Account) -> None:
+    """XEP-0509, on whichever c2s: the version of the features is the same on both. With another one the client hears
+    the features first, and chooses anew."""
+    local = account.jid.partition("@")[0]
+    token = first_token(cluster, account)
+    version = ""
+    for number in range(8):
+        with Client(cluster, direct_tls=True, domain=account.jid.partition("@")[2]) as client:
+            known = f"<config-version xmlns='urn:xmpp:iap:0' scheme='opaque' value='{version}'/>"
+            initial = b64encode(local.encode() + b"\0" + tokens.prove(token, b"")).decode()
+            authenticate = (
+                f"<authenticate xmlns='urn:xmpp:sasl:2' mechanism='{NONE}'><initial-response>{initial}"
+                f"</initial-response>{PHONE}<fast xmlns='{FAST}'/>{BIND}%s</authenticate>"
+            )
+            header = (
+                "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0' "
+                f"from='{account.jid}' to='{client.domain}'>"
+            )
+            client.send(header + authenticate % known)
+            offered, answer = client.read(), client.read()
+            found = offered.find("{urn:xmpp:iap:0}config-version")
+            assert found is not None
+            if number == 0:
+                assert condition(answer) == "aborted"
+                assert answer.find("{urn:xmpp:iap:0}config-version-mismatch") is not None
+                version = found.get("value") or ""
+                client.send(authenticate % "")
+                answer = client.read()
+            assert found.get("value") == version
+            assert answer.tag == f"{SASL2}success", ElementTree.tostring(answer)
+            assert answer.find(f"{BIND2}bound") is not None
+
+
 def test_a_token_is_of_one_device_and_one_account(cluster: RunningCluster, account: Account) -> None:
     token = first_token(cluster, account)
     with connect(cluster, account) as client:

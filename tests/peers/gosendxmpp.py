@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import threading
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Final
 
@@ -15,6 +17,13 @@ from tests.support.cluster import FACTOR, Account, RunningCluster
 PROGRAM: Final = "go-sendxmpp"
 _LINE: Final = re.compile(r"\S+ (\S+): (.*)")  # when, bare JID, body
 _OWN_PRESENCE: Final = re.compile(r"<presence [^>]*\bfrom=\"([^\"]+/[^\"]+)\"")
+
+
+def knows(word: str) -> bool:
+    """Whether this version has heard of it: versions differ in what they sign in by."""
+    path = shutil.which(PROGRAM)
+    assert path is not None
+    return word.encode() in Path(path).read_bytes()
 
 
 def command(cluster: RunningCluster, account: Account, *, direct_tls: bool = False, verify: bool = True) -> list[str]:

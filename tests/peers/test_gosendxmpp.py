@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shlex
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 
+import psycopg
 import pytest
 
 from tests.peers.common import WAIT_S, apart
-from tests.peers.gosendxmpp import Listener, environment, send
+from tests.peers.gosendxmpp import Listener, environment, knows, send
 from tests.peers.slixmpp_client import Slixmpp
-from tests.support.cluster import FACTOR, Account, RunningCluster
+from tests.support.cluster import FACTOR, Account, RunningCluster, wait_until
 
 NewCluster = Callable[..., RunningCluster]
+
+_SIGNED_IN = re.compile(r'stentor_c2s_auth_total{mechanism="(.*?)",result="ok"} (.*)')
 
 BODIES = ("Wherefore art thou?", "<&> \"'", "薔薇 🌹", "]]>")
 
@@ -62,6 +67,51 @@ def test_from_slixmpp_to_go_sendxmpp(cluster: RunningCluster, direct_tls: bool) 
             romeo.message(juliet.bare, str(number))
         assert [juliet.body(romeo.bare) for _ in range(50)] == [str(number) for number in range(50)]
         assert juliet.messages.left() == []
+
+
+def signed_in_by(cluster: RunningCluster) -> Counter[str]:
+    """How many have signed in by each mechanism so far."""
+    found: Counter[str] = Counter()
+    for process in cluster.processes("c2s"):
+        for mechanism, count in _SIGNED_IN.findall(cluster.get(process.node, "/metrics")[1]):
+            found[mechanism] += int(float(count))
+    return found
+
+
+@pytest.mark.parametrize("direct_tls", [False, True])
+def test_it_signs_in_by_the_best_that_it_knows(cluster: RunningCluster, direct_tls: bool) -> None:
+    """Debian 12's version knows PLAIN alone, and neither SASL2 nor tokens; later ones know SCRAM."""
+    account = cluster.account()
+    before = signed_in_by(cluster)
+    assert send(cluster, account, account.jid, "hello", direct_tls=direct_tls).returncode == 0
+    (mechanism,) = (signed_in_by(cluster) - before).elements()
+    assert mechanism.startswith("SCRAM-SHA-") if knows("SCRAM-SHA-") else mechanism == "PLAIN"
+
+
+def test_an_account_that_came_with_one_hash_gets_the_others_by_it(cluster: RunningCluster) -> None:
+    """It knows nothing of XEP-0480: with PLAIN the password is there. What is made of it is good for SCRAM."""
+    if knows("SCRAM-SHA-"):
+        pytest.skip("it does not send the password")
+    account = cluster.account()
+    with psycopg.connect(cluster.facts["database_url"]) as conn:
+        conn.execute(
+            "delete from credentials c using entities e where c.key = e.key and e.jid = %s and c.hash <> 'SHA-1'",
+            (account.jid,),
+        )
+
+    def hashes() -> int:
+        with psycopg.connect(cluster.facts["database_url"]) as conn:
+            found = conn.execute(
+                "select count(*) from credentials join entities using (key) where jid = %s", (account.jid,)
+            ).fetchone()
+        assert found is not None
+        return int(found[0])
+
+    assert hashes() == 1
+    assert send(cluster, account, account.jid, "hello").returncode == 0
+    wait_until(lambda: hashes() == 3, WAIT_S, "the other hashes")
+    with Slixmpp(cluster, account) as again:
+        assert again.bare == account.jid
 
 
 def test_it_refuses_a_certificate_that_it_does_not_know(cluster: RunningCluster) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -19,7 +20,8 @@ BY_SEARCH: Final = "search.example"  # LDAPS, and the first of its servers is ne
 UNTRUSTED: Final = "untrusted.example"  # the same directory, with another authority
 CLEAR: Final = "clear.example"
 MISLED: Final = "misled.example"  # its own password for the search is wrong
-ALL: Final = (BY_DN, BY_SEARCH, UNTRUSTED, CLEAR, MISLED)
+INTERNAL: Final = "internal.example"  # no directory
+ALL: Final = (BY_DN, BY_SEARCH, UNTRUSTED, CLEAR, MISLED, INTERNAL)
 GOOD: Final = (BY_DN, BY_SEARCH, CLEAR)
 PASSWORD: Final = "wherefore art thou"
 ODD: Final = "o,u+x=#1*(a)"  # a localpart that means something in DNs and filters
@@ -134,6 +136,32 @@ def test_what_is_offered_is_what_the_directory_can_do(cluster: RunningCluster) -
         assert features.find("{http://jabber.org/features/iq-register}register") is None
         refusal = client.iq("get", "<query xmlns='jabber:iq:register'/>")
         assert condition(refusal) == "not-allowed"
+
+
+def test_who_insists_on_scram_is_told_the_way_out(cluster: RunningCluster) -> None:
+    """The domain had SCRAM once, and this client has not forgotten (docs/authentication.md)."""
+    with Client(cluster, domain=BY_DN) as client:
+        client.open()
+        client.start_tls()
+        first = b64encode(b"n,,n=romeo,r=abc").decode()
+        client.send(f"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='SCRAM-SHA-256'>{first}</auth>")
+        refused = client.read()
+        assert condition(refused) == "invalid-mechanism"
+        assert "remove the account from the app and add it again" in (refused.findtext(f"{SASL}text") or "")
+        assert client.plain(Account(f"romeo@{BY_DN}", PASSWORD)).tag == f"{SASL}success"
+
+
+def test_a_domain_without_a_directory_on_the_same_host_keeps_scram(cluster: RunningCluster) -> None:
+    """What one offers does not depend on the other, nor who may sign in: Romeo of here is not Romeo of there."""
+    account = cluster.account("romeo", "of here", INTERNAL)
+    with Client(cluster, domain=INTERNAL) as client:
+        client.open()
+        offered = {str(name.text) for name in client.start_tls().iter(f"{SASL}mechanism")}
+        assert {"SCRAM-SHA-1", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-512-PLUS", "PLAIN"} < offered
+    assert attempt(cluster, INTERNAL, account.jid.partition("@")[0], "of here") == "success"
+    assert attempt(cluster, INTERNAL, account.jid.partition("@")[0], PASSWORD) == "not-authorized"
+    assert attempt(cluster, INTERNAL, "romeo", PASSWORD) == "not-authorized"
+    assert attempt(cluster, BY_DN, account.jid.partition("@")[0], "of here") == "not-authorized"
 
 
 def test_passwords_are_changed_elsewhere(cluster: RunningCluster) -> None:

@@ -145,6 +145,8 @@ class Router:
         self.rotated = ("", 0.0)  # what comes with the answer to a token
         self.attached_with: Mapping[str, Any] = {}  # the facts of the last attach
         self.asked_with = b""  # the device of the last token
+        self.lacking: tuple[str, ...] = ()  # hashes of which accounts have no credentials
+        self.upgraded: list[tuple[Any, ...]] = []
         self.ends: tuple[tuple[int, float], ...] = ()  # of every archive
         self.guests: list[tuple[Any, ...]] = []
         self.registered: list[tuple[Any, ...]] = []
@@ -233,6 +235,12 @@ class Router:
             value = self._check_token(*arguments[:5])
         elif method == "auth.issue":
             value = ("a new token", 1_800_000_000.0)
+        elif method == "auth.upgrades":
+            bare, hashes = arguments
+            value = tuple((hash, b"salt" * 4, 5_000) for hash in hashes if hash in self.lacking)
+        elif method == "auth.upgrade":
+            value = None
+            self.upgraded.append(arguments)
         elif method == "archive.ends":
             value = self.ends
         elif method == "invitations.check":

@@ -78,6 +78,37 @@ async def test_a_new_password_replaces_every_hash(database: str) -> None:
 
 
 @asynchronous
+async def test_which_credentials_accounts_have_is_counted_by_domain(database: str) -> None:
+    async with connected(database) as conn:
+        assert await accounts.last_key(conn) == 0
+        for jid, hashes in ((ROMEO, ("SHA-1",)), (JULIET, ("SHA-1", "SHA-512")), ("nurse@capulet.lit", ()),
+                            ("paris@capulet.lit", ("SHA-512", "SHA-1"))):  # fmt: skip
+            await accounts.create(conn, jid, shard_of(jid), credentials(*hashes))
+        last = await accounts.last_key(conn)
+        assert await accounts.guises(conn, last, last + 1) == []
+        assert sum(count for *_, count in await accounts.guises(conn, 0, last - 1)) == 2
+        assert sorted(await accounts.guises(conn, 0, last)) == [
+            ("capulet.lit", {"SHA-1": 4096, "SHA-512": 4096}, 2), ("montague.lit", {"SHA-1": 4096}, 1),
+        ]  # fmt: skip
+
+
+@asynchronous
+async def test_an_upgrade_adds_what_is_missing_or_weaker_and_takes_nothing(database: str) -> None:
+    async with connected(database) as conn:
+        key = await account(conn)
+        (old,) = credentials("SHA-1")
+        (more,) = credentials("SHA-512")
+        stronger = replace(old, iterations=old.iterations + 1, salt=b"new", stored_key=b"new", server_key=b"new")
+        await accounts.upgrade_credentials(conn, key, [replace(old, salt=b"no better"), more])
+        assert list((await accounts.credentials(conn, [ROMEO]))[ROMEO].values()) == [old, more]
+        await accounts.upgrade_credentials(conn, key, [stronger])
+        await accounts.upgrade_credentials(conn, key, [old, replace(more, salt=b"of a former password")])
+        assert list((await accounts.credentials(conn, [ROMEO]))[ROMEO].values()) == [stronger, more]
+        await accounts.upgrade_credentials(conn, key + 1000, [more])
+        assert await fetch_value(conn, "select count(*) from credentials") == 2
+
+
+@asynchronous
 async def test_an_account_that_is_erased_leaves_its_name_until_the_rest_is_gone(database: str) -> None:
     async with connected(database) as conn:
         key, other = await account(conn), await account(conn, JULIET)

@@ -26,7 +26,7 @@ def before(
         features.before_login(
             starttls=starttls, is_tls_required=is_tls_required, mechanisms=mechanisms, token_mechanisms=(),
             bindings=bindings, may_register=may_register, limits=LIMITS,
-        )
+        ).features
     )  # fmt: skip
 
 

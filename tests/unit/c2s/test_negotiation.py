@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from c2s.negotiation import ABORT, AUTH, ELEMENTS, RESPONSE, STARTTLS, State
+from tests.support.sasl2 import with_password
 from tests.support.streams import BIND, CLOSE, HEADER, Talk, auth, encrypt, plain, response
 from tests.support.streams import STARTTLS as STARTTLS_ELEMENT
 from xmpp import ns
@@ -41,6 +42,13 @@ def closing(talk: Talk) -> None:
     talk.say(CLOSE)
 
 
+def failed_a_task(talk: Talk) -> None:
+    talk.router.lacking = ("SHA-256",)
+    talk.open()
+    talk.say(with_password(f"<upgrade xmlns='{ns.SASL_UPGRADE}'>UPGR-SCRAM-SHA-256</upgrade>"))
+    talk.say(f"<abort xmlns='{ns.SASL2}'/>")
+
+
 def over(talk: Talk) -> None:
     talk.open()
     talk.say(CLOSE)
@@ -51,6 +59,7 @@ REACHED: dict[State, Callable[[Talk], object]] = {
     State.UNAUTHENTICATED: Talk.open,
     State.HANDSHAKE: in_handshake,
     State.AUTHENTICATING: in_challenge,
+    State.REFUSED: failed_a_task,
     State.AUTHENTICATED: Talk.sign_in,
     State.BINDING: binding,
     State.BOUND: Talk.bind,

@@ -14,12 +14,23 @@ from c2s import sasl2
 from c2s.negotiation import State
 from cluster.shards import shard_of
 from cluster.wire import ACTIVITY, ATTACH, ATTACHED, CALL, DETACH, ENABLED, REFUSED, RESUME, SessionId
+from tests.support.sasl2 import (
+    AGENT,
+    BOUND,
+    DEVICE,
+    FROM,
+    TOKEN,
+    authenticate,
+    failure,
+    prove,
+    success,
+    with_password,
+    with_token,
+)
 from tests.support.streams import (
     BIND,
     BINDINGS,
     DOMAIN,
-    HEADER,
-    PASSWORD,
     ROMEO,
     ROUTER,
     Talk,
@@ -29,38 +40,6 @@ from tests.support.streams import (
 )
 from xmpp import ns, tokens
 from xmpp.stanza import message
-
-FROM = HEADER.replace("version", f"from='{ROMEO}' version")
-AGENT = "<user-agent id='d4565fa7'><software>AwesomeXMPP</software><device>Kiva's Phone</device></user-agent>"
-DEVICE = hashlib.sha256(b"d4565fa7").digest()[: sasl2.DEVICE_BYTES]
-BOUND = f"<bind xmlns='{ns.BIND2}'><tag>AwesomeXMPP</tag></bind>"
-TOKEN = "a-token"
-
-
-def authenticate(mechanism: str, initial: bytes | None, inner: str = "") -> str:
-    first = "" if initial is None else f"<initial-response>{b64encode(initial).decode()}</initial-response>"
-    return f"<authenticate xmlns='{ns.SASL2}' mechanism='{mechanism}'>{first}{inner}</authenticate>"
-
-
-def with_password(inner: str = "") -> str:
-    return authenticate("PLAIN", plain(), inner)
-
-
-def with_token(inner: str = "", mechanism: str = "HT-SHA-256-NONE", token: str = TOKEN, binding: bytes = b"") -> str:
-    initial = b"romeo\0" + tokens.prove(token, binding)
-    return authenticate(mechanism, initial, f"{AGENT}<fast xmlns='{ns.FAST}'/>{inner}")
-
-
-def failure(written: str) -> str:
-    found = re.search(rf'<failure xmlns="{ns.SASL2}"><([a-z-]+) xmlns="{ns.SASL}"/>', written)
-    assert found is not None, written
-    return found[1]
-
-
-def success(jid: str = ROMEO, inner: str = "", data: str = "") -> str:
-    additional = f"<additional-data>{data}</additional-data>" if data else ""
-    identifier = f"<authorization-identifier>{jid}</authorization-identifier>"
-    return f'<success xmlns="{ns.SASL2}">{additional}{identifier}{inner}</success><stream:features>'
 
 
 @pytest.fixture
@@ -107,21 +86,8 @@ def test_who_signs_in_is_told_who_it_is_and_gets_features_without_a_new_stream(t
 
 def test_a_challenge_and_its_response(talk: Talk) -> None:
     """2.5; what the mechanism says last is in the success."""
-    written = talk.say(authenticate("SCRAM-SHA-256", b"n,,n=romeo,r=abc"))
-    challenge = re.fullmatch(rf'<challenge xmlns="{ns.SASL2}">(.*)</challenge>', written)
-    assert challenge is not None
-    first = b64decode(challenge[1]).decode()
-    facts = dict(part.split("=", 1) for part in first.split(","))
-    salted = hashlib.pbkdf2_hmac("sha256", PASSWORD.encode(), b64decode(facts["s"]), int(facts["i"]))
-    client_key = hmac.digest(salted, b"Client Key", "sha256")
-    final = f"c=biws,r={facts['r']}"
-    signed = f"n=romeo,r=abc,{first},{final}".encode()
-    signature = hmac.digest(hashlib.sha256(client_key).digest(), signed, "sha256")
-    proof = b64encode(bytes(a ^ b for a, b in zip(client_key, signature, strict=True))).decode()
-    response = b64encode(f"{final},p={proof}".encode()).decode()
-    written = talk.say(f"<response xmlns='{ns.SASL2}'>{response}</response>")
-    server = b64encode(hmac.digest(hmac.digest(salted, b"Server Key", "sha256"), signed, "sha256")).decode()
-    assert written.startswith(success(data=b64encode(f"v={server}".encode()).decode()))
+    response, signature = prove(talk.say(authenticate("SCRAM-SHA-256", b"n,,n=romeo,r=abc")))
+    assert talk.say(response).startswith(success(data=signature))
 
 
 def test_the_offer_is_signed(talk: Talk) -> None:

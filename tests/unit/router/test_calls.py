@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from cluster.shards import ShardMap, shard_of
 from cluster.wire import Epoch, Incarnation
 from router.calls import BEGUN_S, CallError, Calls, Passwords
 from router.features.account import derive_all
+from router.nobodies import Nobodies
 from router.owner import Effects
 from router.registration import Registration
 from storage import accounts, restrictions
@@ -34,12 +36,15 @@ class World:
         self.bans: dict[str, Restriction] = {}
         self.is_enabled = True
         self.reads = 0
+        self.upgraded: list[Sequence[Credentials]] = []
         self.now = 100.0
         self.passwords = Passwords(iterations)
+        self.nobodies = Nobodies(b"secret", iterations)
         shard_map = ShardMap()
         shard_map.update(shard_of(JULIET), Epoch(1), ROUTER)
         self.calls = Calls(
-            cast(Store, self), cast(Effects, self), self.passwords, cast(Registration, self), {}, b"secret",
+            cast(Store, self), cast(Effects, self), self.passwords, cast(Registration, self), {},
+            self.nobodies,
             shard_map, ROUTER, {},
         )  # fmt: skip
 
@@ -55,6 +60,10 @@ class World:
 
     def monotonic(self) -> float:
         return self.now
+
+    async def upgrade(self, bare: str, credentials: Sequence[Credentials]) -> None:
+        """As `accounts.upgrade_credentials` does."""
+        self.upgraded.append(credentials)
 
     answer = create = set_password = delete = kick = log_out = send = (
         None  # nobody registers here, no other router is asked
@@ -170,6 +179,93 @@ def test_who_does_not_exist_has_as_many_iterations_as_new_passwords_get() -> Non
         )
         assert (len(salt), iterations) == (16, 5_000)
         assert {found.iterations for found in await world.passwords.derive("pencil")} == {5_000}
+        world.passwords.stop()
+
+    asyncio.run(conversation())
+
+
+def test_who_does_not_exist_has_what_those_have_who_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What SCRAM shows and what PLAIN costs: for an account of before, and for a name that looks like one."""
+
+    async def conversation() -> None:
+        world = World(iterations=5_000)
+        world.stored[JULIET] = derive_all("old", 4_096, ["SHA-256"])
+        world.nobodies.learn([("example.org", {"SHA-256": 4_096}, 1)])
+        derived: list[tuple[str, int]] = []
+
+        def check(known: Credentials, password: str) -> bool:
+            derived.append((known.hash, known.iterations))
+            return False
+
+        monkeypatch.setattr("xmpp.scram.check_password", check)
+        seen = []
+        for bare in (JULIET, "nobody@example.org"):
+            salts = [
+                await world.calls.ask(bare, shard_of(JULIET), "auth.salt", (bare, hash))
+                for hash in ("SHA-1", "SHA-256", "SHA-512")
+            ]
+            assert not await world.calls.ask(bare, shard_of(JULIET), "auth.password", (bare, "guess"))
+            seen.append([(len(salt), iterations) for salt, iterations in salts])
+        assert seen == [[(16, 5_000), (16, 4_096), (16, 5_000)]] * 2
+        assert derived == [("SHA-256", 4_096)] * 2
+        world.passwords.stop()
+
+    asyncio.run(conversation())
+
+
+# --- upgrades (XEP-0480)
+
+
+def test_an_account_lacks_what_a_new_password_would_give_it() -> None:
+    """Hashes that are not there, and those of fewer iterations; in the order in which they are asked for."""
+
+    async def conversation() -> None:
+        world = World(iterations=5_000)
+        world.stored[JULIET] = (*derive_all("old", 5_000, ["SHA-1"]), *derive_all("old", 4_096, ["SHA-256"]))
+        lacking = await world.ask("auth.upgrades", ("SHA-512", "SHA-1", "SHA-256"))
+        assert [(hash, len(salt), iterations) for hash, salt, iterations in lacking] == [
+            ("SHA-512", 16, 5_000), ("SHA-256", 16, 5_000),
+        ]  # fmt: skip
+        assert lacking[0][1] != lacking[1][1], "each has a salt of its own"
+        world.stored[JULIET] = derive_all("old", 10_000)
+        assert await world.ask("auth.upgrades", ("SHA-512", "SHA-1", "SHA-256")) == ()
+        world.passwords.stop()
+
+    asyncio.run(conversation())
+
+
+def test_what_a_client_gives_becomes_credentials_by_which_it_signs_in() -> None:
+    async def conversation() -> None:
+        world = World()
+        world.stored[JULIET] = derive_all("old", 4_096, ["SHA-1"])
+        ((hash, salt, iterations),) = await world.ask("auth.upgrades", ("SHA-256",))
+        salted = hashlib.pbkdf2_hmac("sha256", b"old", salt, iterations)
+        await world.ask("auth.upgrade", hash, salt, iterations, salted)
+        ((given,),) = world.upgraded
+        world.stored[JULIET] = (*world.stored[JULIET], given)
+        assert await world.signs_in("old") == (True, True)
+        assert await world.signs_in("new") == (False, False)
+        world.passwords.stop()
+
+    asyncio.run(conversation())
+
+
+def test_plain_brings_the_password_so_nobody_needs_to_be_asked() -> None:
+    """Behind the answer, and for the right password alone."""
+
+    async def conversation() -> None:
+        world = World(iterations=5_000)
+        world.stored[JULIET] = (*derive_all("old", 4_096, ["SHA-1"]), *derive_all("old", 5_000, ["SHA-512"]))
+        assert not await world.ask("auth.password", "wrong")
+        assert not world.calls._tasks
+        assert await world.ask("auth.password", "old")
+        assert world.upgraded == []
+        await asyncio.gather(*world.calls._tasks)
+        (given,) = world.upgraded
+        assert [(one.hash, one.iterations) for one in given] == [("SHA-1", 5_000), ("SHA-256", 5_000)]
+        world.stored[JULIET] = (*given, world.stored[JULIET][1])
+        assert await world.ask("auth.password", "old")
+        assert not world.calls._tasks
         world.passwords.stop()
 
     asyncio.run(conversation())

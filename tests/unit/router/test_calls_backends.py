@@ -13,6 +13,7 @@ from cluster.wire import Epoch, Incarnation
 from router.backends import Backends
 from router.backends.backend import Away
 from router.calls import CallError, Calls, Passwords
+from router.nobodies import Nobodies
 from router.owner import Effects
 from router.registration import Registration
 from storage import accounts, restrictions
@@ -44,7 +45,7 @@ class World:
             shard_map.update(shard_of(name), Epoch(1), ROUTER)
         self.passwords = Passwords()
         self.calls = Calls(
-            cast(Store, self), cast(Effects, self), self.passwords, cast(Registration, self), {}, b"secret", shard_map,
+            cast(Store, self), cast(Effects, self), self.passwords, cast(Registration, self), {}, Nobodies(b"secret", 4_096), shard_map,
             ROUTER, {}, backends=Backends({DOMAIN: ("jwt", self)}),
         )  # fmt: skip
 

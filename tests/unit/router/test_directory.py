@@ -22,7 +22,7 @@ from cluster.wire import (
     Envelope,
     Incarnation,
 )
-from router.directory import ANNOUNCE_WITHIN_S, UNACKNOWLEDGED_LIMIT
+from router.directory import ANNOUNCE_WITHIN_S, TOO_MANY, UNACKNOWLEDGED_LIMIT
 from router.entity import Session
 from router.recipients import CARBONS
 from storage import log
@@ -155,13 +155,53 @@ def test_a_resource_that_is_taken_is_taken_over(router: OneRouter) -> None:
 
 
 def test_at_the_limit_the_oldest_goes() -> None:
+    """Its stream is told before the new one is, and why; RFC 6120, 4.9.3.3."""
     router = OneRouter(settings=replace(SETTINGS, sessions=2))
     sids = []
     for resource in "abc":
         router.now += 1
-        sids.append(router.bind(ROMEO, resource).sid)
+        router.sent.clear()
+        router.attach(ROMEO, resource)
+        sids.append(router.session(ROMEO, resource).sid)
+    revoked, attached = (envelope for _, envelope in router.taken(REVOKED, ATTACHED))
+    assert revoked[3:] == (sids[0], 2, f"conflict\n{TOO_MANY}")
+    assert attached[4] == sids[2]
     assert set(router.entity(ROMEO).sessions) == {"b", "c"}
     assert set(router.database.sessions) == set(sids[1:])
+
+
+def test_the_oldest_goes_whether_its_stream_lives_or_waits_to_be_resumed() -> None:
+    router = OneRouter(settings=replace(SETTINGS, sessions=2))
+    old = router.bind(ROMEO, "a")
+    router.enable(old)
+    router.detach(old)
+    router.now += 1
+    router.bind(ROMEO, "b")
+    router.now += 1
+    router.bind(ROMEO, "c")
+    assert set(router.entity(ROMEO).sessions) == {"b", "c"}
+    router.resume(old, 0)
+    assert only(router, REFUSED)[4] == "item-not-found"
+
+
+def test_who_takes_the_place_of_its_own_session_pushes_nobody_out() -> None:
+    router = OneRouter(settings=replace(SETTINGS, sessions=2))
+    for resource in "abb":
+        router.now += 1
+        router.bind(ROMEO, resource)
+    assert set(router.entity(ROMEO).sessions) == {"a", "b"}
+
+
+def test_the_limit_counts_what_an_owner_before_this_one_has_let_in() -> None:
+    router = OneRouter(settings=replace(SETTINGS, sessions=2))
+    for resource in "ab":
+        router.now += 1
+        router.bind(ROMEO, resource)
+    announced = [announcement(router.session(ROMEO, resource)) for resource in "ab"]
+    heir = router.successor(ROMEO)
+    heir.announce(EDGE, ROMEO, *announced)
+    heir.attach(ROMEO, "c")
+    assert set(heir.entity(ROMEO).sessions) == {"b", "c"}
 
 
 def test_a_session_begins_with_what_comes_after_it(router: OneRouter) -> None:
