@@ -6,7 +6,7 @@ Whatever moves a stream from one state to another is in `c2s/stream.py`; whether
            -> AUTHENTICATED -> BINDING (or resuming) -> BOUND -> CLOSING -> CLOSED
 
 By XEP-0388 (`c2s/sasl2.py`) there is no new header, and BINDING may follow AUTHENTICATING at once. Who fails after
-<continue/> is REFUSED: "any further <authenticate/> element MUST result in a stream error" (7.8).
+<continue/> is REFUSED: "any further <authenticate/> element MUST result in a stream error" (4.8).
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def test_where_nobody_may_sign_in_yet_there_is_none() -> None:
 
 
 def test_early_data_of_tls_is_not_asked_for() -> None:
-    """4, and XEP-0388, 5: "servers MUST NOT process, authentication requests included in" it. The TLS library takes
+    """4, and XEP-0388, 3: "servers MUST NOT process, authentication requests included in" it. The TLS library takes
     none, and FAST does not say that it may be used."""
     assert "0rtt" not in told(is_secure=True)
 

@@ -208,7 +208,7 @@ def test_white_space_around_a_hash_is_as_in_the_example(talk: Talk) -> None:
 
 
 def test_after_continue_nobody_authenticates_again(talk: Talk) -> None:
-    """XEP-0388, 6.8: "any further <authenticate/> element MUST result in a stream error"; also after a failure."""
+    """XEP-0388, 4.8: "any further <authenticate/> element MUST result in a stream error"; also after a failure."""
     talk.say(with_password(upgrade("SHA-256")))
     assert failure(talk.say(ABORT)) == "aborted"
     assert stream_error(talk.say(with_password())) == "unsupported-stanza-type"
