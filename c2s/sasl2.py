@@ -312,8 +312,11 @@ class Authentication:
             return
         self._bare, self._answer = bare, data
         self._host.hold()
-        wanted = [task for task in self._request.upgrades if task in self._offer.upgrades]
-        if not wanted or self._request.fast is not None:  # a token is no password, and shall not become one
+        request = self._request
+        # A token or a certificate is no password, and shall not become one.
+        has_password = request.fast is None and request.mechanism.startswith(("SCRAM-", "PLAIN"))
+        wanted = [task for task in request.upgrades if task in self._offer.upgrades]
+        if not wanted or not has_password:
             self.upgraded(data)
             return
         self._upgrades = Upgrades(self, self._host, self._edge)

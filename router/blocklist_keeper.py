@@ -27,7 +27,7 @@ from xmpp.xml import element, text_of
 
 log = logs.get_logger()
 
-PAGE: Final = 500  # items asked for at once
+PAGE: Final = 200  # items asked for at once: with what is said of each, they have to fit into a stanza
 ANSWER_S: Final = 90.0  # longer nobody waits for an answer
 AGAIN_S: Final = 300.0  # after a failure
 
@@ -139,7 +139,7 @@ class Keeper:
         for change in event:
             name = f"{message.from_}/{change.get('node', '')}"
             rule, duty = self._lists.rules.get(name), self._duties.get(name)
-            if rule is None or duty is None:
+            if rule is None or duty is None or rule.service != message.from_:
                 continue
             is_ours = True
             self._changed(rule, duty, change)

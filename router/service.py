@@ -112,6 +112,7 @@ REPLAY_GROUP: Final = 200  # accounts in one read after a take
 OUTBOUND_DAYS: Final = 3  # nothing waits for another domain for longer than a day (components.domains.queue_s)
 EVERYBODY: Final = 5_000  # accounts of a domain, where everybody is in a group with everybody
 EVERYBODY_S: Final = 30.0
+LEARN_S: Final = 2.0  # so long a router's start waits for what accounts look like; then it learns meanwhile
 GUISES_AT_ONCE: Final = 100_000  # accounts in one read, far from database.statement_timeout_s
 MAINTAIN_S: Final = 3_600.0  # between looks at the log's partitions
 
@@ -185,7 +186,10 @@ class RouterApplication:
         self._store = store = await self._open_store()
         secret = await store.run(stored_secrets.secret, "fake-salts")
         self._nobodies = Nobodies(secret, self._settings.iterations)
-        await self._learn_guises()
+        learning = self._loop.create_task(self._learn_guises())
+        self._tasks.add(learning)
+        learning.add_done_callback(self._tasks.discard)
+        await asyncio.wait([learning], timeout=LEARN_S)
         dialback = await store.run(stored_secrets.secret, "dialback")
         self._bus = bus = Bus.from_config(
             config, self.role, self._incarnation, self._receive, self._owner_end, self._on_peer
@@ -457,12 +461,13 @@ class RouterApplication:
         assert store is not None
         assert nobodies is not None
         found = []
-        last = await self._again_while_away(lambda: store.run(accounts.last_key))
-        for above in range(0, last, GUISES_AT_ONCE):
-            up_to = above + GUISES_AT_ONCE
-            found += await self._again_while_away(
-                lambda above=above, up_to=up_to: store.run(accounts.guises, above, up_to)  # type: ignore[misc]
+        last: int | None = 0
+        while last is not None:
+            read = await self._again_while_away(
+                lambda above=last: store.run(accounts.guises, above, GUISES_AT_ONCE)  # type: ignore[misc]
             )
+            found += read.found
+            last = read.last
         nobodies.learn(found)
 
     async def _maintain_log(self) -> None:

@@ -134,31 +134,32 @@ async def upgrade_credentials(conn: Connection, key: int, credentials: Sequence[
     )
 
 
-async def last_key(conn: Connection) -> int:
-    """The greatest key of an account that has credentials, 0 where there is none."""
-    found: int = await fetch_value(conn, "select coalesce(max(key), 0) from credentials")
-    return found
+class Guises(NamedTuple):
+    """Which credentials accounts have: domain, iterations by hash, and how many accounts are so; and the greatest of
+    their keys, None if there was none to look at."""
+
+    found: list[tuple[str, dict[str, int], int]]
+    last: int | None
 
 
-async def guises(conn: Connection, above: int, up_to: int) -> list[tuple[str, dict[str, int], int]]:
-    """Which credentials the accounts of these keys have: domain, iterations by hash, and how many are so. Reads all of
-    them: 0.3 s for 100,000."""
+async def guises(conn: Connection, above: int, limit: int) -> Guises:
+    """Those of so many accounts with the least keys above this one. Reads all of them: 0.3 s for 100,000."""
     cursor = await conn.execute(
         """
-        select domain, hashes, iterations, count(*) from (
-            select split_part(e.jid, '@', 2) as domain, c.hashes, c.iterations
-            from entities e join (
-                select key, array_agg(hash order by hash) as hashes, array_agg(iterations order by hash) as iterations
-                from credentials where key > %s and key <= %s group by key
-            ) c using (key)
-        ) found group by 1, 2, 3
+        select split_part(e.jid, '@', 2), c.hashes, c.iterations, count(*), max(c.key)
+        from entities e join (
+            select key, array_agg(hash order by hash) as hashes, array_agg(iterations order by hash) as iterations
+            from credentials where key > %s group by key order by key limit %s
+        ) c using (key)
+        group by 1, 2, 3
         """,
-        (above, up_to),
+        (above, limit),
     )
-    return [
-        (domain, dict(zip(hashes, iterations, strict=True)), count)
-        for domain, hashes, iterations, count in await cursor.fetchall()
+    rows = await cursor.fetchall()
+    found = [
+        (domain, dict(zip(hashes, iterations, strict=True)), count) for domain, hashes, iterations, count, _ in rows
     ]
+    return Guises(found, max((row[-1] for row in rows), default=None))
 
 
 class Offline(NamedTuple):

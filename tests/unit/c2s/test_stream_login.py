@@ -524,11 +524,13 @@ def test_a_certificate_is_enough_in_the_other_profile_and_brings_no_token(tmp_pa
     talk.open()
     inner = (
         f"<user-agent id='phone'/><request-token xmlns='{ns.FAST}' mechanism='HT-SHA-256-NONE'/>"
-        f"<bind xmlns='{ns.BIND2}'/>"
+        f"<bind xmlns='{ns.BIND2}'/><upgrade xmlns='{ns.SASL_UPGRADE}'>UPGR-SCRAM-SHA-256</upgrade>"
     )
     said = talk.say(f"<authenticate xmlns='{ns.SASL2}' mechanism='EXTERNAL'><initial-response/>{inner}</authenticate>")
     assert f"<authorization-identifier>{JID}</authorization-identifier>" in said
     assert "<token" not in said
+    asked = [call[1] for call in talk.router.of_kind(CALL)]
+    assert "auth.upgrades" not in asked, "nor does who has a certificate say what the password is"
 
 
 def test_of_several_addresses_the_client_says_which(tmp_path: Path) -> None:
