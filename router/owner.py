@@ -715,14 +715,15 @@ class Owner:
             if place is None:
                 self._bounce(turn, stanza, to)
             else:
-                self._route_to(item, place, (stanza if place == to else _addressed(stanza, to),))
+                said = stanza if stanza.to is not None else _addressed(stanza, to, place)
+                self._route_to(item, place, (said,))
             return
         bundles: dict[str, list[Stanza]] = {}
         for stanza, recipients in sends:
             for to in recipients:
                 place = self._place_of(to)
                 if place is not None:
-                    bundles.setdefault(place, []).append(stanza if place == to else _addressed(stanza, to))
+                    bundles.setdefault(place, []).append(_addressed(stanza, to, place))
                 else:
                     self._bounce(turn, stanza, to)
         for place, bundle in bundles.items():
@@ -986,7 +987,7 @@ class Owner:
         """Rule 13: the recipient's shard went away between turn and commit: its new owner gets the stanzas."""
         to = part.entity.bare
         bundle = [
-            stanza if recipient == to else _addressed(stanza, recipient)
+            _addressed(stanza, recipient, to)
             for stanza, recipients in item.main.sends
             for recipient in recipients
             if self._place_of(recipient) == to
@@ -1044,9 +1045,9 @@ class Owner:
                 del self.entities[entity.bare]
 
 
-def _addressed(stanza: Stanza, to: str) -> Stanza:
-    """What another domain gets says for whom it is."""
-    return stanza if stanza.to is not None else stanza._replace(to=to)
+def _addressed(stanza: Stanza, to: str, place: str) -> Stanza:
+    """What another domain gets says for whom it is, also where that is the domain itself."""
+    return stanza if stanza.to is not None or (place == to and "@" in to) else stanza._replace(to=to)
 
 
 def _nothing() -> None:

@@ -30,6 +30,7 @@ from router.feature import Feature
 from router.features import disco
 from router.peers import TRIED_S, WINDOW
 from router.settings import Settings
+from router.turn import Turn
 from storage.log import ARCHIVE, OUTBOUND
 from tests.support.owners import FEATURES as FEW
 from tests.support.owners import (
@@ -627,3 +628,16 @@ def test_the_domain_tells_of_its_components() -> None:
     world.come_in(stream, 1, query("1", DOMAIN, f"channel@{GATEWAY}", ns.DISCO_ITEMS))
     (answer,) = world.heard(stream)
     assert f'jid="{GATEWAY}"'.encode() in answer.inner
+
+
+def test_a_domain_that_has_subscribed_to_a_node_is_told_by_name(world: Federation) -> None:
+    """Broadcasts have no 'to', and a stanza between servers has to have one (RFC 6120, 8.1.1.2)."""
+    stream = world.stream()
+    news = stanzas.message(to=None, from_=ROMEO, inner=b"<event/>")
+    for recipients in ([PEER], [PEER, FRIAR]):
+
+        def tell(turn: Turn, to: list[str] = recipients) -> None:
+            turn.broadcast(news, to)
+
+        world.around(partial(world.owner.act, world.romeo.entity, tell))
+        assert [stanza.to for stanza in world.heard(stream)] == recipients
