@@ -23,7 +23,7 @@ from router.backends.backend import Away
 from router.features.account import derive_all
 from router.nobodies import Nobodies
 from router.owner import Effects
-from router.registration import Registration
+from router.registration import MOVED, Registration
 from router.restrictions import told
 from storage import accounts, archive, restrictions
 from storage.gathering import Gathering
@@ -31,7 +31,7 @@ from storage.log import time_of
 from storage.pool import is_away
 from storage.store import Store
 from xmpp import scram
-from xmpp.errors import StanzaError
+from xmpp.errors import ResourceConstraint, StanzaError
 from xmpp.jid import domain_of, local_of
 from xmpp.scram import Credentials
 
@@ -43,6 +43,8 @@ BEGUN_S: Final = 5.0  # between the salt and the proof of one exchange, its cred
 BEGUN_MOST: Final = 10_000
 ASK_AGAIN_S: Final = 1.0  # a router asks another again, of the same owner or the next
 ASK_TIMES: Final = 10
+MOVED_S: Final = 0.3  # after an owner has said that it is none any more
+_MOVED: Final = (ResourceConstraint.condition, MOVED)
 NO_BACKENDS: Final = Backends({})
 
 
@@ -201,6 +203,9 @@ class Calls:
                     continue
                 finally:
                     self._asked.pop(request, None)
+            if not ok and tuple(value) == _MOVED:
+                await asyncio.sleep(MOVED_S)  # the map is about to say where it is now
+                continue
             if not ok:
                 raise CallError(value) if isinstance(value, str) else CallError(*value)
             return value

@@ -24,6 +24,7 @@ from xmpp.jid import JID, domain_of
 from xmpp.scram import Credentials, UnusablePassword
 
 WAIT_S: Final = 10.0
+MOVED: Final = "The owner of the account has just changed. Try again."
 TAKEN: Final = "An account of this name exists."
 
 T = TypeVar("T")
@@ -240,7 +241,7 @@ class Registration:
         owner = self._owner
         entity = owner.entity(str(JID.parse(bare)))
         if entity is None:
-            raise ResourceConstraint("The owner of the account has just changed. Try again.")
+            raise ResourceConstraint(MOVED)
         owner.begin()
         owner.when_loaded(entity, partial(act, entity))
         owner.end()

@@ -17,10 +17,11 @@ from router.calls import BEGUN_S, CallError, Calls, Passwords
 from router.features.account import derive_all
 from router.nobodies import Nobodies
 from router.owner import Effects
-from router.registration import Registration
+from router.registration import MOVED, Registration
 from storage import accounts, restrictions
 from storage.restrictions import Restriction
 from storage.store import Store
+from xmpp.errors import ResourceConstraint
 from xmpp.scram import Credentials
 
 ROUTER = Incarnation("router-0#1")
@@ -267,5 +268,27 @@ def test_plain_brings_the_password_so_nobody_needs_to_be_asked() -> None:
         assert await world.ask("auth.password", "old")
         assert not world.calls._tasks
         world.passwords.stop()
+
+    asyncio.run(conversation())
+
+
+def test_who_asks_an_owner_that_is_none_any_more_asks_again() -> None:
+    """Shards move while a cluster starts: nobody is told to try again for that."""
+
+    async def conversation() -> None:
+        world = World()
+        answers: list[Any] = [ResourceConstraint(MOVED), ResourceConstraint(MOVED), "done"]
+
+        async def moved(bare: str) -> Any:
+            answer = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        world.calls._methods["test"] = moved
+        assert await world.ask("test") == "done"
+        answers.append(ResourceConstraint("The database is away."))
+        with pytest.raises(CallError):
+            await world.ask("test")
 
     asyncio.run(conversation())
