@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 from urllib.parse import urlencode
+from xml.etree import ElementTree
 
 import pytest
 
@@ -200,6 +201,30 @@ def test_without_a_token_nobody_registers(invited: RunningCluster) -> None:
         assert condition(register(client, a_name())) == "not-allowed"
 
 
+@pytest.mark.parametrize("has", ["no token", "a wrong token", "a link for a password", "an invitation to another name"])
+def test_without_a_token_for_it_no_name_is_told_from_another(invited: RunningCluster, has: str) -> None:
+    """Whether a name is taken, only those learn who might have it (XEP-0077, XEP-0445)."""
+    tokens = {
+        "a wrong token": "a" * 40,
+        "a link for a password": operators(invited, kind="reset", jid=invited.account().jid),
+        "an invitation to another name": operators(invited, kind="account", domain=invited.domain, user=a_name()),
+    }
+    taken, free = invited.account(), a_name()
+    heard = []
+    for name in (taken.jid.partition("@")[0], free):
+        with stranger(invited) as client:
+            if has in tokens:
+                preauth(client, tokens[has])
+            for inner in ("<password>new</password>", "", "<remove/>"):
+                query = f"<query xmlns='{REGISTER}'><username>{name}</username>{inner}</query>"
+                answer = client.iq("set", query, client.domain)
+                assert answer.get("type") == "error"
+                del answer.attrib["id"]
+                heard.append(ElementTree.tostring(answer).decode().replace(name, "NAME"))
+    assert heard[:3] == heard[3:]
+    assert may_sign_in(invited, taken)
+
+
 def test_who_has_an_account_becomes_a_contact_by_the_token(invited: RunningCluster) -> None:
     """XEP-0379, 3.4 to 3.6."""
     with sign_in(invited, invited.account()) as romeo, sign_in(invited, invited.account()) as juliet:
@@ -353,6 +378,27 @@ def test_a_link_sets_a_new_password_and_ends_sessions_if_asked(invited: RunningC
     with sign_in(invited, Account(account.jid, "new")) as juliet:
         assert browse(invited, again, password="newest").status == 200
         juliet.ping()
+
+
+def test_a_link_for_a_password_tells_of_no_other_name(invited: RunningCluster) -> None:
+    """Whoever has one, or none, may put any name into the form."""
+    account, taken = invited.account(), invited.account()
+    names = taken.jid.partition("@")[0], a_name()
+
+    def submit(token: str, name: str, again: str) -> Page:
+        return browse(invited, token, username=name, jid=f"{name}@{invited.domain}", password="new", again=again)
+
+    for token, status, done in (
+        (operators(invited, kind="reset", jid=account.jid), 400, [200, 410]),  # a link is good once
+        ("a" * 40, 404, [404, 404]),
+    ):
+        one, two = (submit(token, name, "other") for name in names)
+        assert one[:2] == two[:2]
+        assert one.status == status
+        assert [submit(token, name, "new").status for name in names] == done
+    assert may_sign_in(invited, account, "new")
+    assert may_sign_in(invited, taken)
+    assert not may_sign_in(invited, taken, "new")
 
 
 def test_what_a_removed_account_has_made_is_worth_nothing(invited: RunningCluster) -> None:

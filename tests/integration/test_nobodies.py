@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.test_sign_in import FAST, NONE, PHONE
 from tests.integration.test_upgrades import WANTED
-from tests.support.client import Client
+from tests.support.client import Client, condition
 from tests.support.cluster import Account, RunningCluster
 from xmpp import tokens
 
@@ -90,6 +90,30 @@ def test_a_wrong_guess_sounds_alike(
             heard.append([ElementTree.tostring(client.read()).decode(), *way(client, name, element, mechanism)])
     assert heard[0] == heard[1]
     assert "not-authorized" in heard[0][-1]
+
+
+@pytest.mark.parametrize(
+    ("type", "inner"),
+    [
+        ("set", "<username>{}</username><password>new</password>"),
+        ("set", "<username>{}</username>"),
+        ("set", "<username>{}</username><remove/>"),
+        ("get", "<username>{}</username>"),
+    ],
+    ids=["account or password", "no password", "remove", "form"],
+)
+def test_where_nobody_registers_no_name_is_told_from_another(cluster: RunningCluster, type: str, inner: str) -> None:
+    """XEP-0077, before signing in: for an account, for a new password (3.3) and for the end of one (3.2)."""
+    account = cluster.account()
+    heard = []
+    for name in (account.jid.partition("@")[0], "nobody-at-all"):
+        with Client(cluster) as client:
+            client.open()
+            answer = client.iq(type, f"<query xmlns='jabber:iq:register'>{inner.format(name)}</query>", cluster.domain)
+            assert condition(answer) == "service-unavailable"
+            del answer.attrib["id"]
+            heard.append(ElementTree.tostring(answer).decode().replace(name, "NAME"))
+    assert heard[0] == heard[1]
 
 
 def iterations(cluster: RunningCluster, name: str) -> int:
