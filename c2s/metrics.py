@@ -8,7 +8,7 @@ from cluster import metrics
 from xmpp.errors import SASL_ERRORS, STREAM_ERRORS
 from xmpp.stanza import NAMES
 
-TRANSPORTS: Final = ("tcp", "starttls", "tls")
+TRANSPORTS: Final = ("tcp", "starttls", "tls", "websocket", "bosh")
 CLOSE_REASONS: Final = (
     "client", "client-eof", "connection-lost", "revoked", "starttls-refused", *STREAM_ERRORS,
 )  # fmt: skip
@@ -20,7 +20,9 @@ MECHANISMS: Final = (
 _IN, _OUT = "in", "out"
 
 _opened = metrics.counter(
-    "stentor_c2s_connections_opened_total", "Client connections accepted", {"transport": ["tcp", "tls"]}
+    "stentor_c2s_connections_opened_total",
+    "Client connections accepted",
+    {"transport": ["tcp", "tls", "websocket", "bosh"]},
 )
 _closed = metrics.counter(
     "stentor_c2s_connections_closed_total", "Client connections ended", {"reason": [*CLOSE_REASONS, "other"]}

@@ -11,18 +11,19 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
-from c2s import clients, features
+from c2s import features
 from c2s.attempts import Attempts
 from c2s.bytestreams import Bytestreams
 from c2s.channel_binding import exporter_works
 from c2s.client_certificates import ClientCertificates
-from c2s.http import HttpServer
-from c2s.invite_page import InvitePage
+from c2s.connections import Carrier, Connections
+from c2s.http.server import HttpServer
+from c2s.http.site import Site
 from c2s.metrics import TRANSPORTS, stats
 from c2s.negotiation import State
 from c2s.newcomer import Newcomers
 from c2s.stream import ClientStream, Facts, StreamSettings
-from c2s.tcp import Connection, Connections
+from c2s.tcp import Connection
 from c2s.tls import ServerTls
 from cluster import any_certificate, logs, metrics
 from cluster.admin import Check
@@ -58,9 +59,11 @@ class C2SApplication:
         self._certificates = _client_certificates(config)
         self._settings = _stream_settings(config, self._certificates)
         self._tls = _server_tls(config)
-        self._http = self._make_http() if config.http.enabled else None
         self._bytestreams = Bytestreams(config, self._edge, self._incarnation)
-        self._connections = Connections(self._edge, self._make_stream, self._tls, config.c2s.tls_handshake_timeout_s)
+        self._connections = Connections(self._edge, self._make_stream)
+        self._http: HttpServer | None = None
+        if config.http.enabled:
+            self._http = Site(config, self._edge, self._connections, self._settings.newcomers.attempts).server
         self._servers: list[asyncio.Server] = []
         self._bus: Bus | None = None
         self._process: Process | None = None
@@ -120,7 +123,7 @@ class C2SApplication:
             for port, is_direct_tls in ((c2s.port, False), (c2s.tls_port, True)):
                 try:
                     server = await loop.create_server(
-                        lambda is_direct_tls=is_direct_tls: self._connections.protocol(is_direct_tls),  # type: ignore[misc]
+                        lambda is_direct_tls=is_direct_tls: self._protocol(is_direct_tls),  # type: ignore[misc]
                         address,
                         port,
                         reuse_port=True,
@@ -135,6 +138,9 @@ class C2SApplication:
                     ) from problem
                 self._servers.append(server)
         log.info("listening", addresses=list(c2s.listen), port=c2s.port, tls_port=c2s.tls_port)
+
+    def _protocol(self, is_direct_tls: bool) -> Connection:
+        return Connection(self._connections, self._tls, is_direct_tls, self._config.c2s.tls_handshake_timeout_s)
 
     def _tls_options(self, is_direct_tls: bool) -> dict[str, Any]:
         if not is_direct_tls:
@@ -227,21 +233,10 @@ class C2SApplication:
 
     # --- streams
 
-    def _make_stream(self, connection: Connection) -> ClientStream:
+    def _make_stream(self, carrier: Carrier) -> ClientStream:
         return ClientStream(
-            connection, self._edge, self._settings, self._facts, lambda: secrets.token_urlsafe(12), time.monotonic
+            carrier, self._edge, self._settings, self._facts, lambda: secrets.token_urlsafe(12), time.monotonic
         )
-
-    def _make_http(self) -> HttpServer:
-        """What browsers are shown."""
-        config = self._config
-        tls = None
-        if config.http.tls:
-            tls = ServerTls(config.tls.pairs(config.server.domains), alpn=("http/1.1",))
-        server = HttpServer(config.http, tls)
-        suggested = clients.read(config.http.clients)
-        InvitePage(server, self._edge, config.server.domains[0], suggested, self._settings.newcomers.attempts)
-        return server
 
     def _export(self) -> None:
         connections = self._connections.all
@@ -277,7 +272,7 @@ class C2SApplication:
         )
 
 
-def _phase(connection: Connection) -> str:
+def _phase(connection: Carrier) -> str:
     stream = connection.stream
     if stream is None or stream.state in (State.HEADER, State.HANDSHAKE):
         return "handshake"
@@ -291,7 +286,6 @@ def _stream_settings(config: Config, certificates: ClientCertificates | None = N
     return StreamSettings(
         domains=frozenset(config.server.domains),
         is_tls_required=config.tls.c2s == "required",
-        has_starttls=True,
         before_login=before,
         after_login=after,
         before_login_bytes=c2s.pre_auth_bytes,

@@ -10,7 +10,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import structlog
 
@@ -43,7 +43,6 @@ from xmpp.scram import HASHES
 from xmpp.sm import parse_h
 from xmpp.stanza import BAD_TO, IQ, TO_FULL, Stanza, encode, error, is_answerable, result
 from xmpp.stream import (
-    CLOSE_STREAM,
     Element,
     Event,
     Limits,
@@ -65,12 +64,23 @@ _VERSION_1: Final = re.compile(r"0*1\.[0-9]+")
 
 
 class Transport(Protocol):
-    """What carries a stream: TCP now, WebSocket and BOSH alike."""
+    """What carries a stream: TCP (c2s/tcp.py), WebSocket or BOSH (c2s/http/)."""
 
     transport_name: str
+    is_framed: bool  # each piece of input is one first-level element (RFC 7395)
+    has_starttls: bool  # TLS may begin within the stream
 
     def write(self, data: bytes) -> None:
-        """Queue bytes."""
+        """Queue one first-level element."""
+
+    def open_stream(self, header: Header) -> None:
+        """Queue our stream header."""
+
+    def close_stream(self) -> None:
+        """Queue the end of our stream."""
+
+    def keep_alive(self) -> None:
+        """Queue what shows that we are there, and is nothing."""
 
     def start_tls(self) -> None:
         """Begin the TLS handshake; `tls_established` follows."""
@@ -102,13 +112,25 @@ class Transport(Protocol):
         """The certificates that the client has shown (DER, its own first)."""
 
 
+class Header(NamedTuple):
+    """Our stream header (RFC 6120, 4.7); `to` is whoever the client says it is."""
+
+    from_: str
+    id: str
+    to: str | None
+    lang: str = "en"
+
+    def to_bytes(self) -> bytes:
+        """As XML."""
+        return open_stream(namespace=ns.CLIENT, from_=self.from_, id=self.id, to=self.to, lang=self.lang)
+
+
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
     """What every client stream of a process keeps to."""
 
     domains: frozenset[str]
     is_tls_required: bool
-    has_starttls: bool
     before_login: Limits
     after_login: Limits
     before_login_bytes: int
@@ -155,7 +177,7 @@ class ClientStream:
         self._facts = facts
         self._new_id = new_id
         self._now = now  # monotonic seconds
-        self._parser = StreamParser(ns.CLIENT, settings.before_login)
+        self._parser = StreamParser(ns.CLIENT, settings.before_login, is_framed=transport.is_framed)
         self._state = State.HEADER
         self._is_held = False  # an answer is awaited
         self._before_login = 0  # bytes read before authentication
@@ -182,6 +204,17 @@ class ClientStream:
     def state(self) -> State:
         """Where the stream is."""
         return self._state
+
+    @property
+    def awaits_header(self) -> bool:
+        """Whether a stream header comes next."""
+        return self._state is State.HEADER
+
+    @property
+    def input_limit(self) -> int:
+        """Bytes of the greatest piece of input that makes sense now."""
+        settings = self._settings
+        return settings.after_login.stanza_bytes if self._bare else settings.before_login_bytes
 
     # --- the transport's side
 
@@ -210,7 +243,7 @@ class ClientStream:
         """The client has half-closed its connection: as if it had closed the stream. It may still read."""
         if not self._is_closed:
             if self._state not in (State.HEADER, State.HANDSHAKE):  # else there is no stream of ours to close
-                self._transport.write(CLOSE_STREAM)
+                self._transport.close_stream()
             self._end("client" if self._state is State.CLOSING else "client-eof")
             self._transport.close()
 
@@ -245,7 +278,7 @@ class ClientStream:
             self.fail(errors.ConnectionTimeout("What was sent is not acknowledged."))
         elif now - max(self._last_out, self._last_in) > settings.keepalive_s:
             self._last_out = now
-            self._transport.write(b" ")  # RFC 6120, 4.6.1: whitespace keepalive
+            self._transport.keep_alive()
         elif now - self._last_in > PARSER_SLEEPS_S:
             self._parser.hibernate()
 
@@ -297,10 +330,7 @@ class ClientStream:
         self._lang = event.lang
         self._claimed = sasl2.claimed(event.from_)
         from_ = self._domain or next(iter(self._settings.domains))
-        header = open_stream(
-            namespace=ns.CLIENT, from_=from_, id=self._new_id(), to=self._header_from(event), lang="en"
-        )
-        self._transport.write(header)
+        self._transport.open_stream(Header(from_, self._new_id(), self._header_from(event)))
         if fault is not None:
             self._fail_after_header(fault)
             return
@@ -332,6 +362,9 @@ class ClientStream:
         self._domain = domain
         if event.version is None:
             return errors.UnsupportedVersion("XMPP 1.0 is needed (RFC 6120).")
+        transport = self._transport
+        if self._settings.is_tls_required and not (transport.is_secure or transport.has_starttls):
+            return errors.StreamPolicyViolation("Use an address that begins with https:// or wss://.")
         if _VERSION_1.fullmatch(event.version) is None:
             return errors.UnsupportedVersion()
         return None
@@ -357,7 +390,7 @@ class ClientStream:
             self._identities = settings.certificates.accounts(self._domain, transport.chain())
         offer = self._offer()
         return features.before_login(
-            starttls=settings.has_starttls and not transport.is_secure,
+            starttls=transport.has_starttls and not transport.is_secure,
             is_tls_required=settings.is_tls_required,
             mechanisms=tuple(offer.mechanisms),
             token_mechanisms=tuple(offer.tokens),
@@ -421,9 +454,10 @@ class ClientStream:
             self._transport.write(failed("unexpected-request"))  # XEP-0198, 3: <enable/> comes after the bind
 
     def _on_starttls(self) -> None:
-        if self._transport.is_secure or not self._settings.has_starttls:
+        if self._transport.is_secure or not self._transport.has_starttls:
             # RFC 6120, 5.4.2.2: failure, then the stream and the connection end.
-            self._transport.write(element("failure", ns.TLS) + CLOSE_STREAM)
+            self._transport.write(element("failure", ns.TLS))
+            self._transport.close_stream()
             self._end("starttls-refused")
             self._transport.close()
             return
@@ -785,7 +819,7 @@ class ClientStream:
                 condition, _, text = condition.partition("\n")
                 self.fail(errors.stream_error(condition, text))
             else:
-                self._transport.write(CLOSE_STREAM)
+                self._transport.close_stream()
                 self._end("revoked")
                 self._transport.close()
 
@@ -809,7 +843,7 @@ class ClientStream:
         """The client closes its stream; ours closes when everything it sent is confirmed (docs/delivery.md)."""
         session = self.session
         if session is None or self._state is not State.BOUND:
-            self._transport.write(CLOSE_STREAM)
+            self._transport.close_stream()
             self._end("client")
             self._transport.close()
             return
@@ -820,7 +854,7 @@ class ClientStream:
         self._edge.detach(session, "client")
 
     def _finish_close(self) -> None:
-        self._transport.write(CLOSE_STREAM)
+        self._transport.close_stream()
         self._end("client")
         self._transport.close()
 
@@ -835,13 +869,14 @@ class ClientStream:
             return
         if self._state is State.HEADER:
             from_ = self._domain or next(iter(self._settings.domains))
-            self._transport.write(open_stream(namespace=ns.CLIENT, from_=from_, id=self._new_id(), lang="en"))
+            self._transport.open_stream(Header(from_, self._new_id(), None))
         self._fail_after_header(fault)
 
     def _fail_after_header(self, fault: StreamError) -> None:
         if self._state is not State.HANDSHAKE:  # in the middle of it, there is no stream to write to
             stats.stream_error(fault.condition)
-            self._transport.write(fault.to_bytes() + CLOSE_STREAM)
+            self._transport.write(fault.to_bytes())
+            self._transport.close_stream()
         self._end(fault.condition)
         self._transport.close()
 

@@ -10,26 +10,24 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable
 from typing import Any, Final, cast
 
 import structlog
 
 from c2s.channel_binding import bindings
+from c2s.connections import Connections
 from c2s.metrics import stats
-from c2s.stream import ClientStream
+from c2s.stream import ClientStream, Header
 from c2s.tls import ServerTls
 from cluster import metrics
-from cluster.edge import Edge
 from cluster.tls import chain_of
 from xmpp import errors
+from xmpp.stream import CLOSE_STREAM
 
 log = structlog.get_logger(__name__)
 
-RECEIVE_BYTES: Final = 65_536
 WRITE_HIGH_BYTES: Final = 1_048_576  # a client that lets so much pile up is watched
 OUTPUT_BYTES: Final = 8_388_608  # and one that lets so much pile up is cut off
-CHECKED_AT_ONCE: Final = 500  # a millisecond
 CLOSE_WITHIN_S: Final = 10.0  # how long a client may take to read the end of its stream, and to close TLS
 
 tls_handshake_seconds = metrics.histogram(
@@ -38,54 +36,23 @@ tls_handshake_seconds = metrics.histogram(
 _handshake_ok = tls_handshake_seconds.labels("ok")
 _handshake_failed = tls_handshake_seconds.labels("failed")
 
-StreamFactory = Callable[["Connection"], ClientStream]
-
-
-class Connections:
-    """The connections of one process, and what they share."""
-
-    def __init__(self, edge: Edge, make_stream: StreamFactory, tls: ServerTls, handshake_timeout_s: float) -> None:
-        self.edge = edge
-        self.make_stream = make_stream
-        self.tls = tls
-        self.handshake_timeout_s = handshake_timeout_s
-        self.plain_buffer = memoryview(bytearray(RECEIVE_BYTES))
-        self.tls_buffer = memoryview(bytearray(RECEIVE_BYTES))
-        self.all: set[Connection] = set()
-        self.dirty: set[Connection] = set()
-        self.tasks: set[asyncio.Task[None]] = set()
-
-    def flush(self) -> None:
-        """Write what streams have queued: each connection once. Called after every batch of input."""
-        if self.dirty:
-            dirty, self.dirty = self.dirty, set()
-            for connection in dirty:
-                connection.flush()
-
-    def protocol(self, is_direct_tls: bool) -> Connection:
-        """A protocol for a connection that is about to be accepted."""
-        return Connection(self, is_direct_tls)
-
-    async def check(self) -> None:
-        """About once a second: what was written, and the time-outs of every connection. Everything else has its turn
-        after each few of them."""
-        connections = list(self.all)
-        for begin in range(0, len(connections), CHECKED_AT_ONCE):
-            for connection in connections[begin : begin + CHECKED_AT_ONCE]:
-                connection.check()
-            self.flush()
-            await asyncio.sleep(0)
-
 
 class Connection(asyncio.BufferedProtocol):
     """One client's socket, as transport of its stream."""
 
     __slots__ = (
-        "_buffer", "_closed_at", "_connections", "_early", "_is_lost", "_is_slow", "_out", "_q_written", "_started_at",
-        "_transport", "stream", "transport_name",
+        "_buffer", "_closed_at", "_connections", "_early", "_handshake_timeout_s", "_is_lost", "_is_slow", "_out",
+        "_q_written", "_started_at", "_tls", "_transport", "stream", "transport_name",
     )  # fmt: skip
 
-    def __init__(self, connections: Connections, is_direct_tls: bool) -> None:
+    is_framed = False
+    has_starttls = True
+
+    def __init__(
+        self, connections: Connections, tls: ServerTls, is_direct_tls: bool, handshake_timeout_s: float = 10.0
+    ) -> None:
+        self._tls = tls
+        self._handshake_timeout_s = handshake_timeout_s
         self._started_at: float | None = time.monotonic() if is_direct_tls else None  # of a direct TLS handshake
         self._connections = connections
         self._buffer = connections.tls_buffer if is_direct_tls else connections.plain_buffer
@@ -136,10 +103,13 @@ class Connection(asyncio.BufferedProtocol):
             self._early.append(bytes(self._buffer[:nbytes]))
             return
         try:
-            stream.receive_data(bytes(self._buffer[:nbytes]))
+            self._take(stream, bytes(self._buffer[:nbytes]))
         except Exception:
             self._give_up()
         self._connections.flush()
+
+    def _take(self, stream: ClientStream, data: bytes) -> None:
+        stream.receive_data(data)
 
     def eof_received(self) -> bool:
         """The client sends no more."""
@@ -185,6 +155,18 @@ class Connection(asyncio.BufferedProtocol):
         """Queue bytes; they leave with the next flush."""
         self._out.append(data)
         self._connections.dirty.add(self)
+
+    def open_stream(self, header: Header) -> None:
+        """Queue our stream header."""
+        self.write(header.to_bytes())
+
+    def close_stream(self) -> None:
+        """Queue the end of our stream."""
+        self.write(CLOSE_STREAM)
+
+    def keep_alive(self) -> None:
+        """RFC 6120, 4.6.1: white space."""
+        self.write(b" ")
 
     def flush(self) -> None:
         """One write for everything queued."""
@@ -247,7 +229,7 @@ class Connection(asyncio.BufferedProtocol):
         transport: asyncio.Transport | None = None
         try:
             transport = await loop.start_tls(
-                plain, self, shared.tls.context, server_side=True, ssl_handshake_timeout=shared.handshake_timeout_s
+                plain, self, self._tls.context, server_side=True, ssl_handshake_timeout=self._handshake_timeout_s
             )
         except (OSError, RuntimeError) as problem:  # ssl.SSLError and TimeoutError are OSErrors
             log.debug("tls_handshake_failed", problem=str(problem))
@@ -313,7 +295,7 @@ class Connection(asyncio.BufferedProtocol):
         ssl_object = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
         if ssl_object is None:
             return {}
-        return bindings(ssl_object, self._connections.tls.certificate_of(ssl_object))
+        return bindings(ssl_object, self._tls.certificate_of(ssl_object))
 
     def chain(self) -> tuple[bytes, ...]:
         """The certificates that the client has shown (DER, its own first)."""

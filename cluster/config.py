@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, overload
 
 from pydantic import (
+    AfterValidator,
     Field,
     PrivateAttr,
     ValidationError,
@@ -39,6 +40,14 @@ from cluster.section import SECRET, Port, Seconds, Secret, Section
 
 ENV_PREFIX: Final = "STENTOR_"
 
+
+def _are_networks(given: tuple[str, ...]) -> tuple[str, ...]:
+    for network in given:
+        ipaddress.ip_network(network)  # a ValueError names it
+    return given
+
+
+Networks = Annotated[tuple[str, ...], AfterValidator(_are_networks)]
 NodeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
 _SEED: Final = {
@@ -153,6 +162,10 @@ class C2S(Section):
         default=3, ge=2, le=10, description="failed logins after which a stream is closed (RFC 6120, 6.4.5)"
     )
     backlog: int = Field(default=1_024, ge=16, le=65_535, description="connections that may wait to be accepted")
+    proxy_protocol: Networks = Field(
+        default=(),
+        description="addresses and networks of load balancers that begin each connection with a PROXY header, v1 or v2",
+    )
 
 
 Policy = Literal["allow", "secure", "deny"]
@@ -525,25 +538,43 @@ class Proxy(Section):
 
 
 class Http(Section):
-    """What a c2s serves to browsers: the pages behind the links of invitations (invitations.md)."""
+    """What a c2s serves over HTTP (web.md): WebSocket and BOSH, how clients find them, and the pages behind the links
+    of invitations (invitations.md)."""
 
-    enabled: bool = Field(default=False, description="whether there is such a listener")
+    enabled: bool = Field(default=True, description="whether there are such listeners")
     listen: tuple[str, ...] = Field(
         default=("0.0.0.0", "::"), min_length=1, description="addresses to listen on, IPv4 and IPv6"
     )
-    port: Port = Field(default=5280, description="its port")
-    tls: bool = Field(
-        default=False,
-        description="whether it speaks TLS, by the certificates of [tls]; without, a proxy in front of it does",
+    port: Port = Field(
+        default=5280,
+        description="port without TLS, for a proxy that has it; nobody signs in here in the clear, see tls.c2s",
     )
+    tls_port: Port = Field(default=5443, description="port with TLS, by the certificates of [tls]")
     public_url: str = Field(
         default="",
         pattern=r"^(https?://[^/?#\s]+)?$",
         description="where browsers reach it, as in https://chat.example.com; {domain} stands for the domain of the "
         "account. Without it, invitations have no page",
     )
-    proxies: tuple[str, ...] = Field(
-        default=(), description="addresses and networks of proxies whose X-Forwarded-For is believed"
+    proxies: Networks = Field(
+        default=(),
+        description="addresses and networks of HTTP proxies whose X-Forwarded-For and X-Forwarded-Proto are believed",
+    )
+    proxy_protocol: Networks = Field(
+        default=(),
+        description="addresses and networks of load balancers that begin each connection with a PROXY header, v1 or v2",
+    )
+    local_is_secure: bool = Field(
+        default=False,
+        description="whether what comes from this machine itself counts as encrypted; for trying, not beside a proxy",
+    )
+    origins: tuple[str, ...] = Field(
+        default=("*",),
+        description='web sites whose pages may use WebSocket and BOSH, as in https://chat.example.com; "*": any',
+    )
+    bosh_wait_s: int = Field(default=60, ge=1, le=600, description="longest time that a BOSH request is kept waiting")
+    bosh_inactivity_s: int = Field(
+        default=60, ge=5, le=3_600, description="a BOSH session without a request for so long is over (XEP-0124, 9)"
     )
     request_timeout_s: Seconds = Field(
         default=10.0, description="time for the headers of a connection's first request, and for a request's body"
@@ -551,15 +582,8 @@ class Http(Section):
     body_bytes: int = Field(default=16_384, ge=1_024, le=1_048_576, description="greatest form that is sent in")
     connections: int = Field(default=1_000, ge=10, description="most connections of one c2s")
     clients: Path | None = Field(
-        default=None, description="TOML file of the clients that pages suggest; without, c2s/clients.toml"
+        default=None, description="TOML file of the clients that pages suggest; without, c2s/http/clients.toml"
     )
-
-    @field_validator("proxies")
-    @classmethod
-    def _are_networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
-        for proxy in proxies:
-            ipaddress.ip_network(proxy)  # a ValueError names it
-        return proxies
 
 
 class Question(Section):

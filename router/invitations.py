@@ -20,7 +20,7 @@ from xmpp.timestamp import format_moment
 
 TOKEN_BYTES: Final = 25  # 200 bits; in base 32, without padding
 LONGEST_TOKEN: Final = 128
-PATH: Final = "/invite/"  # of the pages that c2s/invite_page.py serves
+PATH: Final = "/invite/"  # of the pages that c2s/http/invite_page.py serves
 
 
 def new_token() -> str:

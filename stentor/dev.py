@@ -42,11 +42,11 @@ ACCOUNT_TIMEOUT_S: Final = 15.0
 # Where the configuration says nothing: here nobody waits for a drain, and only this machine may connect.
 DEV_DEFAULTS: Final = {
     "c2s.listen": ["127.0.0.1"], "s2s.listen": ["127.0.0.1"], "http.listen": ["127.0.0.1"], "bus.listen": "127.0.0.1",
-    "drain.window_s": 0.5, "drain.grace_s": 10.0,
+    "http.local_is_secure": True, "drain.window_s": 0.5, "drain.grace_s": 10.0,
 }  # fmt: skip
 PORTS: Final = (
-    "c2s.port", "c2s.tls_port", "proxy.port", "http.port", "s2s.port", "s2s.tls_port", "components.port", "bus.port",
-    "admin.port", "admin.api_port",
+    "c2s.port", "c2s.tls_port", "proxy.port", "http.port", "http.tls_port", "s2s.port", "s2s.tls_port",
+    "components.port", "bus.port", "admin.port", "admin.api_port",
 )  # fmt: skip
 
 
@@ -91,8 +91,7 @@ def settings(options: Options) -> Config:
         section, name = key.split(".")
         more.append(_setting(key, getattr(getattr(config, section), name) + options.port_offset))
     if config.http.enabled and not config.http.public_url:
-        scheme = "https" if config.http.tls else "http"
-        more.append(_setting("http.public_url", f"{scheme}://localhost:{config.http.port + options.port_offset}"))
+        more.append(_setting("http.public_url", f"http://localhost:{config.http.port + options.port_offset}"))
     return load_config(options.config_file, [*asked, *more])
 
 
@@ -220,6 +219,7 @@ def _facts(config: Config) -> dict[str, Any]:
     ports = {
         "c2s": config.c2s.port, "c2s_tls": config.c2s.tls_port, "s2s": config.s2s.port, "s2s_tls": config.s2s.tls_port,
         "component": config.components.port, "admin": config.admin.api_port, "http": config.http.port,
+        "https": config.http.tls_port,
     }  # fmt: skip
     return {
         "domains": list(config.server.domains),
@@ -262,7 +262,8 @@ def _how_to_connect(options: Options, config: Config, data: Path, processes: lis
             names = ", ".join(sorted(config.components.domains))
             yield f"  components   {config.components.listen[0]} port {config.components.port} ({names})"
     if config.http.enabled:
-        yield f"  browsers     {config.http.listen[0]} port {config.http.port}"
+        http = config.http
+        yield f"  browsers     {http.public_url}; {http.listen[0]} port {http.tls_port} (TLS)"
     for jid, password in options.users:
         yield f"  user         {jid}, password {password}"
     certificate = config.tls.certificate or "as configured"

@@ -96,7 +96,7 @@ def require_free_public_ports(config: Config, s2s: int, remedy: str) -> None:
     proxy = [config.proxy.port] if config.proxy.enabled else []
     require_free_ports(config.c2s.listen, [config.c2s.port, config.c2s.tls_port, *proxy], remedy)
     if config.http.enabled:
-        require_free_ports(config.http.listen, [config.http.port], remedy)
+        require_free_ports(config.http.listen, [config.http.port, config.http.tls_port], remedy)
     if s2s and config.s2s.enabled:
         require_free_ports(config.s2s.listen, [config.s2s.port, config.s2s.tls_port], remedy)
     if s2s:

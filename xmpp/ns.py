@@ -17,6 +17,7 @@ STREAM_ERRORS: Final = "urn:ietf:params:xml:ns:xmpp-streams"
 ROSTER: Final = "jabber:iq:roster"
 ROSTERVER_FEATURE: Final = "urn:xmpp:features:rosterver"
 SUBSCRIPTION_PREAPPROVAL_FEATURE: Final = "urn:xmpp:features:pre-approval"
+FRAMING: Final = "urn:ietf:params:xml:ns:xmpp-framing"  # RFC 7395
 XML: Final = "http://www.w3.org/XML/1998/namespace"
 
 # XEPs

@@ -6,12 +6,15 @@ another stream (declarations outside of them, or an explicit content namespace);
 
 Two ways to drive it. While a stream is negotiated, `push` and `next_event` go one event at a time, because what
 follows may belong to a new stream (`restart`). Afterwards `feed` returns everything that a read completes.
+
+Where the stream comes in frames (RFC 7395, 3.3), each is one first-level element, no more and no less.
 """
 
 from __future__ import annotations
 
 import codecs
 import re
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -79,6 +82,8 @@ class Limits:
     elements: int = 5_000
 
 
+_ONE: Final = "Each message is one element, no more and no less (RFC 7395, 3.3)."
+
 _PREFIX: Final = re.compile(rb"<[^\s/>:]+:")  # of an element's name
 
 
@@ -139,12 +144,13 @@ class StreamParser:
 
     __slots__ = (
         "_alias", "_attributes", "_base", "_begin", "_buffer", "_content", "_depth", "_elements", "_end", "_events",
-        "_expat", "_flag_of", "_flags", "_has_db", "_header", "_is_dead", "_is_slow", "_is_stepping", "_is_stopped",
-        "_name", "_payload", "_reread", "_root_attributes", "_tail", "limits",
+        "_expat", "_flag_of", "_flags", "_frames", "_has_db", "_header", "_is_dead", "_is_slow", "_is_stepping",
+        "_is_stopped", "_name", "_payload", "_reread", "_root_attributes", "_tail", "limits",
     )  # fmt: skip
 
-    def __init__(self, content_namespace: str, limits: Limits) -> None:
+    def __init__(self, content_namespace: str, limits: Limits, *, is_framed: bool = False) -> None:
         self.limits = limits
+        self._frames: deque[bytes] | None = deque() if is_framed else None  # pushed and not yet parsed
         self._content = content_namespace
         self._alias = _ALIAS.get(content_namespace, content_namespace)
         self._flag_of = dict(_CHILD_FLAGS)
@@ -183,14 +189,19 @@ class StreamParser:
     # --- driving it
 
     def push(self, data: bytes) -> None:
-        """Keep input for `next_event`."""
-        self._tail += data
+        """Keep input for `next_event`; where it comes in frames, this is one."""
+        if self._frames is None:
+            self._tail += data
+        else:
+            self._frames.append(data)
 
     def next_event(self) -> Event | None:
         """The next event of what was pushed, None if more input is needed."""
-        if self._is_dead or not (self._tail or self._events):
+        if self._is_dead or not (self._tail or self._events or self._frames):
             return None
         if not self._events:
+            if self._frames:
+                self._tail = self._frames.popleft()
             data, self._tail = self._tail, b""
             if not self._header and self._expat is None:
                 # COMPAT: go-sendxmpp 0.5 (go-xmpp) ends <auth/> with a line feed, against RFC 6120, 6.3.5. Without a
@@ -204,12 +215,20 @@ class StreamParser:
                 # Expat has read beyond: what follows is parsed by a new one, of this stream or the next.
                 rest = self._buffer[self._end - self._base :]
                 self._drop_expat()
-                self._tail = rest
+                self._tail = rest if self._frames is None else b""
+                if self._frames is not None and rest.strip():
+                    self._events.clear()
+                    self._fail(errors.BadFormat(_ONE))
+            elif self._frames is not None and not self._events:
+                self._fail(errors.BadFormat(_ONE))
         return self._events.pop(0) if self._events else None
 
     def flow(self) -> list[Event]:
         """The negotiation is over: from here on `feed`. Returns what was pushed already."""
         self._is_stepping = self._is_stopped = False
+        if self._frames:
+            frames, self._frames = self._frames, deque()
+            return [event for frame in frames for event in self.feed(frame)]
         data, self._tail = self._tail, b""
         return self.feed(data)
 
@@ -219,6 +238,9 @@ class StreamParser:
             return []
         self._parse(data)
         events, self._events = self._events, []
+        if self._frames is not None and not self._is_dead and not (len(events) == self._depth == 1 and self._is_done):
+            self.close()
+            return [Violation(errors.BadFormat(_ONE))]
         return events
 
     def restart(self, *, drop: bool = False) -> None:
@@ -230,6 +252,13 @@ class StreamParser:
         self._is_slow = self._has_db = False
         self._is_stepping = True
         self._tail = b"" if drop else rest
+        if drop and self._frames is not None:
+            self._frames.clear()
+
+    @property
+    def _is_done(self) -> bool:
+        """Whether all input is."""
+        return self._end - self._base == len(self._buffer)
 
     def hibernate(self) -> bool:
         """Give up the expat parser of a silent stream (some 12 KB); the next byte makes a new one. False where it
@@ -244,6 +273,8 @@ class StreamParser:
         self._is_dead = True
         self._drop_expat()
         self._tail = b""
+        if self._frames is not None:
+            self._frames.clear()
 
     # --- parsing
 

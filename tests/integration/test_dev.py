@@ -29,7 +29,7 @@ def is_alive(pid: int) -> bool:
 def test_run_json_tells_what_runs(cluster: RunningCluster) -> None:
     facts = cluster.facts
     assert facts["domains"] == ["localhost"]
-    assert {"c2s", "c2s_tls", "s2s", "s2s_tls", "component", "admin", "http"} == set(facts["ports"])
+    assert {"c2s", "c2s_tls", "s2s", "s2s_tls", "component", "admin", "http", "https"} == set(facts["ports"])
     assert facts["database_url"].startswith("postgresql://")
     assert [process.node for process in cluster.processes()] == ["c2s-0", "c2s-1", "router-0", "router-1", "s2s-0"]
     assert all(is_alive(process.pid) for process in cluster.processes())

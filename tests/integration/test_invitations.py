@@ -32,7 +32,7 @@ _names = itertools.count(1)
 @pytest.fixture(scope="module")
 def invited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
     options = ("registration.mode=invite", "registration.invitations=3", "registration.per_address=0",
-               "http.enabled=true", f"http.public_url={PAGES}", "http.request_timeout_s=1")  # fmt: skip
+               f"http.public_url={PAGES}", "http.request_timeout_s=1")  # fmt: skip
     sets = [part for option in options for part in ("--set", option)]
     running = start_cluster(tmp_path_factory.mktemp("invited"), "--tls", "optional", *sets)
     yield running
@@ -460,7 +460,7 @@ def test_operators_invite_from_the_command_line(invited: RunningCluster) -> None
 
 @pytest.fixture(scope="module")
 def open_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
-    options = ("registration.mode=open", "registration.per_address=6", "http.enabled=true", "http.tls=true",
+    options = ("registration.mode=open", "registration.per_address=6",
                'registration.questions=[{"question": "Who loves Juliet?", "answers": ["Romeo"]}]')  # fmt: skip
     sets = [part for option in options for part in ("--set", option)]
     running = start_cluster(tmp_path_factory.mktemp("open"), "--tls", "optional", "--c2s", "1", *sets)
@@ -470,7 +470,7 @@ def open_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCl
 
 def test_the_listener_speaks_tls_by_the_certificates_of_the_domains(open_cluster: RunningCluster) -> None:
     context = ssl.create_default_context(cafile=str(open_cluster.certificate))
-    port = open_cluster.facts["ports"]["http"]
+    port = open_cluster.facts["ports"]["https"]
     plain = socket.create_connection((open_cluster.host, port), 10 * FACTOR)
     with context.wrap_socket(plain, server_hostname=open_cluster.domain) as tls:
         tls.sendall(b"GET /invite/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")

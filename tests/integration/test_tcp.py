@@ -20,9 +20,10 @@ import trustme
 import uvloop
 
 from c2s import tcp
+from c2s.connections import RECEIVE_BYTES, Carrier, Connections
 from c2s.metrics import stats
 from c2s.stream import ClientStream, Facts
-from c2s.tcp import Connection, Connections
+from c2s.tcp import Connection
 from c2s.tls import ServerTls
 from cluster.edge import Edge
 from cluster.tls import Pair
@@ -84,11 +85,16 @@ class Server:
         settings = replace(SETTINGS, **changes)
         facts = Facts()
 
-        def make_stream(connection: Connection) -> ClientStream:
-            return ClientStream(connection, self.edge, settings, facts, lambda: f"s{next(ids)}", clock)
+        def make_stream(carrier: Carrier) -> ClientStream:
+            return ClientStream(carrier, self.edge, settings, facts, lambda: f"s{next(ids)}", clock)
 
-        self.connections = Connections(self.edge, make_stream, tls, handshake_timeout_s)
+        self.connections = Connections(self.edge, make_stream)
+        self._tls = tls
+        self._handshake_timeout_s = handshake_timeout_s
         self.port = self.tls_port = 0
+
+    def protocol(self, is_direct_tls: bool) -> Connection:
+        return Connection(self.connections, self._tls, is_direct_tls, self._handshake_timeout_s)
 
     def _answer(self) -> None:
         self.router.pump()
@@ -98,6 +104,7 @@ class Server:
     def only(self) -> Connection:
         """The one connection there is."""
         (connection,) = self.connections.all
+        assert isinstance(connection, Connection)
         return connection
 
 
@@ -108,9 +115,9 @@ async def serve(
     loop = asyncio.get_running_loop()
     server = Server(tls, handshake_timeout_s * FACTOR, clock or loop.time, **changes)
     connections = server.connections
-    plain_port = await loop.create_server(lambda: connections.protocol(False), "127.0.0.1", 0)
+    plain_port = await loop.create_server(lambda: server.protocol(False), "127.0.0.1", 0)
     tls_port = await loop.create_server(
-        lambda: connections.protocol(True), "127.0.0.1", 0, ssl=tls.context,
+        lambda: server.protocol(True), "127.0.0.1", 0, ssl=tls.context,
         ssl_handshake_timeout=handshake_timeout_s * FACTOR,
     )  # fmt: skip
     server.port = plain_port.sockets[0].getsockname()[1]
@@ -371,7 +378,7 @@ def test_a_client_that_pipelines_thousands_of_stanzas_is_paused_and_loses_none(t
                 client.send(f"<message id='{n}'><body>{'x' * 50}</body></message>")
             while len(server.router.submitted()) < 10_000:
                 await until(lambda: session.is_paused or session.n == 10_000, "the window is full")
-                assert len(session.held) <= 64 + tcp.RECEIVE_BYTES // 80, "no more than one read above the window"
+                assert len(session.held) <= 64 + RECEIVE_BYTES // 80, "no more than one read above the window"
                 server.router.confirm(sid)
             assert [stanza.id for stanza in server.router.submitted()] == [str(n) for n in range(10_000)]
 

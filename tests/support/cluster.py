@@ -25,7 +25,7 @@ from stentor.client import Api
 
 START_S: Final = 90.0
 STOP_S: Final = 30.0
-PORTS: Final = (5222, 5223, 5269, 5270, 5280, 5281, 5347, *range(7400, 7409), *range(9100, 9116))
+PORTS: Final = (5222, 5223, 5269, 5270, 5280, 5281, 5347, 5443, *range(7400, 7409), *range(9100, 9116))
 FACTOR: Final = float(os.environ.get("TIMEOUT_FACTOR", "1"))
 
 _names = itertools.count(1)

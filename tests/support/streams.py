@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY
 
 from c2s import features
 from c2s.newcomer import Newcomers
-from c2s.stream import ClientStream, Facts, StreamSettings
+from c2s.stream import ClientStream, Facts, Header, StreamSettings
 from cluster.edge import Edge
 from cluster.shards import SHARDS, shard_of
 from cluster.wire import (
@@ -39,7 +39,7 @@ from cluster.wire import (
 from xmpp import ns, scram, tokens
 from xmpp.scram import Credentials
 from xmpp.stanza import Stanza, from_wire
-from xmpp.stream import Limits
+from xmpp.stream import CLOSE_STREAM, Limits
 
 ROUTER: Final = Incarnation("router-1#0000000000000001")
 OTHER_ROUTER: Final = Incarnation("router-2#0000000000000002")
@@ -56,7 +56,6 @@ CLOSE: Final = "</stream:stream>"
 SETTINGS: Final = StreamSettings(
     domains=frozenset({DOMAIN}),
     is_tls_required=False,
-    has_starttls=True,
     before_login=Limits(stanza_bytes=16_384, depth=16, attributes=64, elements=200),
     after_login=Limits(),
     before_login_bytes=65_536,
@@ -87,6 +86,9 @@ class Clock:
 class FakeTransport:
     """What a stream did to its connection."""
 
+    is_framed = False
+    has_starttls = True
+
     def __init__(self, *, is_secure: bool = False) -> None:
         self.transport_name = "tls" if is_secure else "tcp"
         self.is_secure = is_secure
@@ -100,6 +102,15 @@ class FakeTransport:
     def write(self, data: bytes) -> None:
         assert not self.is_closed, f"written after the end: {data!r}"
         self.written += data
+
+    def open_stream(self, header: Header) -> None:
+        self.write(header.to_bytes())
+
+    def close_stream(self) -> None:
+        self.write(CLOSE_STREAM)
+
+    def keep_alive(self) -> None:
+        self.write(b" ")
 
     def start_tls(self) -> None:
         self.is_in_handshake = True
@@ -290,6 +301,7 @@ class Talk:
             router.own_everything()
         self.router = router
         self.edge = router.edge
+        self.transport.has_starttls = changes.pop("has_starttls", True)
         of_newcomers = {name: changes.pop(name) for name in _OF_NEWCOMERS & changes.keys()}
         self.settings = replace(SETTINGS, newcomers=Newcomers(**of_newcomers), **changes)
         ids = count(1)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from c2s.connections import Connections
 from c2s.management import ACK_WITHIN_S, parse_token, token
-from c2s.tcp import Connection, Connections
+from c2s.tcp import Connection
 from cluster.edge import EdgeSession
 from cluster.shards import shard_of
 from cluster.wire import (
@@ -334,8 +335,8 @@ def test_what_the_kernel_has_taken_a_client_that_counts_has_not_got_yet(is_manag
     talk = managed() if is_managed else Talk()
     if not is_managed:
         talk.bind()
-    connections = Connections(talk.edge, lambda _: talk.stream, cast(Any, None), 10.0)
-    connection = Connection(connections, False)
+    connections = Connections(talk.edge, lambda _: talk.stream)
+    connection = Connection(connections, cast(Any, None), False)
     connection.connection_made(KernelTransport())
     talk.router.deliver(talk.sid, incoming(1))
     connection.write(b"what the stream has written")

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import trustme
 
+from c2s.connections import CHECKED_AT_ONCE
 from c2s.service import C2SApplication, _phase, _stream_settings, application
 from c2s.stream import ClientStream
-from c2s.tcp import CHECKED_AT_ONCE, Connection
+from c2s.tcp import Connection
 from cluster.config import Config, load
 from cluster.membership import PeerDown, PeerUp
 from cluster.process import CannotStart
@@ -67,6 +68,7 @@ def test_the_process_is_ready_when_listeners_routers_shards_and_facts_are_there(
         "shard_map": "1024 of 1024 shards have no known owner",
         "facts": "no router has told the stream features yet",
         "sessions": None,
+        "http": "not listening yet",
     }
     app._on_peer(PeerUp(ROUTER, "router", "tcp://127.0.0.1:7400"))
     app._receive(ROUTER, ((MAP, tuple((Shard(s), Epoch(1), ROUTER) for s in range(SHARDS))),))

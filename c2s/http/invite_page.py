@@ -14,9 +14,9 @@ from typing import Any, Final
 from aiohttp import web
 
 from c2s.attempts import Attempts
-from c2s.clients import PLATFORMS, Clients, platform_of
-from c2s.html import Markup, page, tag
-from c2s.http import HttpServer, ask
+from c2s.http.clients import PLATFORMS, Clients, platform_of
+from c2s.http.html import Markup, page, tag
+from c2s.http.server import HttpServer, ask
 from cluster.edge import Answer, Edge
 from xmpp.errors import JidError
 from xmpp.jid import JID

@@ -1,4 +1,4 @@
-"""Which clients a page suggests, from a small file (c2s/clients.toml, or `http.clients`)."""
+"""Which clients a page suggests, from a small file (c2s/http/clients.toml, or `http.clients`)."""
 
 from __future__ import annotations
 

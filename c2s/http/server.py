@@ -1,4 +1,4 @@
-"""The HTTP listener of a c2s: connections, deadlines, sizes, headers that make browsers careful, and counts. What is
+"""The HTTP listeners of a c2s: connections, deadlines, sizes, headers that make browsers careful, and counts. What is
 answered is its routes' (`add`); they ask routers, as streams do.
 
 aiohttp has no deadline for the first request of a connection, and logs every wrong one with its traceback:
@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from c2s.html import STYLE_HASH
+from c2s.http.html import STYLE_HASH
 from c2s.tls import ServerTls
 from cluster import logs, metrics
 from cluster.config import Http
@@ -25,12 +25,13 @@ from cluster.process import CannotStart, Process
 
 log = logs.get_logger()
 
-ROUTES: Final = ("invite", "other")  # the names that requests are counted by
+ROUTES: Final = ("invite", "websocket", "other")  # the names that requests are counted by
 KEEPALIVE_S: Final = 15.0
 STOP_S: Final = 2.0
 FIELDS: Final = 20
 CALL_TIMEOUT_S: Final = 20.0
 FORM: Final = "application/x-www-form-urlencoded"
+KEPT: Final = {"Allow", "Retry-After", "Sec-WebSocket-Version", "Upgrade"}  # headers of an error that are its answer
 HEADERS: Final = {
     "Content-Security-Policy": f"default-src 'none'; style-src {STYLE_HASH}; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
@@ -45,7 +46,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _requests = metrics.counter(
     "stentor_c2s_http_requests_total",
     "HTTP requests answered",
-    {"route": list(ROUTES), "status": ["2xx", "3xx", "4xx", "5xx"]},
+    {"route": list(ROUTES), "status": ["1xx", "2xx", "3xx", "4xx", "5xx"]},
 )
 _dropped = metrics.counter(
     "stentor_c2s_http_dropped_total",
@@ -55,9 +56,9 @@ _dropped = metrics.counter(
 
 
 class HttpServer:
-    """One listener. Routes are added before it starts."""
+    """Both listeners, with and without TLS. Routes are added before they start."""
 
-    def __init__(self, config: Http, tls: ServerTls | None) -> None:
+    def __init__(self, config: Http, tls: ServerTls) -> None:
         self._config = config
         self._tls = tls
         self._app = web.Application(middlewares=[self._around], client_max_size=config.body_bytes)
@@ -82,28 +83,22 @@ class HttpServer:
         """Listen. Raises CannotStart."""
         config, loop = self._config, asyncio.get_running_loop()
         await self._runner.setup()
-        context = self._tls.context if self._tls is not None else None
-        tls_s = config.request_timeout_s if context is not None else None
-        if self._tls is not None:
-            process.essential("http_certificates", self._tls.certificates.follow())
-            process.on_hangup(self._tls.certificates.renew)
+        process.essential("http_certificates", self._tls.certificates.follow())
+        process.on_hangup(self._tls.certificates.renew)
+        with_tls = {"ssl": self._tls.context, "ssl_handshake_timeout": config.request_timeout_s}
+        ports: tuple[tuple[str, int, dict[str, Any]], ...]
+        ports = (("port", config.port, {}), ("tls_port", config.tls_port, with_tls))
         for address in config.listen:
-            try:
-                server = await loop.create_server(
-                    self._protocol,
-                    address,
-                    config.port,
-                    reuse_port=True,
-                    ssl=context,
-                    ssl_handshake_timeout=tls_s,
-                )
-            except OSError as problem:
-                raise CannotStart(
-                    f"cannot listen on {address} port {config.port}: {problem}. Change http.port or http.listen, "
-                    "or set http.enabled to false"
-                ) from problem
-            self._servers.append(server)
-        log.info("listening_for_http", addresses=list(config.listen), port=config.port)
+            for key, port, options in ports:
+                try:
+                    server = await loop.create_server(self._protocol, address, port, reuse_port=True, **options)
+                except OSError as problem:
+                    raise CannotStart(
+                        f"cannot listen on {address} port {port}: {problem}. Change http.{key} or http.listen, "
+                        "or set http.enabled to false"
+                    ) from problem
+                self._servers.append(server)
+        log.info("listening_for_http", addresses=list(config.listen), port=config.port, tls_port=config.tls_port)
 
     def export(self) -> None:
         """Have Prometheus see it; once in a process."""
@@ -149,9 +144,9 @@ class HttpServer:
         try:
             response = await handler(request)
         except web.HTTPException as problem:
-            response = web.Response(text=f"{problem.status} {problem.reason}\n", status=problem.status)
-            if isinstance(problem, web.HTTPMethodNotAllowed):
-                response.headers["Allow"] = problem.headers["Allow"]
+            response = web.Response(text=problem.text or f"{problem.status} {problem.reason}\n", status=problem.status)
+            for header in KEPT & problem.headers.keys():
+                response.headers[header] = problem.headers[header]
         except TimeoutError:
             _dropped.labels("slow").inc()
             response = web.Response(text="408 Request Timeout\n", status=408)
@@ -179,6 +174,34 @@ class HttpServer:
         while named and self._is_proxy(address):
             address = named.pop() or address
         return address
+
+    def is_secure(self, request: web.Request) -> bool:
+        """Whether nobody can listen: TLS is in force here, or at a proxy that we believe, or nothing leaves this
+        machine, where that is enough."""
+        if request.secure:
+            return True
+        address = request.remote or ""
+        if self._is_proxy(address):
+            return request.headers.get("X-Forwarded-Proto", "").rpartition(",")[2].strip().lower() == "https"
+        return self._config.local_is_secure and _is_loopback(address)
+
+    def hand_over(self, request: web.Request) -> tuple[asyncio.Transport, bytes]:
+        """Take a connection away from HTTP, with what was read behind the request; its answer is the caller's."""
+        connection = request.protocol
+        assert isinstance(connection, _Connection)
+        return connection.hand_over()
+
+    def require_allowed_origin(self, request: web.Request) -> None:
+        """Raises HTTPForbidden for a page of a site that is not in `http.origins` (RFC 6455, 10.2); who is no browser
+        names none."""
+        origin = request.headers.get("Origin")
+        if origin is not None and not self.is_allowed_origin(request, origin):
+            raise web.HTTPForbidden(text="Pages of this site may not connect; see http.origins.\n")
+
+    def is_allowed_origin(self, request: web.Request, origin: str) -> bool:
+        """Whether pages from there may use what is not a page."""
+        allowed = self._config.origins
+        return "*" in allowed or origin in allowed or urlsplit(origin).netloc == request.headers.get("Host")
 
     def _is_proxy(self, address: str) -> bool:
         try:
@@ -234,6 +257,15 @@ class _Connection(RequestHandler):  # type: ignore[type-arg,unused-ignore]
             self._deadline.cancel()
         super().connection_lost(exc)
 
+    def hand_over(self) -> tuple[asyncio.Transport, bytes]:
+        """It is somebody else's from here on, and over for HTTP. Returns what was read behind the request, too."""
+        transport, early = self.transport, self._message_tail
+        if transport is None:
+            raise ConnectionResetError("the client is gone")
+        self.transport = None
+        self.connection_lost(None)
+        return transport, early
+
     def _check(self) -> None:
         if self._request_count == 0:
             self._drop("slow")
@@ -256,6 +288,13 @@ class _Connection(RequestHandler):  # type: ignore[type-arg,unused-ignore]
         response = web.Response(text=f"{status}\n", status=status, headers=HEADERS)
         response.force_close()
         return response
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 async def ask(edge: Edge, bare: str, method: str, *arguments: Any) -> Answer:

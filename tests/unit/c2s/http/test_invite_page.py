@@ -1,4 +1,4 @@
-"""What the page of an invitation shows (c2s/invite_page.py), by what a router tells of its token."""
+"""What the page of an invitation shows (c2s/http/invite_page.py), by what a router tells of its token."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from c2s.attempts import Attempts
-from c2s.clients import Client
-from c2s.http import HttpServer
-from c2s.invite_page import InvitePage
+from c2s.http.clients import Client
+from c2s.http.invite_page import InvitePage
+from c2s.http.server import HttpServer
+from c2s.tls import ServerTls
 from cluster.config import Http
 from cluster.edge import Answer, Edge
 from tests.support.streams import Clock
@@ -43,7 +44,7 @@ class FakeEdge:
 
 def show(answer: Answer, token: str = "t0ken") -> tuple[int, str, FakeEdge]:
     edge = FakeEdge(answer)
-    server = HttpServer(Http(), None)
+    server = HttpServer(Http(), cast(ServerTls, None))
     suggested = {"android": (Client("A & B", "https://a.example/?x=1&y=2"),)}
     page = InvitePage(server, cast(Edge, edge), "example.com", suggested, Attempts(1, Clock()))
     request = make_mocked_request("GET", f"/invite/{token}", match_info={"token": token})

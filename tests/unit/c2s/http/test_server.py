@@ -1,4 +1,4 @@
-"""What the HTTP listener makes of requests (c2s/http.py). It listens nowhere here."""
+"""What the HTTP listener makes of requests (c2s/http/server.py). It listens nowhere here."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from c2s.http import HttpServer
+from c2s.http.server import HttpServer
 from cluster.config import Http
 
 
 def server(**settings: object) -> HttpServer:
-    return HttpServer(Http.model_validate(settings), None)
+    return HttpServer(Http.model_validate(settings), None)  # type: ignore[arg-type]  # it does not listen
 
 
 def request(*headers: tuple[str, str], remote: str = "192.0.2.1") -> web.Request:

@@ -1,4 +1,4 @@
-"""HTML by functions (c2s/html.py): nothing that comes from outside is markup."""
+"""HTML by functions (c2s/http/html.py): nothing that comes from outside is markup."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 
-from c2s.html import STYLE_HASH, Markup, page, tag
+from c2s.http.html import STYLE_HASH, Markup, page, tag
 
 
 @pytest.mark.parametrize("text", ["<script>", "a & b", "\"'>", "</p>"])

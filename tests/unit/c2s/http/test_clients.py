@@ -1,4 +1,4 @@
-"""The clients that pages suggest (c2s/clients.py)."""
+"""The clients that pages suggest (c2s/http/clients.py)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from c2s import clients
+from c2s.http import clients
 from cluster.process import CannotStart
 
 
