@@ -17,11 +17,13 @@ from c2s.bytestreams import Bytestreams
 from c2s.channel_binding import exporter_works
 from c2s.client_certificates import ClientCertificates
 from c2s.connections import Carrier, Connections
+from c2s.http.relay import Relay
 from c2s.http.server import HttpServer
 from c2s.http.site import Site
 from c2s.metrics import TRANSPORTS, stats
 from c2s.negotiation import State
 from c2s.newcomer import Newcomers
+from c2s.proxy_protocol import NOBODY, Gate, Proxied
 from c2s.stream import ClientStream, Facts, StreamSettings
 from c2s.tcp import Connection
 from c2s.tls import ServerTls
@@ -34,7 +36,7 @@ from cluster.config import Config
 from cluster.edge import Answer, Edge
 from cluster.membership import PeerDown, PeerEvent, PeerUp
 from cluster.process import CannotStart, Drain, Process
-from cluster.wire import ACTIVATE, DRAIN, Envelope, Incarnation, new_incarnation
+from cluster.wire import ACTIVATE, DRAIN, RELAYED, Envelope, Incarnation, new_incarnation
 from xmpp.stream import Limits
 
 log = logs.get_logger()
@@ -61,9 +63,11 @@ class C2SApplication:
         self._tls = _server_tls(config)
         self._bytestreams = Bytestreams(config, self._edge, self._incarnation)
         self._connections = Connections(self._edge, self._make_stream)
+        self._relay = Relay(self._send, lambda: self._routers)
         self._http: HttpServer | None = None
         if config.http.enabled:
-            self._http = Site(config, self._edge, self._connections, self._settings.newcomers.attempts).server
+            attempts = self._settings.newcomers.attempts
+            self._http = Site(config, self._edge, self._connections, attempts, self._incarnation, self._relay).server
         self._servers: list[asyncio.Server] = []
         self._bus: Bus | None = None
         self._process: Process | None = None
@@ -139,11 +143,21 @@ class C2SApplication:
                 self._servers.append(server)
         log.info("listening", addresses=list(c2s.listen), port=c2s.port, tls_port=c2s.tls_port)
 
-    def _protocol(self, is_direct_tls: bool) -> Connection:
-        return Connection(self._connections, self._tls, is_direct_tls, self._config.c2s.tls_handshake_timeout_s)
+    def _protocol(self, is_direct_tls: bool) -> Connection | Gate:
+        c2s = self._config.c2s
+
+        def connection(proxied: Proxied = NOBODY) -> Connection:
+            return Connection(self._connections, self._tls, is_direct_tls, c2s.tls_handshake_timeout_s, proxied)
+
+        def accept(transport: asyncio.Transport, proxied: Proxied) -> None:
+            connection(proxied).accept(transport, is_direct_tls=is_direct_tls)
+
+        if not c2s.proxy_protocol:
+            return connection()
+        return Gate(c2s.proxy_protocol, c2s.tls_handshake_timeout_s, accept)
 
     def _tls_options(self, is_direct_tls: bool) -> dict[str, Any]:
-        if not is_direct_tls:
+        if not is_direct_tls or self._config.c2s.proxy_protocol:  # a PROXY header comes before TLS
             return {}
         return {"ssl": self._tls.context, "ssl_handshake_timeout": self._config.c2s.tls_handshake_timeout_s}
 
@@ -198,6 +212,8 @@ class C2SApplication:
                 self._process.terminate()
             elif envelope[0] == ACTIVATE:
                 self._bytestreams.activate(envelope[1])
+            elif envelope[0] == RELAYED:
+                self._relay.receive(*envelope[1:])
             else:
                 receive(sender, envelope[0], envelope[1:])
 
@@ -210,6 +226,7 @@ class C2SApplication:
             self._edge.peer_up(event.incarnation)
         elif isinstance(event, PeerDown):
             self._routers.discard(event.incarnation)
+            self._relay.router_lost(event.incarnation)
 
     # --- time
 

@@ -17,6 +17,7 @@ import structlog
 from c2s.channel_binding import bindings
 from c2s.connections import Connections
 from c2s.metrics import stats
+from c2s.proxy_protocol import NOBODY, Proxied
 from c2s.stream import ClientStream, Header
 from c2s.tls import ServerTls
 from cluster import metrics
@@ -42,15 +43,17 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_buffer", "_closed_at", "_connections", "_early", "_handshake_timeout_s", "_is_lost", "_is_slow", "_out",
-        "_q_written", "_started_at", "_tls", "_transport", "stream", "transport_name",
+        "_proxied", "_q_written", "_started_at", "_tls", "_transport", "stream", "transport_name",
     )  # fmt: skip
 
     is_framed = False
     has_starttls = True
 
     def __init__(
-        self, connections: Connections, tls: ServerTls, is_direct_tls: bool, handshake_timeout_s: float = 10.0
-    ) -> None:
+        self, connections: Connections, tls: ServerTls, is_direct_tls: bool, handshake_timeout_s: float = 10.0,
+        proxied: Proxied = NOBODY,
+    ) -> None:  # fmt: skip
+        self._proxied = proxied
         self._tls = tls
         self._handshake_timeout_s = handshake_timeout_s
         self._started_at: float | None = time.monotonic() if is_direct_tls else None  # of a direct TLS handshake
@@ -97,10 +100,10 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes have arrived."""
         stream = self.stream
-        if stream is None:
-            return
         if self._early is not None:
             self._early.append(bytes(self._buffer[:nbytes]))
+            return
+        if stream is None:
             return
         try:
             self._take(stream, bytes(self._buffer[:nbytes]))
@@ -219,6 +222,15 @@ class Connection(asyncio.BufferedProtocol):
         self._connections.tasks.add(task)
         task.add_done_callback(self._connections.tasks.discard)
 
+    def accept(self, transport: asyncio.Transport, *, is_direct_tls: bool) -> None:
+        """Take over a connection from whoever had it until now, with all that comes of it."""
+        transport.set_protocol(self)
+        if not is_direct_tls:
+            self.connection_made(transport)
+            return
+        self._transport = transport
+        self.start_tls()
+
     async def _handshake(self) -> None:
         loop = asyncio.get_running_loop()
         shared, plain = self._connections, self._transport
@@ -235,19 +247,22 @@ class Connection(asyncio.BufferedProtocol):
             log.debug("tls_handshake_failed", problem=str(problem))
         if transport is None or transport.is_closing():  # closing: uvloop's answer when we closed it meanwhile
             _handshake_failed.observe(loop.time() - started)
+            self._started_at = None
             plain.abort()
             if not self._is_lost:
                 self.connection_lost(None)  # the event loop says so only after a handshake
             return
-        _handshake_ok.observe(loop.time() - started)
         early, self._early = self._early or [], None
-        if self.stream is None:
-            return
-        self._use(transport)
-        self.transport_name = "starttls"
-        self.stream.tls_established()
+        if self._started_at is not None:  # direct TLS, behind a load balancer
+            self.connection_made(transport)
+        elif self.stream is not None:
+            _handshake_ok.observe(loop.time() - started)
+            self._use(transport)
+            self.transport_name = "starttls"
+            self.stream.tls_established()
         for data in early:
-            self.stream.receive_data(data)
+            if self.stream is not None:
+                self.stream.receive_data(data)
         shared.flush()
 
     def close(self) -> None:
@@ -281,12 +296,16 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def is_secure(self) -> bool:
-        """Whether TLS is in force."""
+        """Whether TLS is in force, here or at the load balancer before us."""
+        if self._proxied.is_secure:
+            return True
         return self._transport is not None and self._transport.get_extra_info("ssl_object") is not None
 
     @property
     def address(self) -> str:
         """The client's address, for logs and limits."""
+        if self._proxied.address:
+            return self._proxied.address
         peer: Any = self._transport.get_extra_info("peername") if self._transport is not None else None
         return str(peer[0]) if peer else ""
 

@@ -47,6 +47,7 @@ RESUME: Final = 17  # shard, epoch, request, bare, sid, h (modulo 2^32): answere
 ACTIVITY: Final = 18  # shard, epoch, sid, gen, active: whether somebody looks at the client (XEP-0352)
 READ: Final = 19  # shard, epoch, bare, [id, ...]: clients of sessions that are over had these rows of their log
 CALL: Final = 15  # shard, epoch, request, method, arguments: see router/calls.py
+RELAY: Final = 21  # mark, request, data: for the c2s of this mark (c2s/http/relay.py; c2s alone sends it)
 UNREACHABLE: Final = 20  # shard, epoch, remote, local, condition, text, is permanent: the answer to DIAL that failed
 
 # --- router -> c2s (and s2s)
@@ -68,6 +69,8 @@ DIAL: Final = 40  # shard, epoch, remote, local: stanzas of this local domain wa
 
 ACTIVATE: Final = 41  # name: a bytestream shall begin (-> c2s; c2s/bytestreams.py)
 
+RELAYED: Final = 42  # mark of the sender, request, data: what a c2s has for another; ("nobody",), ("gone",): ours
+
 # --- router -> router
 FORWARD: Final = 50  # shard, epoch, origin, n, retry, [(to, prev, epoch of to), ...], [stanza, ...], origin id
 CONFIRM: Final = 51  # origin, to, n: everything of this origin to this recipient up to n is accepted
@@ -86,20 +89,20 @@ ARITY: Final = {
     SUBMIT: 8, ACKNOWLEDGED: 6, ATTACH: 7, DETACH: 6, ANNOUNCE: 4, CALL: 6, ENABLED: 7, RESUME: 7, ACTIVITY: 6,
     READ: 5, UNREACHABLE: 8,
     DELIVER: 3, CONFIRMED: 6, REVOKED: 6, ATTACHED: 15, REFUSED: 7, STATE: 6, WANT: 3, ANSWER: 4, MAP: 2, DRAIN: 2,
-    DIAL: 5, ACTIVATE: 2,
+    DIAL: 5, ACTIVATE: 2, RELAY: 4, RELAYED: 4,
     FORWARD: 9, CONFIRM: 4, AGAIN: 3, CAST: 8, CHECK: 5, MARKS: 5, REPLAY: 8,
 }  # fmt: skip
 
 FROM_EDGE: Final = frozenset({SUBMIT, ACKNOWLEDGED, ATTACH, DETACH, ANNOUNCE, CALL, ENABLED, RESUME, ACTIVITY, READ})
 FROM_S2S: Final = FROM_EDGE | {UNREACHABLE}
 FROM_ROUTER: Final = frozenset(
-    {DELIVER, CONFIRMED, REVOKED, ATTACHED, REFUSED, STATE, WANT, ANSWER, MAP, DRAIN, NODES, DIAL, ACTIVATE}
+    {DELIVER, CONFIRMED, REVOKED, ATTACHED, REFUSED, STATE, WANT, ANSWER, MAP, DRAIN, NODES, DIAL, ACTIVATE, RELAYED}
     | {FORWARD, CONFIRM, AGAIN, CALL, CAST, CHECK, MARKS, REPLAY}
 )
 GREETINGS: Final = frozenset({HELLO, WELCOME, GOODBYE})
 # A captured c2s cannot act as a router: each role may send only these kinds.
 MAY_SEND: Final = {
-    "c2s": FROM_EDGE | GREETINGS,
+    "c2s": FROM_EDGE | GREETINGS | {RELAY},
     "s2s": FROM_S2S | GREETINGS,
     "router": FROM_ROUTER | GREETINGS,
 }
@@ -123,6 +126,11 @@ def new_incarnation(node: str, random_bits: int) -> Incarnation:
 def node_of(incarnation: Incarnation) -> str:
     """The node name of an incarnation."""
     return incarnation.rpartition("#")[0]
+
+
+def mark_of(incarnation: Incarnation) -> str:
+    """What tells one run of a process from all others without naming it: clients may see it."""
+    return incarnation.rpartition("#")[2]
 
 
 _packer = msgpack.Packer(autoreset=True)

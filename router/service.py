@@ -34,6 +34,7 @@ from cluster.wire import (
     MAP,
     MARKS,
     READ,
+    RELAY,
     REPLAY,
     RESUME,
     SUBMIT,
@@ -65,6 +66,7 @@ from router.ownership import Ownership
 from router.peers import WINDOW
 from router.pipeline import Pipeline
 from router.registration import Registration
+from router.relaying import Relaying
 from router.restricting import Restricting
 from router.rooms.config import keeps_for_members
 from router.rooms.operating import Operating
@@ -142,6 +144,7 @@ class RouterApplication:
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._bus: Bus | None = None
+        self._relaying = Relaying(self.send, lambda: self._bus.peers if self._bus is not None else {})
         self._process: Process | None = None
         self._store: Store | None = None
         self._accounts = Gathering(self._load_accounts)
@@ -352,6 +355,8 @@ class RouterApplication:
                 self._calls.answered(*envelope[1:4])
             elif kind == UNREACHABLE:
                 self._dialing.unreachable(sender, *envelope[1:])
+            elif kind == RELAY:
+                self._relaying.relay(sender, *envelope[1:])
             elif kind == DRAIN and self._process is not None:
                 self._process.terminate()
 
@@ -397,6 +402,8 @@ class RouterApplication:
                     theirs = [Shard(s) for s, owner in enumerate(self._map.owners) if owner == peer]
                     self._owner.owners_changed(theirs)
             elif isinstance(event, PeerDown):
+                if event.role == "c2s":
+                    self._relaying.gone(peer)
                 if event.role != "router":
                     self._dialing.edge_down(peer)
                     self._directory.edge_down(peer)

@@ -6,17 +6,16 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from lxml import etree
-
 from c2s.stream import Header
 from xmpp import errors, ns
-from xmpp.errors import StreamError
-from xmpp.stream import CLOSE_STREAM, open_stream
-from xmpp.xml import element, parse_document
+from xmpp.stream import CLOSE_STREAM, Element, Limits, StreamParser, Violation, open_stream
+from xmpp.xml import element
 
 CLOSE: Final = element("close", ns.FRAMING)
 _CLIENT: Final = f' xmlns="{ns.CLIENT}"'.encode()
 _STREAM: Final = f' xmlns:stream="{ns.STREAMS}"'.encode()
+_HEADER: Final = open_stream(namespace=ns.CLIENT, from_="")
+_LIMITS: Final = Limits(stanza_bytes=16_384, depth=4)
 _NAME: Final = re.compile(rb"<stream:[a-z]+")
 
 
@@ -43,25 +42,30 @@ def unframed(message: bytes) -> bytes:
     (RFC 7395, 3.4, 3.6), all else is as it is. Raises StreamError."""
     if not message.startswith((b"<open", b"<close")):
         return message
-    try:
-        parsed = parse_document(message)
-    except (etree.XMLSyntaxError, ValueError) as problem:
-        raise errors.NotWellFormed() from problem
-    if parsed.tag == f"{{{ns.FRAMING}}}close":
+    found = parsed(message, _LIMITS)
+    if found.name == f"{ns.FRAMING} close":
         return CLOSE_STREAM
-    if parsed.tag != f"{{{ns.FRAMING}}}open" or len(parsed):
-        raise _misplaced(str(parsed.tag))
-    get = parsed.get
+    if found.name != f"{ns.FRAMING} open":
+        raise errors.InvalidNamespace("The stream opens with <open/> of RFC 7395.")
+    if found.inner:
+        raise errors.BadFormat("<open/> holds nothing.")
+    get = found.attributes.get
     return open_stream(
-        namespace=ns.CLIENT,
-        from_=get("from") or "",
-        to=get("to"),
-        lang=get(f"{{{ns.XML}}}lang"),
-        version=get("version"),
+        namespace=ns.CLIENT, from_=get("from") or "", to=get("to"), lang=get(f"{ns.XML} lang"), version=get("version")
     )
 
 
-def _misplaced(tag: str) -> StreamError:
-    if not tag.startswith(f"{{{ns.FRAMING}}}"):
-        return errors.InvalidNamespace("The stream opens with <open/> of RFC 7395.")
-    return errors.BadFormat("Neither <open/> nor <close/> holds anything.")
+def parsed(data: bytes, limits: Limits) -> Element:
+    """One element that is no stanza, held to the rules of streams (RFC 6120, 11.1). Raises StreamError."""
+    parser = StreamParser(ns.CLIENT, limits, is_framed=True)
+    parser.push(_HEADER)
+    parser.next_event()
+    parser.flow()
+    events = parser.feed(data)
+    parser.close()
+    match events:
+        case [Element() as found]:
+            return found
+        case [Violation(error=fault)]:
+            raise fault
+    raise errors.BadFormat

@@ -17,6 +17,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from c2s.http.html import STYLE_HASH
+from c2s.proxy_protocol import NOBODY, Gate, Proxied
 from c2s.tls import ServerTls
 from cluster import logs, metrics
 from cluster.config import Http
@@ -25,7 +26,7 @@ from cluster.process import CannotStart, Process
 
 log = logs.get_logger()
 
-ROUTES: Final = ("invite", "websocket", "other")  # the names that requests are counted by
+ROUTES: Final = ("invite", "websocket", "bosh", "discovery", "other")  # the names that requests are counted by
 KEEPALIVE_S: Final = 15.0
 STOP_S: Final = 2.0
 FIELDS: Final = 20
@@ -68,6 +69,7 @@ class HttpServer:
         self._servers: list[asyncio.Server] = []
         self._names: dict[str, str] = {}  # path of a route -> what it is counted by
         self._is_draining = False
+        self._tasks: set[asyncio.Task[None]] = set()
         self._proxies = [ipaddress.ip_network(proxy) for proxy in config.proxies]
 
     def add(self, name: str, method: str, path: str, handler: Handler) -> None:
@@ -86,12 +88,17 @@ class HttpServer:
         process.essential("http_certificates", self._tls.certificates.follow())
         process.on_hangup(self._tls.certificates.renew)
         with_tls = {"ssl": self._tls.context, "ssl_handshake_timeout": config.request_timeout_s}
-        ports: tuple[tuple[str, int, dict[str, Any]], ...]
-        ports = (("port", config.port, {}), ("tls_port", config.tls_port, with_tls))
+        if config.proxy_protocol:  # a PROXY header comes before TLS
+            with_tls = {}
+        ports: tuple[tuple[str, int, Callable[[], asyncio.BaseProtocol], dict[str, Any]], ...]
+        ports = (
+            ("port", config.port, self._protocol, {}),
+            ("tls_port", config.tls_port, lambda: self._protocol(is_tls=True), with_tls),
+        )
         for address in config.listen:
-            for key, port, options in ports:
+            for key, port, factory, options in ports:
                 try:
-                    server = await loop.create_server(self._protocol, address, port, reuse_port=True, **options)
+                    server = await loop.create_server(factory, address, port, reuse_port=True, **options)
                 except OSError as problem:
                     raise CannotStart(
                         f"cannot listen on {address} port {port}: {problem}. Change http.{key} or http.listen, "
@@ -128,13 +135,42 @@ class HttpServer:
     def _open_connections(self) -> int:
         return len(self._runner.server.connections) if self._runner.server is not None else 0
 
-    def _protocol(self) -> asyncio.Protocol:
+    def _protocol(self, *, is_tls: bool = False) -> asyncio.BaseProtocol:
+        config = self._config
+        if not config.proxy_protocol:
+            return self._connection(NOBODY)
+
+        def accept(transport: asyncio.Transport, proxied: Proxied) -> None:
+            connection = self._connection(proxied)
+            if is_tls:
+                task = asyncio.get_running_loop().create_task(self._accept_tls(transport, connection))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            else:
+                transport.set_protocol(connection)
+                connection.connection_made(transport)
+
+        return Gate(config.proxy_protocol, config.request_timeout_s, accept)
+
+    def _connection(self, proxied: Proxied) -> _Connection:
         server = self._runner.server
         assert server is not None
         is_too_many = len(server.connections) >= self._config.connections
-        return _Connection(
-            server, self._config.request_timeout_s, is_too_many, loop=asyncio.get_running_loop(), **server._kwargs
-        )
+        within_s = self._config.request_timeout_s
+        return _Connection(server, within_s, is_too_many, proxied, loop=asyncio.get_running_loop(), **server._kwargs)
+
+    async def _accept_tls(self, plain: asyncio.Transport, connection: _Connection) -> None:
+        loop, within_s = asyncio.get_running_loop(), self._config.request_timeout_s
+        try:
+            transport = await loop.start_tls(
+                plain, connection, self._tls.context, server_side=True, ssl_handshake_timeout=within_s
+            )
+        except (OSError, RuntimeError) as problem:  # ssl.SSLError and TimeoutError are OSErrors
+            log.debug("tls_handshake_failed", problem=str(problem))
+            plain.abort()
+            return
+        if transport is not None:
+            connection.connection_made(transport)
 
     @web.middleware
     async def _around(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -169,18 +205,25 @@ class HttpServer:
 
     def address_of(self, request: web.Request) -> str:
         """The client's address: the last one in X-Forwarded-For that is no proxy of ours, where we believe it."""
-        address = request.remote or ""
+        address = self._peer(request)
         named = [part.strip() for part in ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")]
         while named and self._is_proxy(address):
             address = named.pop() or address
         return address
 
+    def _peer(self, request: web.Request) -> str:
+        """Who has connected, with load balancers that do not speak HTTP taken off."""
+        connection = request.protocol
+        proxied = connection.proxied if isinstance(connection, _Connection) else NOBODY
+        return proxied.address or request.remote or ""
+
     def is_secure(self, request: web.Request) -> bool:
         """Whether nobody can listen: TLS is in force here, or at a proxy that we believe, or nothing leaves this
         machine, where that is enough."""
-        if request.secure:
+        connection = request.protocol
+        if request.secure or (isinstance(connection, _Connection) and connection.proxied.is_secure):
             return True
-        address = request.remote or ""
+        address = self._peer(request)
         if self._is_proxy(address):
             return request.headers.get("X-Forwarded-Proto", "").rpartition(",")[2].strip().lower() == "https"
         return self._config.local_is_secure and _is_loopback(address)
@@ -221,6 +264,33 @@ class HttpServer:
         except ValueError as problem:
             raise web.HTTPBadRequest from problem
 
+    async def body_of(self, request: web.Request, limit: int) -> bytes:
+        """The body of a request, of at most so many bytes. Raises HTTPException; TimeoutError as above."""
+        length = request.content_length or 0
+        parts: list[bytes] = []
+        size = 0
+        async with asyncio.timeout(self._config.request_timeout_s):
+            while length <= limit and (part := await request.content.readany()):
+                parts.append(part)
+                size += len(part)
+                length = max(length, size)
+        if length > limit:
+            raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=length)
+        return b"".join(parts)
+
+    def cors(self, request: web.Request, methods: str) -> dict[str, str]:
+        """Headers that let pages of other sites read an answer (Fetch, 3.2): of those in `http.origins`."""
+        origin = request.headers.get("Origin")
+        if origin is None or not self.is_allowed_origin(request, origin):
+            return {}
+        return {
+            "Access-Control-Allow-Origin": "*" if "*" in self._config.origins else origin,
+            "Access-Control-Allow-Methods": methods,
+            "Access-Control-Allow-Headers": "Content-Type",
+            "Access-Control-Max-Age": "86400",
+            "Vary": "Origin",
+        }
+
     def require_same_origin(self, request: web.Request) -> None:
         """Raises HTTPForbidden for what another site's page sends. Under no-referrer, browsers say `Origin: null` also
         of our own forms: then Sec-Fetch-Site tells, where they have it. What is no browser sends neither."""
@@ -235,10 +305,13 @@ class HttpServer:
 class _Connection(RequestHandler):  # type: ignore[type-arg,unused-ignore]
     """A connection whose first request has a deadline. Later ones have aiohttp's for kept connections."""
 
-    __slots__ = ("_deadline", "_deadline_s", "_is_too_many")
+    __slots__ = ("_deadline", "_deadline_s", "_is_too_many", "proxied")
 
-    def __init__(self, manager: Any, deadline_s: float, is_too_many: bool, **kwargs: Any) -> None:
+    def __init__(
+        self, manager: Any, deadline_s: float, is_too_many: bool, proxied: Proxied = NOBODY, **kwargs: Any
+    ) -> None:
         super().__init__(manager, **kwargs)
+        self.proxied = proxied
         self._deadline_s = deadline_s
         self._is_too_many = is_too_many
         self._deadline: asyncio.TimerHandle | None = None
