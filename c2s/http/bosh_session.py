@@ -174,7 +174,8 @@ class BoshSession:
 
     def violate(self, fault: StreamError, answer: Answer) -> None:
         """A request was no XML, or not what a stream may have (RFC 6120, 11.1)."""
-        self._waiting[self._rid + 1] = (Body({}, b""), answer)  # it is answered with the rest
+        self._rid += 1  # whatever it said
+        self._held[self._rid] = _Held(answer, self._now())
         self._stream().fail(fault)
 
     def _stream(self) -> ClientStream:

@@ -32,13 +32,13 @@ class Relay:
         it was asked for nothing, or cannot be reached now."""
         request = f"{next(self._requests):x}"
         future: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-        for router in self._routers():
-            if self._send(router, (RELAY, mark, request, ("ask", raw, address, is_secure))):
-                break
-        else:
-            return True, None
-        self._asked[request] = (mark, router, future)
         try:
+            for router in self._routers():
+                self._asked[request] = (mark, router, future)
+                if self._send(router, (RELAY, mark, request, ("ask", raw, address, is_secure))):
+                    break
+            else:
+                return True, None
             async with asyncio.timeout(wait_s + SPARE_S):
                 return True, await future
         except TimeoutError:
@@ -46,7 +46,7 @@ class Relay:
         except LookupError:
             return False, None
         finally:
-            del self._asked[request]
+            self._asked.pop(request, None)
 
     def receive(self, sender: str, request: str, data: tuple[Any, ...]) -> None:
         """What a router has passed on; the sender is a mark."""

@@ -63,7 +63,7 @@ class WebSockets:
 class WebSocketConnection(Connection):
     """One client's WebSocket, as transport of its stream."""
 
-    __slots__ = ("_address", "_is_secure", "_reader")
+    __slots__ = ("_address", "_is_secure", "_last", "_reader")
 
     is_framed = True
     has_starttls = False
@@ -74,6 +74,7 @@ class WebSocketConnection(Connection):
         self._address = address
         self._is_secure = is_secure  # with the proxies before us
         self._reader = frames.Reader()
+        self._last = frames.close_frame(frames.NORMAL)
 
     def begin(self, transport: asyncio.Transport, early: bytes) -> None:
         """The handshake is done; `early`: what the client has sent behind it."""
@@ -103,16 +104,16 @@ class WebSocketConnection(Connection):
         except StreamError as fault:
             stream.fail(fault)
         except frames.FrameError as fault:
+            self._last = frames.close_frame(fault.code, fault.reason)
             is_big = fault.code == frames.TOO_BIG
-            stream.fail(
-                errors.StreamPolicyViolation("The stanza is too large.") if is_big else errors.BadFormat(fault.reason)
-            )
-            self._end(frames.close_frame(fault.code, fault.reason))
+            too_big = errors.StreamPolicyViolation("The stanza is too large.")
+            stream.fail(too_big if is_big else errors.BadFormat(fault.reason))
+            self.close()  # its stream may have ended before
 
     def _closed(self, stream: ClientStream) -> None:
         """The client closes the WebSocket. RFC 7395, 3.6: without a <close/> before, its stream is broken, not over."""
         stream.connection_lost()
-        self._end(frames.close_frame(frames.NORMAL))
+        self.close()
         if self._transport is not None:
             self._transport.close()
 
@@ -144,10 +145,7 @@ class WebSocketConnection(Connection):
 
     def close(self) -> None:
         """Say that it is over; the client's answer ends the connection, or time does (`check`)."""
-        self._end(frames.close_frame(frames.NORMAL))
-
-    def _end(self, last: bytes) -> None:
-        self._put(last)
+        self._put(self._last)
         self.flush()
         if self._closed_at is None:
             self._closed_at = time.monotonic()
