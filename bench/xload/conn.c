@@ -172,8 +172,13 @@ int put(sess *s, const char *b, size_t n) {
     return 0;
   if (opt.trace && s == S)
     fprintf(stderr, ">> %.*s\n", (int)n, b);
-  memcpy(s->o + s->olen, b, n);
-  s->olen += (uint32_t)n;
+  if (s->ws == WS_OPEN) {
+    if (!ws_put(s, b, n))
+      return 0;
+  } else {
+    memcpy(s->o + s->olen, b, n);
+    s->olen += (uint32_t)n;
+  }
   if (!s->dirty) {
     s->dirty = 1;
     dirty[ndirty++] = (uint32_t)(s - S);
@@ -201,6 +206,22 @@ int put_stanza(sess *s, const char *b, size_t n) {
   }
   return 1;
 }
+
+static void begin_stream(sess *s) {
+  if (opt.websocket)
+    ws_begin(s);
+  else
+    new_stream(s);
+}
+
+static void arrived(sess *s, size_t n) {
+  cnt.rx_bytes += (uint64_t)n;
+  if (s->ws)
+    ws_feed(s, rbuf, n);
+  else
+    feed(s, rbuf, n);
+}
+
 #ifndef NOTLS
 static void tls_step(sess *s) {
   ERR_clear_error();
@@ -209,7 +230,7 @@ static void tls_step(sess *s) {
     s->tls = 1;
     s->st = S_FEAT;
     set_out(s, 0);
-    new_stream(s);
+    begin_stream(s);
     return;
   }
   int e = SSL_get_error(s->ssl, k);
@@ -234,6 +255,7 @@ void tls_start(sess *s) {
 /* ------------------------------------------------------------------ event loop */
 void start_sess(sess *s) {
   s->t0 = now_ns();
+  s->ws = WS_NONE;
   s->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   n_inflight++;
   s->st = S_CONN;
@@ -281,7 +303,7 @@ static void on_event(sess *s, uint32_t ev) {
     }
 #endif
     s->st = S_FEAT;
-    new_stream(s);
+    begin_stream(s);
     return;
   }
 #ifndef NOTLS
@@ -307,8 +329,7 @@ static void on_event(sess *s, uint32_t ev) {
             lost(s, "connection lost (tls)");
           return;
         }
-        cnt.rx_bytes += (uint64_t)k;
-        feed(s, rbuf, (size_t)k);
+        arrived(s, (size_t)k);
         if (!s->ssl)
           return;
         if (!SSL_pending(s->ssl))
@@ -318,10 +339,9 @@ static void on_event(sess *s, uint32_t ev) {
     }
 #endif
     ssize_t k = recv(s->fd, rbuf, RBUF, 0);
-    if (k > 0) {
-      cnt.rx_bytes += (uint64_t)k;
-      feed(s, rbuf, (size_t)k);
-    } else if (k == 0) {
+    if (k > 0)
+      arrived(s, (size_t)k);
+    else if (k == 0) {
       errno = 0;
       lost(s, "connection closed by server");
     } else if (errno != EAGAIN && errno != EINTR)

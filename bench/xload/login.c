@@ -11,6 +11,11 @@ static int is(const char *a, const char *b) {
 
 void new_stream(sess *s) {
   parser_reset(s);
+  if (s->ws) {
+    s->depth = 1; /* all that comes stands where children of a stream stand */
+    putf(s, "<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='%s' version='1.0'/>", domain_of(s));
+    return;
+  }
   putf(s,
        "%s<stream:stream to='%s' version='1.0' xml:lang='en' xmlns='jabber:client' "
        "xmlns:stream='http://etherx.jabber.org/streams'>",

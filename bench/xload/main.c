@@ -292,7 +292,7 @@ static void leave(void) { /* close the streams, wait at most 2 s */
   leaving = 1;
   for (int i = 0; i < opt.n; i++)
     if (S[i].st == S_READY)
-      put(&S[i], "</stream:stream>", 16);
+      putf(&S[i], S[i].ws ? "<close xmlns='urn:ietf:params:xml:ns:xmpp-framing'/>" : "</stream:stream>");
   flush_dirty();
   sig_stop = 0;
   t_begin = now_ns();

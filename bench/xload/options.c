@@ -36,7 +36,7 @@ static void usage(void) {
       "usage: xload MODE [options]      MODE: idle | chat | muc | presence | register\n"
       " target   --host IP(127.0.0.1) --port P[,P](5222) | --targets IP:P,IP:P   --domain D(localhost)\n"
       "          --prefix u --pass secret --resource xl  -n N sessions (100)  --offset K (users uK..)\n"
-      "          --src-ips K (spread over 127.0.0.2..)  --starttls | --direct-tls\n"
+      "          --src-ips K (spread over 127.0.0.2..)  --starttls | --direct-tls | --websocket (RFC 7395)\n"
       " peer     --peer IP:P --peer-domain D: u1, u3, ... sign in there (chat, idle, register)\n"
       " login    --sasl plain|scram-sha-1|scram-sha-256|scram-sha-512  --scram-cache FILE\n"
       "          --conc C logins in flight (32)  --register (XEP-0077 first)  --login-timeout s(120)\n"
@@ -126,6 +126,7 @@ static void read_options(int argc, char **argv, watch *w_srv, watch *w_aux) {
            {"src-ips", 'i', &opt.srcips},
            {"starttls", 'f', &opt.starttls},
            {"direct-tls", 'f', &opt.direct},
+           {"websocket", 'f', &opt.websocket},
            {"conc", 'i', &opt.conc},
            {"sasl", 's', &sasl},
            {"scram-cache", 's', &opt.scram_cache},
@@ -225,6 +226,8 @@ static void check_options(void) {
   if (opt.sasl != SASL_PLAIN)
     die("--sasl %s: built without OpenSSL (NOTLS=1), only plain is there", sasl_names[opt.sasl]);
 #endif
+  if (opt.websocket && (opt.starttls || opt.smresume))
+    die("--websocket: neither --starttls nor --sm-resume");
   if (strpbrk(opt.prefix, ",=&<>'\""))
     die("--prefix: no ,=&<>'\" please");
   if (opt.mode == M_REG)

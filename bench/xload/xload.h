@@ -5,7 +5,7 @@
  * login.c    stream, SASL, bind, XEP-0198     stanza.c   what a received stanza does
  * traffic.c  flows, message numbers, loss     resume.c   XEP-0198 resumption
  * scram.c    SCRAM, client side               procs.c    CPU and memory of processes
- * report.c   JSON and text output */
+ * report.c   JSON and text output         websocket.c  RFC 7395 */
 #ifndef XLOAD_H
 #define XLOAD_H
 #define _GNU_SOURCE
@@ -32,7 +32,7 @@ enum { DROP_FIN, DROP_RST, DROP_HANG };
 typedef struct {
   int mode, n, starttls, direct, sm, smr, reg, sasl; /* sasl: a SASL_ value of scram.h */
   int body, window, conc, bidi, full, srcips, json, roster, noping, rooms, senders, contacts, setup, offset, quiet,
-      nodecl, trace;
+      nodecl, trace, websocket;
   int smresume, drop_how;
   double rate, dur, warm, drain, hold, settle, max, logto;
   double drop_rate, resume_delay, resume_timeout; /* per second, seconds, seconds */
@@ -49,6 +49,8 @@ void parse_options(int argc, char **argv, watch *w_srv, watch *w_aux); /* ends t
 /* ------------------------------------------------------------------ sessions */
 /* S_CUT: had a session that may be resumed, has no connection just now */
 enum { S_NEW, S_CUT, S_CONN, S_TLS, S_FEAT, S_STLS, S_REG, S_AUTH, S_BIND, S_SM, S_RESUME, S_WAIT, S_READY, S_DEAD };
+
+enum { WS_NONE, WS_ASKED, WS_OPEN }; /* of a connection */
 
 enum {
   K_OTHER,
@@ -91,7 +93,10 @@ typedef struct {
 
 typedef struct {
   int fd;
-  uint8_t st, authed, tls, sm, want_out, dirty, joined, online, target;
+  uint8_t st, authed, tls, sm, want_out, dirty, joined, online, target, ws;
+  unsigned char wh[10]; /* head of a frame, and how much of it is there; payload that is still to come */
+  uint8_t whn;
+  uint64_t wneed;
   /* tokenizer */
   uint8_t ps, quote, nlen, alen, cap, capbody, top;
   uint16_t depth, vlen, blen;
@@ -173,6 +178,11 @@ void run_for(double sec);
 #ifndef NOTLS
 void tls_start(sess *s);
 #endif
+
+/* websocket.c */
+void ws_begin(sess *s);                          /* the handshake; then a stream */
+int ws_put(sess *s, const char *b, size_t n);    /* put, in a frame */
+void ws_feed(sess *s, const char *p, size_t len); /* what the server sends, until feed gets it */
 
 /* parse.c */
 void feed(sess *s, const char *p, size_t len);

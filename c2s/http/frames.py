@@ -7,7 +7,7 @@ and then little is left for a reader to do. No extension is negotiated, so no re
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 CONTINUATION: Final = 0x0
 TEXT: Final = 0x1
@@ -23,14 +23,11 @@ PROTOCOL_ERROR: Final = 1002
 UNSUPPORTED_DATA: Final = 1003
 INVALID_DATA: Final = 1007
 TOO_BIG: Final = 1009
+_WHOLE_TEXT: Final = 0x80 | TEXT
 _SMALL: Final = [bytes((0x80 | TEXT, length)) for length in range(126)]  # heads of short texts
 
 
-class Message(NamedTuple):
-    """A whole message, or a control frame."""
-
-    opcode: int
-    payload: bytes
+Message = tuple[int, bytes]  # opcode, payload: of a whole message, or of a control frame
 
 
 class FrameError(Exception):
@@ -86,6 +83,14 @@ class Reader:
             buffer.clear()
         at, end = 0, len(data)
         while at < end:
+            if data[at] == _WHOLE_TEXT and self._opcode == CONTINUATION and end - at >= 8:
+                length, begin = data[at + 1] - 0x80, at + 6
+                if length == 126:
+                    length, begin = data[at + 2] << 8 | data[at + 3], at + 8
+                if 0 <= length <= limit and begin - at == (6 if length < 126 else 8) and begin + length <= end:
+                    at = begin + length
+                    yield TEXT, _text(_unmasked(data[begin - 4 : begin], data[begin:at]))
+                    continue
             self._need = 2
             if end - at < 2:
                 break
@@ -129,7 +134,7 @@ class Reader:
             if self._opcode == CONTINUATION:
                 raise FrameError(PROTOCOL_ERROR, "a message goes on that has not begun")
         elif opcode in (CLOSE, PING, PONG):
-            return Message(opcode, payload)
+            return opcode, payload
         else:
             raise FrameError(PROTOCOL_ERROR, "an opcode is not known")
         if not is_last:
@@ -141,12 +146,15 @@ class Reader:
             payload = b"".join((*self._parts, payload))
             self._parts.clear()
             self._parts_bytes = 0
-        if opcode == TEXT:
-            try:
-                payload.decode()
-            except UnicodeDecodeError:
-                raise FrameError(INVALID_DATA, "a text is not UTF-8") from None
-        return Message(opcode, payload)
+        return opcode, _text(payload) if opcode == TEXT else payload
+
+
+def _text(payload: bytes) -> bytes:
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        raise FrameError(INVALID_DATA, "a text is not UTF-8") from None
+    return payload
 
 
 def _unmasked(mask: bytes, data: bytes) -> bytes:

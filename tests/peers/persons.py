@@ -93,10 +93,12 @@ class Nbxmpp(Person):
 class XmppJs(Person):
     """The npm package @xmpp/client."""
 
-    def __init__(self, server: Server, account: Account) -> None:
+    def __init__(self, server: Server, account: Account, service: str = "") -> None:
+        """`service`: the URL of a WebSocket, instead of TCP."""
         local, _, domain = account.jid.partition("@")
         script = str(HERE / "xmppjs" / "person.mjs")
-        super().__init__(["node", script, f"xmpp://{server.host}:{server.port}", domain, local, account.password])
+        service = service or f"xmpp://{server.host}:{server.port}"
+        super().__init__(["node", script, service, domain, local, account.password])
 
     def iq(self, type: str, inner: str, to: str | None = None) -> Any:
         """The answer's XML, or {"condition": …}."""
@@ -113,3 +115,33 @@ class XmppJs(Person):
         """The next stanza that has this text."""
         self.tell("wait", text)
         return str(self.said.take())
+
+    def message(self, to: str, text: str) -> None:
+        """A chat message."""
+        self.tell("message", to, text)
+
+
+class Strophe(Person):
+    """The npm package strophe.js. `service`: the URL of BOSH or a WebSocket."""
+
+    def __init__(self, service: str, account: Account) -> None:
+        super().__init__(["node", str(HERE / "strophe" / "person.mjs"), service, account.jid, account.password])
+
+    def iq(self, type: str, inner: str, to: str | None = None) -> Any:
+        """The answer's XML."""
+        self.tell("iq", type, to, inner)
+        return self.said.take()
+
+    def message(self, to: str, text: str) -> None:
+        """A chat message."""
+        self.tell("message", to, text)
+
+    def wait(self, text: str) -> str:
+        """The next stanza that has this text."""
+        self.tell("wait", text)
+        return str(self.said.take())
+
+    def leave(self) -> None:
+        """Close the stream; returns when it is closed."""
+        self.tell("close")
+        self.said.take(lambda said: isinstance(said, dict) and "disconnected" in said)

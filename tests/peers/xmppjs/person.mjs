@@ -1,9 +1,12 @@
 // A person with @xmpp/client: signs in, does what standard input asks, one JSON array a line, and answers likewise.
-// ["iq", type, to, xml] asks and answers with the result; ["wait", text] answers with the next stanza that has the text;
+// ["iq", type, to, xml] asks and answers with the result; ["message", to, text] sends a chat message; ["wait", text] answers with the next stanza that has the text;
 // ["again", previd] loses the connection and tells, once it is back, how it signed in and whether the stream went on.
 import readline from "node:readline";
+import WebSocket from "ws";
 import { client, xml } from "@xmpp/client";
 import parse from "@xmpp/xml/lib/parse.js";
+
+globalThis.WebSocket ??= WebSocket; // node has one from version 22 on
 
 const [service, domain, username, password] = process.argv.slice(2);
 const xmpp = client({ service, domain, username, password, resource: "js" });
@@ -48,9 +51,14 @@ async function run(words) {
       new Promise((resolve) => xmpp.streamManagement.once("resumed", () => resolve(true))),
     ]);
     if (words[1]) xmpp.streamManagement.id = words[1];
-    (xmpp.socket.socket ?? xmpp.socket).destroy();
+    const socket = xmpp.socket.socket ?? xmpp.socket;
+    (socket.terminate ?? socket.destroy).call(socket); // of a WebSocket, of a TCP connection
     const resumed = await back;
     say({ mechanism: signedInBy, resumed, jid: xmpp.jid.toString() });
+    return;
+  }
+  if (words[0] === "message") {
+    await xmpp.send(xml("message", { to: words[1], type: "chat" }, xml("body", {}, words[2])));
     return;
   }
   const [, type, to, inner] = words;
