@@ -7,9 +7,9 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 ALL_TESTS := $(wildcard tests/integration tests/peers tests/sim tests/faults)
 
-.PHONY: install run check test faults bench lock peers
+.PHONY: install run check test faults bench lock peers webchat
 
-install: $(STAMP)
+install: $(STAMP) webchat
 
 $(STAMP): requirements.lock pyproject.toml Makefile
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
@@ -18,6 +18,10 @@ $(STAMP): requirements.lock pyproject.toml Makefile
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
+
+# Converse.js for the page at /, by npm; without npm there is no such page.
+webchat:
+	@c2s/http/chat/vendor
 
 # A cluster with two users; Ctrl-C ends it.
 run: install

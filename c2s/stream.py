@@ -162,8 +162,8 @@ class ClientStream:
 
     __slots__ = (
         "_authentication", "_bare", "_before_login", "_claimed", "_domain", "_edge", "_facts", "_identities",
-        "_is_closed", "_is_held", "_lang", "_last_in", "_last_out", "_log", "_login", "_management", "_new_id",
-        "_newcomer", "_now", "_opened_at", "_parked", "_parser", "_request", "_settings", "_state", "_transport",
+        "_is_closed", "_is_held", "_is_resumed", "_lang", "_last_in", "_last_out", "_log", "_login", "_management",
+        "_new_id", "_newcomer", "_now", "_opened_at", "_parked", "_parser", "_request", "_settings", "_state", "_transport",
         "_tries", "_version", "session",
     )  # fmt: skip
 
@@ -180,6 +180,7 @@ class ClientStream:
         self._parser = StreamParser(ns.CLIENT, settings.before_login, is_framed=transport.is_framed)
         self._state = State.HEADER
         self._is_held = False  # an answer is awaited
+        self._is_resumed = False  # the session was another stream's before
         self._before_login = 0  # bytes read before authentication
         self._domain = ""
         self._bare = ""
@@ -578,6 +579,7 @@ class ClientStream:
         """XEP-0198, 5."""
         assert self.session is not None
         self._management = Management(self, self._edge, self.session)
+        self._is_resumed = True
         return self._management.resumed(previd)
 
     def entered(self, success: bytes) -> None:
@@ -766,11 +768,16 @@ class ClientStream:
         self._edge.submit(session, tuple.__new__(Stanza, fields))  # as Stanza(...), in half the time
 
     def _is_mine(self, from_: str) -> bool:
+        """COMPAT: Converse.js 14.0 names a resource of its own making where it has resumed a stream: there, any of the
+        account's will do, for stamped is the true one (RFC 6120, 8.1.2.1)."""
         assert self.session is not None
         try:
-            return prepare(from_) in (self.session.jid, self._bare)
+            prepared = prepare(from_)
         except JidError:
             return False
+        if self._is_resumed:
+            return prepared.partition("/")[0] == self._bare
+        return prepared in (self.session.jid, self._bare)
 
     # --- the sink of the session (cluster/edge.py)
 

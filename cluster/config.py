@@ -572,6 +572,7 @@ class Http(Section):
         default=("*",),
         description='web sites whose pages may use WebSocket and BOSH, as in https://chat.example.com; "*": any',
     )
+    chat: bool = Field(default=True, description="whether / is a web chat (web.md)")
     bosh_wait_s: int = Field(default=60, ge=1, le=600, description="longest time that a BOSH request is kept waiting")
     bosh_inactivity_s: int = Field(
         default=60, ge=5, le=3_600, description="a BOSH session without a request for so long is over (XEP-0124, 9)"

@@ -28,7 +28,7 @@ input:not([type=checkbox]) { display: block; width: 100%; margin-top: .25rem; pa
 .wrong { color: var(--bad); font-weight: 600; }
 """
 STYLE_HASH: Final = f"'sha256-{b64encode(sha256(STYLE.encode()).digest()).decode()}'"  # for Content-Security-Policy
-_VOID: Final = frozenset({"input", "meta"})
+_VOID: Final = frozenset({"input", "link", "meta"})
 
 
 class Markup(str):

@@ -26,7 +26,7 @@ from cluster.process import CannotStart, Process
 
 log = logs.get_logger()
 
-ROUTES: Final = ("invite", "websocket", "bosh", "discovery", "other")  # the names that requests are counted by
+ROUTES: Final = ("invite", "websocket", "bosh", "discovery", "chat", "other")  # the names that requests are counted by
 KEEPALIVE_S: Final = 15.0
 STOP_S: Final = 2.0
 FIELDS: Final = 20
@@ -40,6 +40,7 @@ HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
+    "Server": "Stentor",
 }
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

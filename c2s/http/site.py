@@ -6,6 +6,7 @@ from c2s.attempts import Attempts
 from c2s.connections import Connections
 from c2s.http import clients
 from c2s.http.bosh import Bosh
+from c2s.http.chat.page import ChatPage
 from c2s.http.hostmeta import HostMeta
 from c2s.http.invite_page import InvitePage
 from c2s.http.relay import Relay
@@ -29,5 +30,7 @@ class Site:
         WebSockets(self.server, connections, tls)
         HostMeta(self.server, config.http.public_url, frozenset(config.server.domains))
         Bosh(self.server, connections, config, incarnation, relay)
+        if config.http.chat:
+            ChatPage(self.server, config)
         suggested = clients.read(config.http.clients)
         InvitePage(self.server, edge, config.server.domains[0], suggested, attempts)
