@@ -163,8 +163,8 @@ class ClientStream:
     __slots__ = (
         "_authentication", "_bare", "_before_login", "_claimed", "_domain", "_edge", "_facts", "_identities",
         "_is_closed", "_is_held", "_is_resumed", "_lang", "_last_in", "_last_out", "_log", "_login", "_management",
-        "_new_id", "_newcomer", "_now", "_opened_at", "_parked", "_parser", "_request", "_settings", "_state", "_transport",
-        "_tries", "_version", "session",
+        "_new_id", "_newcomer", "_now", "_opened_at", "_parked", "_parser", "_request", "_settings", "_state",
+        "_transport", "_tries", "_version", "session",
     )  # fmt: skip
 
     def __init__(

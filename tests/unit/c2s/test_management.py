@@ -496,7 +496,7 @@ def test_on_a_resumed_stream_any_resource_of_the_account_will_do_as_from_and_the
     attached(talk, conf=0, q=5)
     talk.say(f"<message id='1' from='{ROMEO}/of-its-own-making'/>")
     assert [stanza.from_ for stanza in talk.router.submitted()] == [f"{ROMEO}/balcony"]
-    assert stream_error(talk.say(f"<message from='juliet@elsewhere.example/balcony'/>")) == "invalid-from"
+    assert stream_error(talk.say("<message from='juliet@elsewhere.example/balcony'/>")) == "invalid-from"
 
 
 def test_a_client_that_goes_while_its_session_is_looked_for_leaves_it_as_it_was() -> None:
