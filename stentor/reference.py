@@ -132,9 +132,11 @@ XEP_NAMES: Final = {
     92: "Software Version",
     114: "Jabber Component Protocol",
     115: "Entity Capabilities",
+    124: "Bidirectional-streams Over Synchronous HTTP (BOSH)",
     128: "Service Discovery Extensions",
     133: "Service Administration",
     153: "vCard-Based Avatars",
+    156: "Discovering Alternative XMPP Connection Methods",
     157: "Contact Addresses for XMPP Services",
     163: "Personal Eventing Protocol",
     158: "CAPTCHA Forms",
@@ -147,6 +149,7 @@ XEP_NAMES: Final = {
     199: "XMPP Ping",
     202: "Entity Time",
     203: "Delayed Delivery",
+    206: "XMPP Over BOSH",
     215: "External Service Discovery",
     220: "Server Dialback",
     223: "Persistent Storage of Private Data via PubSub",
@@ -215,6 +218,9 @@ class Part(NamedTuple):
 
 ON_THE_STREAM: Final = (
     Part(114, "1.6", ("s2s/components.py",)),
+    Part(124, "1.11.2", ("c2s/http/bosh.py", "c2s/http/bosh_session.py", "c2s/http/relay.py", "router/relaying.py")),
+    Part(156, "1.4.0", ("c2s/http/hostmeta.py",)),
+    Part(206, "1.4", ("c2s/http/bosh.py", "c2s/http/bosh_session.py", "c2s/http/framing.py")),
     Part(178, "1.2", ("c2s/client_certificates.py", "s2s/incoming.py", "s2s/outgoing.py", "s2s/certificates.py")),
     Part(185, "1.0", ("xmpp/dialback.py",)),
     Part(198, "1.6.3", ("c2s/management.py", "s2s/management.py", "router/resumption.py", "xmpp/sm.py")),
@@ -233,6 +239,7 @@ ON_THE_STREAM: Final = (
     Part(509, "0.2.0", ("c2s/features.py", "c2s/sasl2.py")),
     Part(478, "0.2.0", ("c2s/features.py", "s2s/features.py")),
 )
+WEBSOCKET_FILES: Final = ("c2s/http/websocket.py", "c2s/http/framing.py", "c2s/http/frames.py")
 _FEATURE_FILES: Final = {
     module.feature.name: f"router/features/{name}.py"
     for name, module in vars(features).items()
@@ -259,6 +266,7 @@ def xeps() -> str:
             for feature in features.ALL
             if feature.rfc
         ),
+        f"| XMPP over WebSocket (RFC 7395) | {_links(WEBSOCKET_FILES)} |\n",
         "\n## What service discovery tells\n\n| of | features |\n|---|---|\n",
         _told("the domain", (name for feature in features.ALL for name in feature.server_features)),
         _told("an account", (name for feature in features.ALL for name in feature.account_features)),
