@@ -30,12 +30,17 @@ Facts = dict[str, Any]  # what a router tells of a token (router/admission.py, s
 class InvitePage:
     """The routes. `domain` is one that is served: any router can tell what a token is."""
 
-    def __init__(self, server: HttpServer, edge: Edge, domain: str, clients: Clients, attempts: Attempts) -> None:
+    def __init__(
+        self, server: HttpServer, edge: Edge, domain: str, clients: Clients, attempts: Attempts, *,
+        has_chat: bool = False,
+    ) -> None:  # fmt: skip
+        """`has_chat`: there is a web chat at / to be suggested, too."""
         self._server = server
         self._edge = edge
         self._domain = domain
         self._clients = clients
         self._attempts = attempts
+        self._has_chat = has_chat
         server.add("invite", "GET", PATH, self._show)
         server.add("invite", "POST", PATH, self._submit)
 
@@ -146,9 +151,10 @@ class InvitePage:
     def _suggestions(self, request: web.Request) -> Markup:
         here = platform_of(request.headers.get("User-Agent", ""))
         names = sorted(self._clients, key=lambda platform: (platform != here, list(PLATFORMS).index(platform)))
+        here_now = [tag("li", "In this browser: ", tag("a", "web chat", href="/"))] if self._has_chat else []
         items = [tag("li", f"{PLATFORMS[platform]}: ", *_links(self._clients, platform)) for platform in names]
         every = tag("li", tag("a", "All apps", href=_CLIENTS_LIST, rel="noreferrer"))
-        return tag("ul", *items, every)
+        return tag("ul", *here_now, *items, every)
 
 
 def _links(clients: Clients, platform: str) -> list[str]:

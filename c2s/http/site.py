@@ -30,7 +30,6 @@ class Site:
         WebSockets(self.server, connections, tls)
         HostMeta(self.server, config.http.public_url, frozenset(config.server.domains))
         Bosh(self.server, connections, config, incarnation, relay)
-        if config.http.chat:
-            ChatPage(self.server, config)
+        has_chat = config.http.chat and ChatPage(self.server, config).is_installed
         suggested = clients.read(config.http.clients)
-        InvitePage(self.server, edge, config.server.domains[0], suggested, attempts)
+        InvitePage(self.server, edge, config.server.domains[0], suggested, attempts, has_chat=has_chat)

@@ -42,11 +42,11 @@ class FakeEdge:
         return "request"
 
 
-def show(answer: Answer, token: str = "t0ken") -> tuple[int, str, FakeEdge]:
+def show(answer: Answer, token: str = "t0ken", *, has_chat: bool = False) -> tuple[int, str, FakeEdge]:
     edge = FakeEdge(answer)
     server = HttpServer(Http(), cast(ServerTls, None))
     suggested = {"android": (Client("A & B", "https://a.example/?x=1&y=2"),)}
-    page = InvitePage(server, cast(Edge, edge), "example.com", suggested, Attempts(1, Clock()))
+    page = InvitePage(server, cast(Edge, edge), "example.com", suggested, Attempts(1, Clock()), has_chat=has_chat)
     request = make_mocked_request("GET", f"/invite/{token}", match_info={"token": token})
     response: web.Response = asyncio.run(page._show(request))
     assert response.text is not None
@@ -73,6 +73,11 @@ def test_who_invites_to_what() -> None:
     assert '<a href="https://a.example/?x=1&amp;y=2" rel="noreferrer">A &amp; B</a>' in text
     assert "User name, before @example.com" in text
     assert "<h1>You are invited to example.com</h1>" in shown(**{"kind": "account", "from": ""})
+
+
+def test_a_web_chat_is_suggested_where_there_is_one() -> None:
+    assert '<a href="/">web chat</a>' in show(Answer(True, FACTS), has_chat=True)[1]
+    assert "web chat" not in show(Answer(True, FACTS))[1]
 
 
 def test_there_is_no_form_where_nobody_registers() -> None:
