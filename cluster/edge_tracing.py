@@ -6,7 +6,7 @@ from itertools import islice, takewhile
 from typing import Final
 
 from cluster.edge import EdgeSession
-from cluster.tracing import Tracer, children_of, given_name, harmless, row_name, sent_name, size_of
+from cluster.tracing import Tracer, children_of, given_name, harmless, is_copy, row_name, sent_name, size_of
 from xmpp.stanza import Stanza
 
 TOLD_AT_ONCE: Final = 100  # stanzas of one acknowledgement
@@ -55,8 +55,9 @@ class EdgeTracing:
             reason = reason or f"the stream has ended ({session.reason})"
         decision = "returned" if reason else "delivered" if self._is_c2s else "written"
         self._tracer.note(
-            whose, self._hop, _names(session, q, id_, stanza), stanza, decision, session=session.jid, reason=reason
-        )
+            whose, self._hop, _names(session, q, id_, stanza), stanza, decision, session=session.jid, reason=reason,
+            copy=is_copy(stanza) or None,
+        )  # fmt: skip
 
     @harmless
     def acknowledged(self, session: EdgeSession, q: int) -> None:

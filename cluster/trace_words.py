@@ -76,7 +76,14 @@ def _dialed(d: Details) -> str:
 
 def _unreachable(d: Details) -> str:
     then = f"; tried again in {d['retry_s']:g} s" if d.get("retry_s") else "; given up"
-    return f"unreachable, says {d.get('by', '?')}: {d.get('problem') or d.get('condition', '?')}{then}"
+    problem = str(d.get("problem") or d.get("condition", "?")).rstrip(".")
+    return f"unreachable, says {d.get('by', '?')}: {problem}{then}"
+
+
+def _delivered(d: Details) -> str:
+    if "session" not in d:
+        return f"delivered to {_several(d.get('sessions'))}"
+    return f"delivered: written to {d['session']}" + (", a copy (XEP-0280)" if d.get("copy") else "")
 
 
 def _told(d: Details) -> str:
@@ -101,9 +108,7 @@ _WORDS: Final[dict[str, Callable[[Details], str]]] = {
         f"committed after {d.get('ms', 0):g} ms, in a batch of {_plural(d.get('items', 1), 'input')}"
     ),
     "copied": lambda d: f"copied to {_several(d.get('sessions'))}",
-    "delivered": lambda d: (
-        f"delivered: written to {d['session']}" if "session" in d else f"delivered to {_several(d.get('sessions'))}"
-    ),
+    "delivered": _delivered,
     "answered": lambda d: f"answered to {_several(d.get('sessions'))}",
     "held": lambda d: f"held back, for the client is inactive (XEP-0352): {_several(d.get('sessions'))}",
     "kept": lambda d: f"kept until it is resumed: {_several(d.get('sessions'))}",

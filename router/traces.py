@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -54,7 +53,8 @@ class _Stanzas:
     def number(self, event: Event) -> tuple[int, float]:
         """Its number, and seconds since the stanza entered."""
         found = next((number for name in event.names if (number := self._numbers.get(name)) is not None), None)
-        weak = (event.kind, event.from_, event.id) if event.id else None
+        asked_by = event.to if event.type in ("error", "result") else event.from_
+        weak = (event.kind, asked_by, event.id) if event.id else None
         if found is None and weak is not None and weak in self._weak:
             known, at = self._weak[weak]
             found = known if event.at - at < WEAK_S else None
@@ -101,10 +101,11 @@ class Gathered:
 
     def page(self, now: float, after: int) -> list[dict[str, Any]]:
         """Events above this number, in order; those up to it are forgotten."""
+        self._fresh.sort(key=lambda fresh: fresh[3].at)
         until = now if self.over_at is not None else now - HELD_S
-        count = bisect_right(self._fresh, until, key=lambda fresh: fresh[0])
+        count = next((index for index in range(len(self._fresh), 0, -1) if self._fresh[index - 1][0] <= until), 0)
         due, self._fresh = self._fresh[:count], self._fresh[count:]
-        for _, node, role, event in sorted(due, key=lambda fresh: fresh[3].at):
+        for _, node, role, event in due:
             self._shown.append(self._show(node, role, event))
         read = max(0, min(after - self._first + 1, len(self._shown)))
         del self._shown[:read]

@@ -159,7 +159,7 @@ class RouterTracing:
     def _tell(self, turn: Turn, subject: _Subject, stop: _Stop | None, of: int) -> None:
         if subject.is_new:
             session = turn.session
-            facts = {"owner": turn.entity.bare}
+            facts: dict[str, Any] = {"owner": turn.entity.bare}
             if session is not None:
                 facts = {"n": turn.n, "session": session.jid, "again": turn.is_again or None}
             self._note(turn, subject, "accepted", **facts)
@@ -184,7 +184,8 @@ class RouterTracing:
                 self._asked[id(subject.stanza)] = (subject.stanza, (*_names(turn), *subject.names))
         if not subject.is_new or is_refused:
             return
-        if not rows and subject.stanza.kind == MESSAGE and (why := _why_not_kept(turn, subject.stanza)):
+        is_message = subject.stanza.kind == MESSAGE and subject.stanza.type != "error"
+        if not rows and is_message and (why := _why_not_kept(turn, subject.stanza)):
             self._note(turn, subject, "unarchived", reason=why)
         if stop is not None and stop.feature == "offline":
             self._note(turn, subject, "offline", id=turn.entity.offline[-1], count=len(turn.entity.offline))
@@ -279,7 +280,9 @@ class RouterTracing:
             sessions.append(_shown(session))
         for (decision, _), (subject, names, sessions) in groups.items():
             unique = tuple(dict.fromkeys(names))
-            self._tracer.note(subject.whose, _hop(turn), unique, subject.stanza, decision, sessions=sessions)
+            is_own = not any(subject is other for other in subjects) and not turn.entity.is_peer
+            hop = "recipient" if is_own else _hop(turn)  # not what the turn is about: it comes from the queue, say
+            self._tracer.note(subject.whose, hop, unique, subject.stanza, decision, sessions=sessions)
         for line, waiting in turn.waits:
             if whose := self._tracer.whose(waiting.stanza):
                 subject = _Subject(waiting.stanza, whose)

@@ -126,7 +126,7 @@ class _Chosen:
 def line(event: Mapping[str, Any], is_coloured: bool) -> str:
     """One event, as a line of a terminal."""
     at = datetime.fromisoformat(event["at"]).astimezone().strftime("%H:%M:%S.%f")[:-3]
-    since = f"+{event['since_ms']:.1f}"
+    since = f"{event['since_ms']:+.1f}"
     what = " ".join(filter(None, (event["kind"], event["type"], event["id"])))
     way = f"{event['from'] or '-'} -> {event['to'] or '-'}"
     text = _clean(event["text"])
