@@ -435,8 +435,9 @@ def _words(stanza: Stanza, text: str) -> str:
     """What this server says of an error, without what it quotes; of an IQ nothing: it may be about a form."""
     if stanza.kind == IQ:
         return ""
-    before, quote, rest = text.partition("'")
-    return f"{before}'…'{rest.rpartition(quote)[2]}" if quote else text
+    before, _, rest = text.partition("'")
+    _, quote, after = rest.rpartition("'")
+    return f"{before}'…'{after}" if quote else text
 
 
 def _why_not_kept(turn: Turn, message: Stanza) -> str:

@@ -138,7 +138,7 @@ def line(event: Mapping[str, Any], is_coloured: bool) -> str:
             else "green" if decision in _ARRIVED
             else None
         )  # fmt: skip
-        text = click.style(text, fg=colour, bold=colour is not None)
+        text = click.style(text, fg=colour, bold=True) if colour is not None else text
     where = _clean(f"{event['node']:<9} {event['hop']:<9}")
     return f"{at} {since:>8} ms  #{event['stanza']:<3} {where}  {_clean(what)}  {_clean(way)}  {text}"
 
