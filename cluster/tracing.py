@@ -104,7 +104,8 @@ class Tracer:
     # --- which addresses
 
     def told(self, sender: Incarnation, traces: Iterable[tuple[str, str, float]]) -> None:
-        """TRACE: everything that a router gathers from now on, as (id, bare JID, seconds left)."""
+        """TRACE: everything that a router gathers from now on, as (id, bare JID, seconds left). It is told at once that
+        this is known here, by no events."""
         now = self._now()
         known = {id_: (jid, now + seconds) for id_, jid, seconds in traces}
         if known:
@@ -114,6 +115,7 @@ class Tracer:
         else:
             self._of.pop(sender, None)
         self._changed()
+        self._send(sender, (TRACED, (), 0))
 
     def gone(self, peer: Incarnation) -> list[tuple[str, str]]:
         """A process is gone, and with it what it gathered: (id, JID) of each."""

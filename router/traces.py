@@ -25,6 +25,7 @@ EVENTS: Final = 5_000  # of one trace; those that were read are not kept
 HELD_S: Final = 0.4  # until others that were before it have come, too
 READABLE_S: Final = 60.0  # after its end
 PAGE: Final = 500
+TOLD_S: Final = 1.0  # how long the beginning of a trace waits for processes that are busy, or about to be missed
 WAIT_S: Final = 2.0  # an answer with nothing in it takes so long; below what a router waits for another
 LOOK_S: Final = 0.1
 STANZAS: Final = 50_000  # names that are remembered
@@ -137,6 +138,7 @@ class Traces:
         self._role_of = role_of
         self._now = now  # monotonic seconds
         self._traces: dict[str, Gathered] = {}
+        self._untold: set[Incarnation] = set()  # processes that have not said yet that they know
 
     # --- what operators ask
 
@@ -151,6 +153,12 @@ class Traces:
         log.info("trace_started", trace=id_, account=jid, by=by, seconds=round(seconds))
         self._tell()
         return trace
+
+    async def wait_told(self) -> None:
+        """Until every process knows what is traced; a moment at most."""
+        give_up_at = self._now() + TOLD_S
+        while self._untold and self._now() < give_up_at:  # noqa: ASYNC110  # bounded
+            await asyncio.sleep(LOOK_S / 10)
 
     def stop(self, id_: str, by: str) -> bool:
         """End one; False where there is none of this id that runs."""
@@ -199,6 +207,7 @@ class Traces:
 
     def told(self, sender: Incarnation, events: Any, dropped: Any) -> None:
         """TRACED: what another process, which may be a captured one, tells of them."""
+        self._untold.discard(sender)
         running = {trace.id: trace for trace in self._traces.values() if trace.over_at is None}
         now, node, role = self._now(), node_of(sender), self._role_of(sender)
         for bundle in events if isinstance(events, Sequence) else ():
@@ -244,7 +253,9 @@ class Traces:
     def _tell(self) -> None:
         running = self._running()
         self._tracer.told(self._me, running)
-        for peer in self._peers():
+        peers = list(self._peers())
+        self._untold = set(peers)
+        for peer in peers:
             self._send(peer, (TRACE, running))
 
     def methods(self) -> dict[str, Callable[..., Awaitable[Any]]]:

@@ -60,6 +60,7 @@ class TracesApi:
             raise ApiError(
                 409, f"{AT_ONCE} traces run already", "stentor trace --list shows them; --stop ID ends one"
             ) from None
+        await self._traces.wait_told()
         return {"id": trace.id, "jid": jid.bare, "seconds": seconds, "node": node_of(self._bus.incarnation),
                 "hint": hint}  # fmt: skip
 

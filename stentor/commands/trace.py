@@ -6,6 +6,7 @@ import getpass
 import json
 import re
 import sys
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -15,6 +16,8 @@ import click
 from stentor.client import Api, Refused, connects, segment
 from stentor.failure import Failed
 
+RETRIES_S: Final = 8.0
+RETRY_S: Final = 0.5
 _DURATION: Final = re.compile(r"(\d+)(s|m|h)?")
 _UNITS: Final = {None: 1, "s": 1, "m": 60, "h": 3600}
 _BAD: Final = frozenset({"blocked", "bounced", "returned", "unreachable", "undone"})
@@ -76,7 +79,7 @@ def _follow(api: Api, begun: Mapping[str, Any], wanted: str | None, is_json: boo
     chosen = _Chosen(wanted)
     try:
         while True:
-            page = api.call("GET", path, query={"after": str(after)})
+            page = _page(api, path, after)
             for event in page["events"]:
                 after = event["number"]
                 if chosen.takes(event):
@@ -95,10 +98,22 @@ def _follow(api: Api, begun: Mapping[str, Any], wanted: str | None, is_json: boo
     except BrokenPipeError:
         _stop(api, path)
         raise
-    except Refused as problem:
-        if problem.status == 404:
-            raise Failed(f"the trace has ended after {count} events: {problem}") from None
-        raise
+    except Failed as problem:
+        raise Failed(f"the trace has ended after {count} events: {problem}") from None
+
+
+def _page(api: Api, path: str, after: int) -> Any:
+    """The next page. Whoever answers may have died just now, or begun and not know of anything yet: then it is asked
+    again for a while. Raises Failed."""
+    give_up_at = time.monotonic() + RETRIES_S
+    while True:
+        try:
+            return api.call("GET", path, query={"after": str(after)})
+        except Failed as problem:
+            is_lasting = isinstance(problem, Refused) and problem.status not in (404, 503)
+            if is_lasting or time.monotonic() >= give_up_at:
+                raise
+        time.sleep(RETRY_S)
 
 
 def _stop(api: Api, path: str) -> None:

@@ -28,6 +28,7 @@ class Watching:
     def trace(self, *jids: str, seconds: float = 60.0, by: Incarnation = GATHERER) -> None:
         """These are traced; `by` gathers nothing else."""
         self.tracer.told(by, tuple((f"{jid} traced", jid, seconds) for jid in jids))
+        assert self.sent.pop() == (by, (TRACED, (), 0)), "it is told that this is known"
 
     def sleep(self, seconds: float) -> None:
         """Time passes."""
@@ -40,7 +41,7 @@ class Watching:
     def events(self, to: Incarnation = GATHERER) -> list[Event]:
         """What a router was told since the last time."""
         self.tracer.flush()
-        told = [envelope for who, envelope in self.sent if who == to and envelope[0] == TRACED]
+        told = [envelope for who, envelope in self.sent if who == to]
         self.sent = []
         return [event for _, bundle, _ in told for _, event in bundle]
 

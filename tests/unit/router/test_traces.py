@@ -89,6 +89,27 @@ def test_everybody_is_told_who_is_traced_and_when_nobody_is(gathering: Gathering
     assert gathering.sent == []
 
 
+def test_it_has_begun_when_everybody_knows() -> None:
+    gathering = Gathering()
+    gathering.start()
+
+    async def run() -> bool:
+        waiting = asyncio.create_task(gathering.traces.wait_told())
+        for edge in (EDGE, OTHER):
+            await asyncio.sleep(module.LOOK_S / 5)
+            assert not waiting.done()
+            gathering.traces.told(edge, (), 0)
+        await waiting
+        gathering.start(JULIET)
+        waiting = asyncio.create_task(gathering.traces.wait_told())
+        await asyncio.sleep(0)
+        gathering.watching.now += module.TOLD_S
+        await waiting  # whoever does not answer is not waited for
+        return True
+
+    assert asyncio.run(run())
+
+
 def test_so_many_run_at_once_in_the_cluster(gathering: Gathering) -> None:
     gathering.tracer.told(OTHER, (("router-1-1", JULIET, 30.0),))
     ids = [gathering.start(f"a{number}@x") for number in range(AT_ONCE - 1)]

@@ -9,6 +9,7 @@ import pytest
 
 from stentor.client import Refused
 from stentor.commands import trace as command
+from stentor.failure import Failed
 from tests.unit.stentor.test_commands import run
 
 BEGUN = {"id": "router-0-1", "jid": "a@b", "seconds": 60, "node": "router-0", "hint": ""}
@@ -107,10 +108,24 @@ def test_ctrl_c_ends_the_trace(
     assert "stopped: 1 events" in err
 
 
+def test_who_has_just_died_or_begun_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "RETRY_S", 0.0)
+    answers = [BEGUN, Failed("no answer"), Refused("there is no trace", 404), page(event(1), is_over=True)]
+    code, _, err, calls = run(monkeypatch, capsys, answers, "trace", "a@b")
+    assert (code, len(calls)) == (0, 4)
+    assert "over: 1 events" in err
+    code, _, err, _ = run(monkeypatch, capsys, [BEGUN, Refused("wrong token", 401)], "trace", "a@b")
+    assert code == 1
+    assert "wrong token" in err
+
+
 def test_a_router_that_is_gone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     gone = Refused(
         "there is no trace router-0-1. It is over, or the router that gathered it is gone: begin another", 404
     )
+    monkeypatch.setattr(command, "RETRIES_S", 0.0)
     code, _, err, _ = run(monkeypatch, capsys, [BEGUN, page(event(1)), gone], "trace", "a@b")
     assert code == 1
     assert "the trace has ended after 1 events" in err
