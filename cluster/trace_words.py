@@ -8,10 +8,9 @@ from typing import Any, Final
 Details = Mapping[str, Any]
 
 _KEPT: Final = {
-    "archive": "in the archive",
-    "queue": "until it is delivered",
-    "outbound": "until the other server has it",
-    "group": "for a member who is not in the room",
+    "queue": " until it is delivered",
+    "outbound": " until the other server has it",
+    "group": " for a member who is not in the room",
 }
 
 
@@ -50,7 +49,7 @@ def _bounced(d: Details) -> str:
 
 
 def _archived(d: Details) -> str:
-    return f"archived {_KEPT.get(str(d.get('kept')), '')}, log id {d.get('id', '?')}".replace("  ", " ")
+    return f"archived{_KEPT.get(str(d.get('kept')), '')}, log id {d.get('id', '?')}"
 
 
 def _routed(d: Details) -> str:

@@ -25,6 +25,7 @@ EVENTS: Final = 5_000  # of one trace; those that were read are not kept
 HELD_S: Final = 0.4  # until others that were before it have come, too
 READABLE_S: Final = 60.0  # after its end
 PAGE: Final = 500
+TELL_AGAIN_S: Final = 5.0
 TOLD_S: Final = 1.0  # how long the beginning of a trace waits for processes that are busy, or about to be missed
 WAIT_S: Final = 2.0  # an answer with nothing in it takes so long; below what a router waits for another
 LOOK_S: Final = 0.1
@@ -138,6 +139,7 @@ class Traces:
         self._role_of = role_of
         self._now = now  # monotonic seconds
         self._traces: dict[str, Gathered] = {}
+        self._told_at = 0.0
         self._untold: set[Incarnation] = set()  # processes that have not said yet that they know
 
     # --- what operators ask
@@ -237,6 +239,10 @@ class Traces:
                 self._end(trace, "time", "")
             elif trace.over_at is not None and (now - trace.over_at >= READABLE_S):
                 del self._traces[trace.id]
+        if now - self._told_at >= TELL_AGAIN_S and (running := self._running()):
+            self._told_at = now
+            for peer in self._peers():
+                self._send(peer, (TRACE, running))  # one that had believed this router dead has forgotten it
 
     def _end(self, trace: Gathered, reason: str, by: str) -> None:
         trace.over_at = self._now()
@@ -255,6 +261,7 @@ class Traces:
         self._tracer.told(self._me, running)
         peers = list(self._peers())
         self._untold = set(peers)
+        self._told_at = self._now()
         for peer in peers:
             self._send(peer, (TRACE, running))
 

@@ -52,7 +52,7 @@ class TracesApi:
         seconds = request.body.get("seconds", SECONDS)
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 1 <= seconds <= LONGEST_S:
             raise ApiError(400, "seconds is no number of seconds that a trace may take", f"Give 1 to {LONGEST_S}")
-        by = "".join(c for c in str(request.body.get("by") or "operator")[:BY_MOST] if c.isprintable())
+        by = _who(request.body.get("by"))
         hint = await self._hint(jid)
         try:
             trace = self._traces.start(jid.bare, seconds, by)
@@ -110,7 +110,7 @@ class TracesApi:
         return {**page, "events": [{**event, "at": _stamp(event["at"])} for event in page["events"]]}
 
     async def _stop(self, request: ApiRequest) -> Any:
-        id_, by = request.path["id"], str(request.query.get("by") or "operator")[:BY_MOST]
+        id_, by = request.path["id"], _who(request.query.get("by"))
         stopped = (
             self._traces.stop(id_, by) if self._is_here(id_) else await self._ask(id_, "traces.stop", id_, by)
         )  # fmt: skip
@@ -150,6 +150,10 @@ class TracesApi:
     def _a_shard_of(self, router: Incarnation) -> Shard | None:
         """By which a router can be asked."""
         return next((Shard(shard) for shard, owner in enumerate(self._map.owners) if owner == router), None)
+
+
+def _who(by: object) -> str:
+    return "".join(c for c in str(by or "operator")[:BY_MOST] if c.isprintable())
 
 
 def _gone(id_: str) -> ApiError:

@@ -29,7 +29,7 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     ("bounced", {"by": "delivery", "condition": "service-unavailable", "text": "Nobody is there."},
      "bounced (by delivery): service-unavailable: Nobody is there."),
     ("bounced", {"condition": "item-not-found"}, "bounced: item-not-found"),
-    ("archived", {"id": 5, "kept": "archive"}, "archived in the archive, log id 5"),
+    ("archived", {"id": 5, "kept": "archive"}, "archived, log id 5"),
     ("archived", {"id": 5, "kept": "queue"}, "archived until it is delivered, log id 5"),
     ("archived", {"id": 5, "kept": "outbound"}, "archived until the other server has it, log id 5"),
     ("unarchived", {"reason": "hint no-store (XEP-0334)"}, "not archived: hint no-store (XEP-0334)"),

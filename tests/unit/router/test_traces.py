@@ -134,6 +134,17 @@ def test_it_ends_by_itself(gathering: Gathering) -> None:
     assert not gathering.traces.stop(id_, "")
 
 
+def test_who_had_forgotten_is_told_again(gathering: Gathering) -> None:
+    id_ = gathering.start()
+    gathering.traces.tick()
+    assert gathering.sent == []
+    gathering.watching.now += module.TELL_AGAIN_S
+    gathering.traces.tick()
+    gathering.traces.tick()
+    told = (TRACE, ((id_, ROMEO, 60.0 - module.TELL_AGAIN_S),))
+    assert gathering.sent == [(EDGE, told), (OTHER, told)]
+
+
 def test_it_takes_an_hour_at_most(gathering: Gathering) -> None:
     gathering.start(seconds=10 * LONGEST_S)
     assert gathering.traces.list_()[0]["seconds_left"] == LONGEST_S
