@@ -150,7 +150,7 @@ class Gate(asyncio.BufferedProtocol):
         _headers.labels(result).inc()
         if self._transport is not None:
             peer = self._transport.get_extra_info("peername")
-            log.warning("proxy_header_refused", load_balancer=peer[0] if peer else "", reason=reason)
+            log.warning("proxy_header_refused", address=peer[0] if peer else "", reason=reason)
             self._transport.abort()
         self._stop()
 

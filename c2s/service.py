@@ -34,9 +34,11 @@ from cluster.bus import Bus
 from cluster.certificates import CertificateError
 from cluster.config import Config
 from cluster.edge import Answer, Edge
+from cluster.edge_tracing import EdgeTracing
 from cluster.membership import PeerDown, PeerEvent, PeerUp
 from cluster.process import CannotStart, Drain, Process
-from cluster.wire import ACTIVATE, DRAIN, RELAYED, Envelope, Incarnation, new_incarnation
+from cluster.tracing import Tracer
+from cluster.wire import ACTIVATE, DRAIN, RELAYED, TRACE, Envelope, Incarnation, new_incarnation
 from xmpp.stream import Limits
 
 log = logs.get_logger()
@@ -57,6 +59,12 @@ class C2SApplication:
         self._incarnation = new_incarnation(config.node.name, secrets.randbits(64))
         requests = itertools.count(1)
         self._edge = Edge(self._send, lambda: f"{self._incarnation}/{next(requests):x}", time.monotonic, stats.failed)
+        self._tracer = Tracer(
+            send=self._send, is_congested=self._is_congested, switch=self._switch_tracing,
+            later=lambda seconds, act: asyncio.get_running_loop().call_later(seconds, act),
+            now=time.monotonic, clock=time.time,
+        )  # fmt: skip
+        self._edge.hear(TRACE, self._tracer.told)
         self._facts = Facts()
         self._certificates = _client_certificates(config)
         self._settings = _stream_settings(config, self._certificates)
@@ -204,6 +212,15 @@ class C2SApplication:
     def _send(self, to: Incarnation, envelope: Envelope) -> bool:
         return self._bus is not None and self._bus.send(to, envelope)
 
+    def _is_congested(self, to: Incarnation) -> bool:
+        return self._bus is not None and self._bus.is_congested(to)
+
+    def _switch_tracing(self, is_on: bool) -> None:
+        if is_on and self._edge.tracing is None:
+            self._edge.tracing = EdgeTracing(self._tracer, self.role)
+        elif not is_on:
+            self._edge.tracing = None
+
     def _receive(self, sender: Incarnation, envelopes: tuple[Envelope, ...]) -> None:
         self._heard_at = time.monotonic()
         receive = self._edge.receive
@@ -227,6 +244,7 @@ class C2SApplication:
         elif isinstance(event, PeerDown):
             self._routers.discard(event.incarnation)
             self._relay.router_lost(event.incarnation)
+            self._tracer.gone(event.incarnation)
 
     # --- time
 

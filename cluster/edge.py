@@ -76,6 +76,24 @@ class Sink(Protocol):
         """Everything up to `session.owed` is safe."""
 
 
+class Tracing(Protocol):
+    """Who is told what becomes of stanzas, while somebody traces some (cluster/edge_tracing.py)."""
+
+    unwritten: str
+
+    def received(self, session: EdgeSession, n: int, stanza: Stanza) -> None:
+        """It came from the client."""
+
+    def confirmed(self, session: EdgeSession, conf: int) -> None:
+        """What is held up to `conf` is safe."""
+
+    def delivered(self, session: EdgeSession, q: int, id_: int | None, stanza: Stanza) -> None:
+        """The sink was given it."""
+
+    def acknowledged(self, session: EdgeSession, q: int) -> None:
+        """The client has what is unacknowledged up to `q`."""
+
+
 class EdgeSession:
     """One session as this edge holds it. `n` counts what the client sent, `q` what it is sent."""
 
@@ -215,6 +233,7 @@ class Edge:
         self._new_request = new_request
         self._now = now  # monotonic seconds
         self.map = ShardMap()
+        self.tracing: Tracing | None = None
         self.sessions: dict[SessionId, EdgeSession] = {}
         self._by_shard: dict[Shard, dict[SessionId, EdgeSession]] = {}
         self._asked: dict[str, _Asked] = {}
@@ -295,6 +314,8 @@ class Edge:
         """A stanza that the client sent, `from` stamped. It is held until the owner confirms it (rule 5)."""
         session.n += 1
         n = session.n
+        if self.tracing is not None:
+            self.tracing.received(session, n, stanza)
         if n <= session.conf:
             return  # rule 6: conf ran ahead of what was read here; nobody would confirm it again
         if not session.held:
@@ -311,6 +332,8 @@ class Edge:
 
     def written(self, session: EdgeSession, q: int) -> None:
         """The client has everything up to q: acknowledged it (0198), or else the kernel has taken it."""
+        if self.tracing is not None:
+            self.tracing.acknowledged(session, q)
         unacknowledged = session.unacknowledged
         while unacknowledged and unacknowledged[0][0] <= q:
             _, id_, _ = unacknowledged.popleft()
@@ -338,6 +361,15 @@ class Edge:
             self._send_detach(session)
 
     # --- what the bus calls
+
+    def hear(self, kind: int, handler: Callable[..., None]) -> None:
+        """Envelopes of this kind are for somebody else in this process: `handler(sender, *fields)`."""
+        self._handlers[kind] = handler
+
+    def not_written(self, reason: str) -> None:
+        """A sink cannot write the stanza that it is just given; for whoever traces it."""
+        if self.tracing is not None:
+            self.tracing.unwritten = reason
 
     def receive(self, sender: Incarnation, kind: int, fields: tuple[Any, ...]) -> None:
         """One envelope from a router, without its kind."""
@@ -392,6 +424,8 @@ class Edge:
                     elif id_ < 0:
                         session.rooms[stanza.from_.partition("/")[0]] = -id_  # type: ignore[union-attr]  # a room's
                 session.sink.deliver(stanza)
+                if self.tracing is not None:
+                    self.tracing.delivered(session, q, id_, stanza)
             elif q > session.q:
                 self._on_gap(shard)
 
@@ -408,6 +442,8 @@ class Edge:
         session = self.sessions.get(sid)
         if session is None or session.gen != gen or not self.map.is_current(shard, epoch) or conf <= session.conf:
             return
+        if self.tracing is not None:
+            self.tracing.confirmed(session, conf)
         session.conf = conf
         held = session.held
         while held and held[0][0] <= conf:

@@ -60,6 +60,7 @@ KEYS: Final = {
     "signal": "a signal sent, by name",
     "task": "name of a task",
     "tls_port": "TCP port for direct TLS",
+    "trace": "the id of a trace",
     "to": "the process that gets something",
     "transport": "tcp, starttls or tls",
     "until": "when it ends, Unix seconds",

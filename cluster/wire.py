@@ -48,6 +48,9 @@ ACTIVITY: Final = 18  # shard, epoch, sid, gen, active: whether somebody looks a
 READ: Final = 19  # shard, epoch, bare, [id, ...]: clients of sessions that are over had these rows of their log
 CALL: Final = 15  # shard, epoch, request, method, arguments: see router/calls.py
 RELAY: Final = 21  # mark, request, data: for the c2s of this mark (c2s/http/relay.py; c2s alone sends it)
+TRACED: Final = (
+    22  # [([trace id, ...], event), ...], dropped: what was decided about stanzas (any -> the router that gathers)
+)
 UNREACHABLE: Final = 20  # shard, epoch, remote, local, condition, text, is permanent: the answer to DIAL that failed
 
 # --- router -> c2s (and s2s)
@@ -68,6 +71,9 @@ DRAIN: Final = 39  # reason: an operator wants this process to hand over and end
 DIAL: Final = 40  # shard, epoch, remote, local: stanzas of this local domain wait for a stream to a domain (-> s2s)
 
 ACTIVATE: Final = 41  # name: a bytestream shall begin (-> c2s; c2s/bytestreams.py)
+TRACE: Final = (
+    43  # [(trace id, bare JID, seconds left), ...]: all that this router gathers (-> any; cluster/tracing.py)
+)
 
 RELAYED: Final = 42  # mark of the sender, request, data: what a c2s has for another; ("nobody",), ("gone",): ours
 
@@ -87,22 +93,25 @@ REPLAY: Final = (
 ARITY: Final = {
     HELLO: 5, WELCOME: 5, NODES: 2, GOODBYE: 2,
     SUBMIT: 8, ACKNOWLEDGED: 6, ATTACH: 7, DETACH: 6, ANNOUNCE: 4, CALL: 6, ENABLED: 7, RESUME: 7, ACTIVITY: 6,
-    READ: 5, UNREACHABLE: 8,
+    READ: 5, UNREACHABLE: 8, TRACED: 3,
     DELIVER: 3, CONFIRMED: 6, REVOKED: 6, ATTACHED: 15, REFUSED: 7, STATE: 6, WANT: 3, ANSWER: 4, MAP: 2, DRAIN: 2,
-    DIAL: 5, ACTIVATE: 2, RELAY: 4, RELAYED: 4,
+    DIAL: 5, ACTIVATE: 2, RELAY: 4, RELAYED: 4, TRACE: 2,
     FORWARD: 9, CONFIRM: 4, AGAIN: 3, CAST: 8, CHECK: 5, MARKS: 5, REPLAY: 8,
 }  # fmt: skip
 
-FROM_EDGE: Final = frozenset({SUBMIT, ACKNOWLEDGED, ATTACH, DETACH, ANNOUNCE, CALL, ENABLED, RESUME, ACTIVITY, READ})
+FROM_EDGE: Final = frozenset(
+    {SUBMIT, ACKNOWLEDGED, ATTACH, DETACH, ANNOUNCE, CALL, ENABLED, RESUME, ACTIVITY, READ, TRACED}
+)
+FROM_C2S: Final = FROM_EDGE | {RELAY}
 FROM_S2S: Final = FROM_EDGE | {UNREACHABLE}
 FROM_ROUTER: Final = frozenset(
     {DELIVER, CONFIRMED, REVOKED, ATTACHED, REFUSED, STATE, WANT, ANSWER, MAP, DRAIN, NODES, DIAL, ACTIVATE, RELAYED}
-    | {FORWARD, CONFIRM, AGAIN, CALL, CAST, CHECK, MARKS, REPLAY}
+    | {FORWARD, CONFIRM, AGAIN, CALL, CAST, CHECK, MARKS, REPLAY, TRACE, TRACED}
 )
 GREETINGS: Final = frozenset({HELLO, WELCOME, GOODBYE})
 # A captured c2s cannot act as a router: each role may send only these kinds.
 MAY_SEND: Final = {
-    "c2s": FROM_EDGE | GREETINGS | {RELAY},
+    "c2s": FROM_C2S | GREETINGS,
     "s2s": FROM_S2S | GREETINGS,
     "router": FROM_ROUTER | GREETINGS,
 }

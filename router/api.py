@@ -20,6 +20,8 @@ from router.dialing import PeerStatus
 from router.invitations_api import InvitationsApi
 from router.rooms.room import HISTORY
 from router.settings import Settings
+from router.traces import Traces
+from router.traces_api import TracesApi
 from storage import accounts, blocklists, devices, erasures, nodes, reports, restrictions, rooms, rosters, sessions
 from storage.devices import Device
 from storage.erasures import Erasure
@@ -51,13 +53,16 @@ _ANSWERS: Final = {
 class Api:
     """The routes and what they need."""
 
-    def __init__(self, settings: Settings, store: Store, calls: Calls, shard_map: ShardMap, bus: Bus) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, calls: Calls, shard_map: ShardMap, bus: Bus, traces: Traces
+    ) -> None:
         self._settings = settings
         self._store = store
         self._calls = calls
         self._map = shard_map
         self._bus = bus
         self._invitations = InvitationsApi(settings, self._read, self._account)
+        self._traces = TracesApi(settings, traces, calls, shard_map, bus, self._read)
 
     def routes(self) -> list[Route]:
         """Everything below /api/v1."""
@@ -94,6 +99,7 @@ class Api:
             ("GET", "/rooms/{jid}/occupants", self._occupants),
             ("GET", "/rooms/{jid}/history", self._history),
             *self._invitations.routes(),
+            *self._traces.routes(),
             ("GET", "/peers", self._peers),
             ("POST", "/peers/{domain}/retry", self._retry),
             ("GET", "/cluster", self._cluster),

@@ -95,6 +95,7 @@ class Queue:
         self._forget = forget
         self._waiting: deque[Item] = deque()
         self._in_flight: list[Item] | None = None
+        self.in_batch = 0  # items of the transaction that was started last
         self._has_lost = False  # a shard was lost since what waits was looked through
 
     def __len__(self) -> int:
@@ -151,6 +152,7 @@ class Queue:
         if not items:
             return
         self._in_flight = items
+        self.in_batch = len(items)
         writes: list[Write] = []
         rows: list[Row] = []
         fence: dict[Shard, Epoch] = {}

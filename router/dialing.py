@@ -109,6 +109,8 @@ class Dialing:
         line.dial_at = owner.outbox.now + DIAL_AGAIN_S
         edge = self._edges[rendezvous(entity.bare, self._edges)]
         owner.effects.send(edge, (DIAL, entity.shard, entity.epoch, entity.bare, line.local))
+        if owner.tracing is not None:
+            owner.tracing.waiting(entity, line, "dialed", by=node_of(edge), tries=line.tries)
 
     def _act(self, entity: Entity, run: Any) -> None:
         self._owner.when_loaded(entity, partial(self._owner.act, entity, run))
@@ -129,6 +131,11 @@ class Dialing:
         line.problem = text
         pause_s = PERMANENT_S if is_permanent else min(BACKOFF_S, 2.0 ** min(line.tries, 10))
         line.dial_at = self._owner.outbox.now + pause_s
+        if self._owner.tracing is not None:
+            self._owner.tracing.waiting(
+                entity, line, "unreachable", by=node_of(edge), condition=condition, problem=text,
+                retry_s=None if is_permanent else pause_s,
+            )  # fmt: skip
         if is_permanent:
             fault = stanza_error(condition, text or None)
             self._act(entity, partial(self._give_back, line, fault, None))

@@ -48,6 +48,7 @@ from router.rooms.fanout import Fanout, Send
 from router.rooms.mirror import Mirrors
 from router.rooms.pipeline import RoomPipeline
 from router.settings import Settings
+from router.tracing import RouterTracing
 from router.turn import Request, Turn
 from storage import sessions as session_rows
 from storage.log import FORWARD as TO_FORWARD
@@ -138,6 +139,7 @@ class Owner:
         self.proxies = ProxyPipeline(pipeline, self.meetings, effects.send)
         self.mirrors = Mirrors(self, effects.send)
         self.queue = Queue(effects.commit, self._epoch_of, self._release, self._refused, self._demoted, self._forget)
+        self.tracing: RouterTracing | None = None  # while somebody traces something
         self.ids = Ids(effects.bits)
         self.now = 0.0  # Unix seconds, set before each batch of input
         self.leaving: frozenset[Shard] = frozenset()  # being handed over: takes no input, its senders offer it again
@@ -449,6 +451,8 @@ class Owner:
     def _submitted(self, session: Session, n: int, stanza: Stanza, is_again: bool) -> None:
         turn = Turn(session.entity, session, stanza, self.settings, self.now, session.sid, n, self.ids)
         turn.is_again = is_again
+        if self.tracing is not None:
+            self.tracing.accepted(turn, stanza)
         (self.peers if session.entity.is_peer else self.pipeline).outgoing(turn, stanza)
         self.finish(turn)
         if not session.pending:
@@ -522,6 +526,8 @@ class Owner:
             pipeline = self.services
         elif entity.is_proxy:
             pipeline = self.proxies
+        if self.tracing is not None:
+            self.tracing.accepted(turn, *bundle)
         if len(bundle) == 1:
             pipeline.incoming(turn, bundle[0])
             return turn
@@ -591,6 +597,8 @@ class Owner:
 
     def _forget(self, item: Item) -> None:
         """Rule 13: an item was dropped; the marks it moved are taken back to what the log has."""
+        if self.tracing is not None:
+            self.tracing.undone(item, "a shard has moved: its next owner decides anew")
         self._now_decided(item)
         self._let_go(item)
         for turn in item.turns():
@@ -682,6 +690,8 @@ class Owner:
         item = Item(turn, then, accepts)
         if turn.sends:
             self._route(item)
+        if self.tracing is not None:
+            self.tracing.decided(item)
         if item.must_wait():
             if turn.session is not None:
                 turn.session.pending[turn.n] = turn.session.pending.get(turn.n, 0) + 1
@@ -814,6 +824,8 @@ class Owner:
                     self._confirm_repeated((part.entity.bare, main.origin), main.n)
                 if part.sends:
                     self._inputs.append(partial(self._send_on, part))
+        if self.tracing is not None:
+            self.tracing.released(item)
         self._let_go(item)
         if not is_held:
             return
@@ -965,6 +977,8 @@ class Owner:
 
     def _refused(self, item: Item) -> None:
         """The database refuses the item's data: the sender gets an error, memory is read anew."""
+        if self.tracing is not None:
+            self.tracing.undone(item, "the database has refused it; the log of this router says why")
         self._now_decided(item)
         self._let_go(item)
         for turn in item.turns():

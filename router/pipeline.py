@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from prometheus_client import Counter
@@ -41,25 +41,31 @@ ASKED_OF_SERVER: Final = frozenset(
 )  # fmt: skip
 
 
-def _ordered(steps: Iterable[tuple[Stage, Step]]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+Watch = Callable[[str, Stage, Step], Step]  # of a feature's step makes the same one, watched
+
+
+def _ordered(steps: Iterable[tuple[str, Stage, Step]], watch: Watch) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
     """Outgoing and incoming steps, by stage; the sort is stable, so registration order decides inside a stage."""
-    by_stage = sorted(steps, key=lambda item: item[0])
+    by_stage = sorted(((stage, watch(name, stage, step)) for name, stage, step in steps), key=lambda item: item[0])
     outgoing = tuple(step for stage, step in by_stage if stage < _FIRST_INCOMING)
     incoming = tuple(step for stage, step in by_stage if stage >= _FIRST_INCOMING)
     return outgoing, incoming
 
 
+def unwatched(name: str, stage: Stage, step: Step) -> Step:
+    """A step as it is."""
+    return step
+
+
 class Pipeline:
-    """All features' steps, composed once at start."""
+    """All features' steps, composed at start, and anew when somebody begins or ends to watch them."""
 
     def __init__(self, features: Sequence[Feature], domains: frozenset[str]) -> None:
         self.features = features
         self.bounced = [0, 0, 0, 0]  # stanzas refused, by kind (xmpp/stanza.py)
         self.failed = [0, 0, 0, 0]  # stanzas that a bug of ours ended
         self._domains = domains
-        self._message_out, self._message_in = _ordered(s for f in features for s in f.message_steps)
-        self._presence_out, self._presence_in = _ordered(s for f in features for s in f.presence_steps)
-        self._iq_out, self._iq_in = _ordered(s for f in features for s in f.iq_steps)
+        self.watch(unwatched)
         self._iq_handlers: dict[tuple[At, str, str], IqHandler] = {}
         self._namespaces: dict[At, set[str]] = {at: set() for at in At}
         self._events: dict[type[Event], list[EventHandler]] = {}
@@ -70,6 +76,15 @@ class Pipeline:
                 self._namespaces[key[0]].add(key[2])
             for event, on_event in feature.event_handlers:
                 self._events.setdefault(event, []).append(on_event)
+
+    def watch(self, watch: Watch) -> None:
+        """From now on, the steps are what this makes of them (`router/tracing.py`)."""
+        features = self.features
+        self._message_out, self._message_in = _ordered(((f.name, *s) for f in features for s in f.message_steps), watch)
+        self._presence_out, self._presence_in = _ordered(
+            ((f.name, *s) for f in features for s in f.presence_steps), watch
+        )
+        self._iq_out, self._iq_in = _ordered(((f.name, *s) for f in features for s in f.iq_steps), watch)
 
     def outgoing(self, turn: Turn, stanza: Stanza) -> None:
         """A stanza that one of the entity's own sessions sent (RFC 6120, 10.3 and 10.5)."""

@@ -16,6 +16,7 @@ from cluster.config import Config
 from cluster.membership import PeerDown, PeerEvent, PeerUp
 from cluster.process import CannotStart, Drain, Process
 from cluster.shards import ShardMap, shard_of
+from cluster.tracing import Tracer
 from cluster.wire import (
     ACKNOWLEDGED,
     ACTIVITY,
@@ -38,6 +39,8 @@ from cluster.wire import (
     REPLAY,
     RESUME,
     SUBMIT,
+    TRACE,
+    TRACED,
     UNREACHABLE,
     WIRE_VERSION,
     Envelope,
@@ -74,6 +77,8 @@ from router.rooms.room import HISTORY
 from router.settings import Settings, from_config
 from router.shared_groups import wildcards
 from router.tokens import TokenLogin
+from router.traces import Traces
+from router.tracing import RouterTracing
 from router.turn import Request
 from storage import (
     accounts,
@@ -139,6 +144,11 @@ class RouterApplication:
         self._directory = Directory(self._owner, lambda: secrets.token_urlsafe(9))
         self._dialing = Dialing(self._owner, self._owner.peers)
         self._directory.on_room = self._dialing.acknowledged
+        self._tracer = Tracer(
+            send=self.send, is_congested=self._is_congested, later=self._later, switch=self._switch_tracing,
+            now=time.monotonic, clock=time.time,
+        )  # fmt: skip
+        self._traces = Traces(self._incarnation, self._tracer, self.send, self._peers, self._role_of, time.monotonic)
         self._introductions = Introductions(self._owner, self._map, self._around, self._ask, self._start)
         self._passwords = Passwords(self._settings.iterations)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -231,6 +241,7 @@ class RouterApplication:
                 **guesting.methods(),
                 **Restricting(registration.command).methods(),
                 **TokenLogin(store, self._settings).methods(),
+                **self._traces.methods(),
             },
             self._backends,
         )
@@ -252,7 +263,7 @@ class RouterApplication:
         process.essential("invitations", admission.follow())
         process.essential("guests", guesting.follow())
         if config.admin.token:
-            api = Api(self._settings, store, calls, self._map, bus)
+            api = Api(self._settings, store, calls, self._map, bus, self._traces)
             server = ApiServer(config.admin.host, config.admin.api_port, config.admin.token, api.routes())
             try:
                 await server.start()
@@ -284,6 +295,7 @@ class RouterApplication:
     async def drain(self, drain: Drain) -> None:
         """Hand every shard over, then wait for the last batch."""
         assert self._ownership is not None
+        self._traces.end_all()
         await self._ownership.leave()
         while len(self._owner.queue) and drain.remaining_s() > 0:  # noqa: ASYNC110  # bounded by the drain's time
             await asyncio.sleep(0.01)
@@ -359,6 +371,10 @@ class RouterApplication:
                 self._relaying.relay(sender, *envelope[1:])
             elif kind == DRAIN and self._process is not None:
                 self._process.terminate()
+            elif kind == TRACE:
+                self._tracer.told(sender, envelope[1])
+            elif kind == TRACED:
+                self._traces.told(sender, *envelope[1:])
 
     def _owner_end(self) -> None:
         self._owner.end()
@@ -374,7 +390,9 @@ class RouterApplication:
     def _on_call(
         self, sender: Incarnation, shard: Shard, epoch: Epoch, request: str, method: str, arguments: tuple[Any, ...]
     ) -> None:
-        if self._calls is not None and self._owner.tenures[shard] == epoch:
+        if method in self._traces.methods() and self._role_of(sender) != self.role:
+            self.send(sender, (ANSWER, request, False, "forbidden"))  # nobody else needs to know what is gathered
+        elif self._calls is not None and self._owner.tenures[shard] == epoch:
             self._calls.receive(sender, request, method, arguments)
 
     def _on_map(self, entries: tuple[tuple[Shard, Epoch, Incarnation], ...]) -> None:
@@ -392,6 +410,7 @@ class RouterApplication:
         def act() -> None:
             peer = event.incarnation
             if isinstance(event, PeerUp):
+                self._traces.peer_up(peer)
                 if event.role != "router":
                     self._directory.edge_up(peer)
                 if event.role == "s2s":
@@ -404,6 +423,8 @@ class RouterApplication:
             elif isinstance(event, PeerDown):
                 if event.role == "c2s":
                     self._relaying.gone(peer)
+                for id_, jid in self._tracer.gone(peer):
+                    log.info("trace_ended", trace=id_, account=jid, reason="the router that gathered it is gone")
                 if event.role != "router":
                     self._dialing.edge_down(peer)
                     self._directory.edge_down(peer)
@@ -420,10 +441,37 @@ class RouterApplication:
                 self._owner.tick()
                 self._directory.tick()
                 self._dialing.tick()
+                self._traces.tick()
                 if self._keeper is not None:
                     self._keeper.tick()
 
             self._around(act)
+
+    # --- traces
+
+    def _switch_tracing(self, is_on: bool) -> None:
+        owner = self._owner
+        if is_on and owner.tracing is None:
+            owner.tracing = RouterTracing(self._tracer, owner, owner.rooms.fanout, time.monotonic)
+        elif not is_on and owner.tracing is not None:
+            owner.tracing.close()
+            owner.tracing = None
+
+    def _is_congested(self, to: Incarnation) -> bool:
+        return self._bus is not None and self._bus.is_congested(to)
+
+    def _later(self, seconds: float, act: Callable[[], None]) -> None:
+        assert self._loop is not None
+        self._loop.call_later(seconds, act)
+
+    def _peers(self) -> list[Incarnation]:
+        return [] if self._bus is None else list(self._bus.peers)
+
+    def _role_of(self, process: Incarnation) -> str:
+        if self._bus is None or process == self._incarnation:
+            return self.role
+        peer = self._bus.peers.get(process)
+        return peer.role if peer is not None else ""
 
     # --- blocklists of others
 

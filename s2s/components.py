@@ -340,6 +340,7 @@ class ComponentStream:
     def deliver(self, stanza: Stanza) -> None:
         """Write a stanza to the component. One whose stream ends gets no more: the owner finds another, or waits."""
         if self._state is not State.BOUND or self.session is None:
+            self._edge.not_written("the stream is ending")
             return
         self.q = self.session.q
         self._last_out = self._now()

@@ -149,6 +149,7 @@ class Management:
             furthest[session] = q
         self._settled = reached
         for session, q in furthest.items():
+            session.is_managed = self._base is not None and reached > self._base
             self._edge.written(session, q)
 
     # --- what we read

@@ -19,10 +19,12 @@ from cluster.certificates import CertificateError
 from cluster.clock import SYSTEM
 from cluster.config import Config
 from cluster.edge import Answer, Edge
+from cluster.edge_tracing import EdgeTracing
 from cluster.membership import PeerDown, PeerEvent, PeerUp
 from cluster.process import CannotStart, Drain, Process
+from cluster.tracing import Tracer
 from cluster.trust import Authorities
-from cluster.wire import DIAL, DRAIN, Envelope, Epoch, Incarnation, Shard, new_incarnation
+from cluster.wire import DIAL, DRAIN, TRACE, Envelope, Epoch, Incarnation, Shard, new_incarnation
 from s2s import features
 from s2s.component_listener import ComponentListener
 from s2s.connect import HANDSHAKE_S
@@ -63,6 +65,12 @@ class S2SApplication:
         self._edge = Edge(
             self._send, lambda: f"{self._incarnation}/{next(requests):x}", time.monotonic, stats.failed, READ_IDS
         )
+        self._tracer = Tracer(
+            send=self._send, is_congested=self._is_congested, switch=self._switch_tracing,
+            later=lambda seconds, act: asyncio.get_running_loop().call_later(seconds, act),
+            now=time.monotonic, clock=time.time,
+        )  # fmt: skip
+        self._edge.hear(TRACE, self._tracer.told)
         self._components = ComponentListener(config, self._edge)
         self._tls = _server_tls(config)
         self._authorities = _authorities(config)
@@ -210,6 +218,15 @@ class S2SApplication:
     def _send(self, to: Incarnation, envelope: Envelope) -> bool:
         return self._bus is not None and self._bus.send(to, envelope)
 
+    def _is_congested(self, to: Incarnation) -> bool:
+        return self._bus is not None and self._bus.is_congested(to)
+
+    def _switch_tracing(self, is_on: bool) -> None:
+        if is_on and self._edge.tracing is None:
+            self._edge.tracing = EdgeTracing(self._tracer, self.role)
+        elif not is_on:
+            self._edge.tracing = None
+
     def _receive(self, sender: Incarnation, envelopes: tuple[Envelope, ...]) -> None:
         self._heard_at = time.monotonic()
         receive = self._edge.receive
@@ -238,6 +255,7 @@ class S2SApplication:
             self._edge.peer_up(event.incarnation)
         elif isinstance(event, PeerDown):
             self._routers.discard(event.incarnation)
+            self._tracer.gone(event.incarnation)
 
     # --- time
 

@@ -555,9 +555,11 @@ class Stream(ABC):
         """Write a stanza to the peer. One that comes too late its owner gets back, when the session is detached."""
         session = pair.session
         if self._state is not State.OPEN or session is None:
+            self._edge.not_written("the stream is ending")
             return
         data = encode(stanza)
         if self._max_bytes is not None and len(data) > self._max_bytes:
+            self._edge.not_written(f"the other server takes at most {self._max_bytes} bytes (XEP-0478)")
             self._return(session, stanza)
             return
         self._last_out = self._last_stanza = self._now()

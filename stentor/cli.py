@@ -25,6 +25,7 @@ from stentor.commands import (
     room,
     s2s,
     session,
+    trace,
     user,
 )
 from stentor.failure import Failed
@@ -36,7 +37,7 @@ def cli() -> None:
     """Stentor, a clustered XMPP server."""
 
 
-for command in (dev.dev, processes.run, processes.c2s, processes.router, gateways.sms):
+for command in (dev.dev, processes.run, processes.c2s, processes.router, gateways.sms, trace.trace):
     cli.add_command(command)
 for group in (
     s2s.s2s, user.user, invite.invite, report.report, blocklist.blocklist, session.session, room.room, cluster.cluster,

@@ -16,6 +16,7 @@ from router.entity import Entity, Session
 from router.outbox import Outbox
 from router.rooms.fanout import ALL, MODERATORS, ONLY
 from router.rooms.policy import Role
+from router.tracing import RouterTracing
 from xmpp.stanza import MESSAGE, Stanza, from_wire
 
 _Parts = Sequence[tuple[int, Sequence[int], Sequence[tuple[Any, ...]]]]  # fanout.Part
@@ -29,6 +30,7 @@ class Sessions(Protocol):
     tenures: list[Epoch | None]
     map: ShardMap
     outbox: Outbox
+    tracing: RouterTracing | None
 
     def heard(self, session: Session, message: Stanza) -> None:
         """A session that has no stream was given this."""
@@ -120,13 +122,15 @@ class Mirrors:
     ) -> None:
         if not targets or not stanzas:
             return
-        *first, last = stanzas
-        for fields in first:
-            self._owner.outbox.deliver([(session, None) for session in targets], from_wire(fields))
+        made = [from_wire(fields) for fields in stanzas]
+        *first, stanza = made
+        for other in first:
+            self._owner.outbox.deliver([(session, None) for session in targets], other)
         # The last one's number says that they have had all of it.
         ref = None if id_ is None else -id_
-        stanza = from_wire(last)
         self._owner.outbox.deliver([(session, ref) for session in targets], stanza)
+        if self._owner.tracing is not None:
+            self._owner.tracing.cast(room, targets, made, id_)
         if stanza.kind == MESSAGE:
             for session in targets:
                 if session.place is None:

@@ -20,18 +20,24 @@ from cluster.wire import (
     DIAL,
     DRAIN,
     FORWARD,
+    FROM_C2S,
     FROM_ROUTER,
     FROM_S2S,
     MAP,
     MARKS,
+    MAY_SEND,
     NODES,
     RELAY,
     RELAYED,
     SUBMIT,
+    TRACE,
+    TRACED,
     UNREACHABLE,
 )
 from router.service import _FOR_DIRECTORY, _FOR_OWNER
-from tests.support.owners import OneRouter
+from router.traces import Traces
+from tests.support.owners import ME, OneRouter
+from tests.support.traces import Watching
 
 NAMES = {number: name for name, number in vars(wire).items() if name.isupper() and type(number) is int}
 
@@ -50,6 +56,10 @@ def handlers() -> dict[tuple[str, int], tuple[Callable[..., Any], int]]:
     found["dialing", UNREACHABLE] = (router.dialing.unreachable, 1)
     found["owner", MARKS] = (router.owner._on_marks, 1)
     found |= {("owner", kind): (handler, 1) for kind, handler in router.owner.mirrors._handlers.items()}
+    tracer = Watching().tracer
+    found["tracer", TRACE] = (tracer.told, 1)
+    traces = Traces(ME, tracer, lambda to, envelope: True, tuple, lambda peer: "router", lambda: 0.0)
+    found["traces", TRACED] = (traces.told, 1)
     found["owner", AGAIN] = (router.owner.outbox.offer_again, 0)
     return found
 
@@ -74,6 +84,12 @@ def test_every_kind_has_a_handler() -> None:
         RELAY,
         RELAYED,
     }  # router/service.py, c2s/service.py, s2s/service.py, cluster/process.py, cluster/membership.py
-    assert kinds | elsewhere == FROM_S2S | FROM_ROUTER | {RELAY}
+    assert kinds | elsewhere == FROM_C2S | FROM_S2S | FROM_ROUTER
     assert {kind for who, kind in handlers() if who == "directory"} == _FOR_DIRECTORY
     assert {kind for who, kind in handlers() if who == "owner"} == _FOR_OWNER
+
+
+def test_which_role_may_say_what_of_traces() -> None:
+    """Who is traced the routers say alone; what is decided about them, everybody to whoever gathers."""
+    assert [role for role, kinds in MAY_SEND.items() if TRACE in kinds] == ["router"]
+    assert [role for role, kinds in MAY_SEND.items() if TRACED in kinds] == ["c2s", "s2s", "router"]

@@ -14,7 +14,7 @@ from cluster.wire import (
     ARITY,
     CALL,
     DELIVER,
-    FROM_EDGE,
+    FROM_C2S,
     FROM_ROUTER,
     FROM_S2S,
     GREETINGS,
@@ -22,6 +22,7 @@ from cluster.wire import (
     NO_ACK,
     SUBMIT,
     SUPPORTED_VERSIONS,
+    TRACED,
     WIRE_VERSION,
     Incarnation,
     WireError,
@@ -207,19 +208,20 @@ def test_every_kind_has_a_number_of_its_own_and_an_arity() -> None:
 
 
 def test_every_kind_is_for_one_side() -> None:
-    assert set(ARITY) == FROM_S2S | FROM_ROUTER | GREETINGS
-    assert {CALL} == FROM_S2S & FROM_ROUTER, "routers ask each other; all else has one direction"
+    assert set(ARITY) == FROM_C2S | FROM_S2S | FROM_ROUTER | GREETINGS
+    both_ways = {CALL, TRACED}  # routers ask each other, and tell each other of traced stanzas
+    assert both_ways == FROM_S2S & FROM_ROUTER, "all else has one direction"
     assert not GREETINGS & (FROM_S2S | FROM_ROUTER)
 
 
 def test_a_captured_edge_cannot_speak_as_a_router() -> None:
-    assert MAY_SEND["c2s"] == FROM_EDGE | GREETINGS
+    assert MAY_SEND["c2s"] == FROM_C2S | GREETINGS
     assert MAY_SEND["s2s"] == FROM_S2S | GREETINGS
     assert MAY_SEND["router"] == FROM_ROUTER | GREETINGS
     names = {KINDS_BY_NUMBER[kind] for kind in MAY_SEND["c2s"]}
     assert names == {
         "HELLO", "WELCOME", "GOODBYE", "SUBMIT", "ACKNOWLEDGED", "ATTACH", "DETACH", "ANNOUNCE", "CALL", "ENABLED",
-        "RESUME", "ACTIVITY", "READ",
+        "RESUME", "ACTIVITY", "READ", "RELAY", "TRACED",
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from router.outbox import Outbox
 from router.rooms.fanout import ALL, MODERATORS, ONLY
 from router.rooms.mirror import Mirrors
 from router.rooms.policy import Role
+from router.tracing import RouterTracing
 from xmpp import stanza as stanzas
 from xmpp.stanza import Stanza
 
@@ -34,6 +35,7 @@ class Owner:
         self.outbox = Outbox(self.map, lambda to, envelope: True, lambda session, n: None)
         self.sent: list[Envelope] = []
         self.unseen: list[tuple[Session, Stanza]] = []  # given to sessions that have no stream
+        self.tracing: RouterTracing | None = None
         self.mirrors = Mirrors(self, self.send)
 
     def send(self, to: Incarnation, envelope: Envelope) -> bool:
