@@ -7,10 +7,12 @@ from c2s.connections import Connections
 from c2s.http import clients
 from c2s.http.invite_page import InvitePage
 from c2s.http.server import HttpServer
+from c2s.http.upload import Uploads
 from c2s.http.websocket import WebSockets
 from c2s.tls import ServerTls
 from cluster.config import Config
 from cluster.edge import Edge
+from cluster.files import open_files
 
 
 class Site:
@@ -21,4 +23,7 @@ class Site:
         self.server = HttpServer(config.http, tls)
         WebSockets(self.server, connections, tls)
         suggested = clients.read(config.http.clients)
+        files = open_files(config)
+        if files is not None:
+            Uploads(self.server, edge, config, files)
         InvitePage(self.server, edge, config.server.domains[0], suggested, attempts)
