@@ -95,12 +95,14 @@ class UploadKeeper:
         return len(due)
 
     async def erase(self, owner: int) -> int:
-        """Delete the files of an account that has ended. What is being put just now, or all of it where there is no
-        storage now, is nobody's from here on, and deleted when that is possible. Raises FilesAway."""
+        """Delete the files of an account that has ended. Whoever has a permit may still put one for a while: such a row
+        stays, as nobody's, and what has come is deleted when that time is over; likewise all of them where there is no
+        storage now. Returns how many rows there were. Raises FilesAway."""
         count = 0
         if self._files is not None:
             while ids := await self._store.run(uploads.doom, owner, PAGE):
                 count += await self._remove(self._files, ids, "erased")
+            await _each(await self._store.run(uploads.open_of, owner), self._delete(self._files))
         left = await self._store.run(uploads.disown, owner, self._files is None)
         if left and self._files is None:
             log.warning("uploads_not_deleted", count=left, remedy="They are, once upload.storage is set again")
@@ -109,10 +111,14 @@ class UploadKeeper:
     async def _remove(self, files: Files, ids: list[bytes], reason: str) -> int:
         if not ids:
             return 0
-        await _each(ids, lambda id_: files.delete(place(id_)))
+        await _each(ids, self._delete(files))
         count = await self._store.run(uploads.forget, ids)
         removed.labels(reason).inc(count)
         return count
+
+    @staticmethod
+    def _delete(files: Files) -> Callable[[bytes], Awaitable[None]]:
+        return lambda id_: files.delete(place(id_))
 
     async def _count(self) -> None:
         now = time.monotonic()

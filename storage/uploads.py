@@ -207,6 +207,11 @@ async def doom(conn: Connection, owner: int, limit: int) -> list[bytes]:
     )  # fmt: skip
 
 
+async def open_of(conn: Connection, owner: int) -> list[bytes]:
+    """The slots of an owner that may still be used, or were a moment ago."""
+    return await fetch_values(conn, "select id from uploads where owner = %s and state = 'open'", owner)
+
+
 async def disown(conn: Connection, owner: int, is_all: bool) -> int:
     """Of what is left, files that are being put just now (or all files), nobody knows the owner: each is deleted when
     its time comes. Returns how many."""

@@ -6,15 +6,18 @@ import os
 import re
 import socket
 import time
+from base64 import urlsafe_b64decode
 from collections.abc import Iterator
-from pathlib import Path
+from datetime import timedelta
+from typing import Any, LiteralString
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 
 from tests.support.client import Client, Element, condition, sign_in
-from tests.support.cluster import FACTOR, RunningCluster, start_cluster, wait_until
-from tests.support.uploads import NS, PURPOSE, Slot, ask_slot, get, put, request, slot, slot_of
+from tests.support.cluster import FACTOR, Account, RunningCluster, start_cluster, wait_until
+from tests.support.uploads import NS, PURPOSE, Slot, ask_slot, get, put, request, slot
 
 DISCO_INFO = "http://jabber.org/protocol/disco#info"
 DISCO_ITEMS = "http://jabber.org/protocol/disco#items"
@@ -396,16 +399,84 @@ def test_a_file_that_is_to_be_gone_is_gone(uploading: RunningCluster, romeo: Cli
 # --- what becomes of slots and files
 
 
-def test_slots_expire_unused_ones_cost_nothing_and_files_go(tmp_path: Path) -> None:
-    options = (
-        "upload.slot_s=10",
-        "upload.bytes_per_user=10000000",
-        "upload.expire_days=0.0000001",
-        "upload.slowest_bytes_per_s=100000000",
+def sql(cluster: RunningCluster, statement: LiteralString, *values: object) -> list[tuple[Any, ...]]:
+    with psycopg.connect(cluster.facts["database_url"], autocommit=True) as conn:
+        cursor = conn.execute(statement, values)
+        return cursor.fetchall() if cursor.description is not None else []
+
+
+def usage(cluster: RunningCluster, client: Client) -> tuple[int, int, int]:
+    """Files, their bytes, bytes of today."""
+    (found,) = sql(
+        cluster,
+        "select files, bytes, day_bytes from upload_usage u join entities e on e.key = u.owner where jid = %s",
+        client.bare,
     )
-    sets = [part for option in options for part in ("--set", option)]
-    cluster = start_cluster(tmp_path / "c", "--tls", "optional", "--router", "2", *sets)
-    cluster.stop()
+    return int(found[0]), int(found[1]), int(found[2])
+
+
+def hurry(cluster: RunningCluster, client: Client) -> None:
+    """What is to be done about the files of an account is due now."""
+    sql(
+        cluster,
+        "update uploads set due_at = now() where owner = (select key from entities where jid = %s)",
+        client.bare,
+    )
+
+
+def test_a_slot_that_nobody_has_used_gives_its_room_back(uploading: RunningCluster, romeo: Client) -> None:
+    used, unused = slot(romeo, "used.bin", 100_000), slot(romeo, "unused.bin", 19_000_000)
+    assert put(uploading, used, b"x" * 100_000).status == 201
+    assert usage(uploading, romeo) == (2, 19_100_000, 19_100_000)
+    assert condition(ask_slot(romeo, size=10_000_000)) == "resource-constraint"
+    hurry(uploading, romeo)
+    wait_until(lambda: usage(uploading, romeo) == (1, 100_000, 100_000), 20, "there is room again")
+    assert sql(uploading, "select state from uploads where id = %s", object_of(used)) == [("stored",)]
+    assert sql(uploading, "select state from uploads where id = %s", object_of(unused)) == []
+    slot(romeo, size=10_000_000)
+    assert get(uploading, used).status == 200
+
+
+def object_of(given: Slot) -> bytes:
+    return urlsafe_b64decode(urlsplit(given.get).path.split("/")[2][:24])[:16]
+
+
+def test_files_go_when_their_time_is_over(uploading: RunningCluster, romeo: Client) -> None:
+    given = slot(romeo, "old.bin", 5)
+    assert put(uploading, given, b"12345").status == 201
+    name = object_of(given).hex()
+    assert name in stored(uploading)
+    hurry(uploading, romeo)  # it is seen to be used
+    wait_until(
+        lambda: sql(uploading, "select state from uploads where id = %s", object_of(given)) == [("stored",)],
+        20,
+        "it is settled",
+    )
+    (due,) = sql(uploading, "select due_at - granted_at from uploads where id = %s", object_of(given))[0]
+    assert abs(due - timedelta(days=30)) < timedelta(seconds=5)
+    hurry(uploading, romeo)  # 30 days later
+    wait_until(lambda: name not in stored(uploading), 20, "it is deleted")
+    assert get(uploading, given).status == 404
+    wait_until(lambda: usage(uploading, romeo) == (0, 0, 4_096), 10, "it does not count any more")
+
+
+def test_what_a_process_that_died_was_writing_is_swept_away(uploading: RunningCluster, romeo: Client) -> None:
+    given = slot(romeo, "half.bin", 8_000_000)
+    before = stored(uploading)
+    name = object_of(given).hex()
+    with raw(uploading) as connection:
+        connection.sendall(head_of(given, 8_000_000) + b"x" * 7_000_000)
+        wait_until(lambda: bool(stored(uploading) - before), 10, "a part is written")
+        writing = {
+            node: metric(uploading, node, "stentor_upload_transfers", 'direction="in"') for node in ("c2s-0", "c2s-1")
+        }
+        (node,) = [node for node, count in writing.items() if count]
+        pid = uploading.kill(node)
+    uploading.wait_restarted(node, pid)
+    assert {left for left in stored(uploading) if left.startswith(name)}
+    with sign_in(uploading, Account(romeo.bare, "secret")) as again:
+        hurry(uploading, again)
+        wait_until(lambda: not {left for left in stored(uploading) if left.startswith(name)}, 20, "it is gone")
 
 
 def test_an_account_that_is_erased_takes_its_files_with_it(uploading: RunningCluster) -> None:
