@@ -315,7 +315,7 @@ def test_what_there_is_no_slot_for(romeo: Client) -> None:
         {"type": "no type"},
         {"inner": f"<other xmlns='{PURPOSE}'/>"},
     ):
-        assert condition(ask_slot(romeo, **wrong)) == "bad-request", wrong  # type: ignore[arg-type]
+        assert condition(ask_slot(romeo, **wrong)) == "bad-request", wrong
     assert condition(ask_slot(romeo, name="..")) == "not-acceptable"
     other = ask_slot(romeo, service="upload.guests.localhost")
     assert (condition(other), error_of(other).get("type")) == ("forbidden", "auth")
