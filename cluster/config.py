@@ -624,7 +624,7 @@ class Upload(Section):
         "components and domains of guests only if they are named",
     )
     types: MediaTypes = Field(default=("*/*",), description="content types that are taken, as image/png or image/*")
-    file_bytes: int = Field(default=104_857_600, ge=1, le=10_995_116_277_760, description="greatest file")
+    file_bytes: int = Field(default=104_857_600, ge=4_096, le=10_995_116_277_760, description="greatest file")
     bytes_per_user: int = Field(
         default=1_073_741_824, ge=4_096, description="all files of one account, each counted as 4,096 at least"
     )

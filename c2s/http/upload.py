@@ -22,7 +22,7 @@ from c2s.http.content import CROSS_ORIGIN, INERT, PREFLIGHT, Span, headers_of, i
 from c2s.http.server import HttpServer, ask
 from cluster import logs, metrics
 from cluster.config import Config, Upload
-from cluster.edge import Edge
+from cluster.edge import Answer, Edge
 from cluster.files import Files, FilesAway, Stored
 from xmpp import upload
 from xmpp.upload import FOR_EVER, File, Permit
@@ -69,7 +69,7 @@ class Uploads:
         self._settings: Upload = config.upload
         self._files = files
         self._key: bytes | None = None
-        self._asking = asyncio.Lock()
+        self._asking: asyncio.Task[Answer] | None = None
         self._puts: dict[bytes, web.Request] = {}  # by object: the one that counts
         self._accounts: Counter[bytes] = Counter()
         self._uploads = self._downloads = 0
@@ -130,13 +130,14 @@ class Uploads:
         return key, file
 
     async def _known_key(self) -> bytes:
-        async with self._asking:
-            if self._key is None:
-                answer = await ask(self._edge, self._domains[0], "uploads.key")
-                if not answer.ok:
-                    raise _later(HTTPStatus.SERVICE_UNAVAILABLE, "away", "Files cannot be reached just now.")
-                self._key = bytes(answer.value)
-            return self._key
+        if self._key is None:
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.create_task(ask(self._edge, self._domains[0], "uploads.key"))
+            answer = await asyncio.shield(self._asking)  # all who wait
+            if not answer.ok:
+                raise _later(HTTPStatus.SERVICE_UNAVAILABLE, "away", "Files cannot be reached just now.")
+            self._key = bytes(answer.value)
+        return self._key
 
     def _complain(self, problem: FilesAway) -> None:
         now = time.monotonic()
