@@ -151,7 +151,7 @@ async def _develop(options: Options, config: Config, stopper: Stopper) -> None:
             stack.callback(shutil.rmtree, runtime, ignore_errors=True)
         config = await _with_database(options, config, data, stack)
         config = _with_certificate(options, config, data)
-        config = _with_uploads(config, data)
+        config = with_uploads(config, data)
         config_file = data / "stentor.toml"
         write_private(config_file, to_toml(config))
         run_file = RunFile(data / "run.json", _facts(config))
@@ -216,7 +216,7 @@ def _with_certificate(options: Options, config: Config, data: Path) -> Config:
     return _updated(config, "tls", certificate=certificate, key=key)
 
 
-def _with_uploads(config: Config, data: Path) -> Config:
+def with_uploads(config: Config, data: Path) -> Config:
     """Files go into the folder, unless somebody has said where, or that there are none."""
     if config.source_of("upload.storage") != "default" or not config.upload_url():
         return config
