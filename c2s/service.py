@@ -188,12 +188,15 @@ class C2SApplication:
             if connection.stream is not None:
                 connection.stream.shut_down()
                 self._connections.flush()
-        while self._edge.sessions or self._connections.all:  # the drain's time bounds this
+        while self._edge.sessions or self._connections.all or self._has_uploads():  # the drain's time bounds this
             for connection in list(self._connections.all):
                 if connection.stream is not None:
                     connection.stream.shut_down()  # it was still in its handshake above
             self._connections.flush()
             await asyncio.sleep(0.05)  # owners confirm what was held
+
+    def _has_uploads(self) -> bool:
+        return self._http is not None and self._http.is_busy()
 
     async def stop(self) -> None:
         """Leave the bus."""

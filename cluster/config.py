@@ -587,6 +587,83 @@ class Http(Section):
     )
 
 
+MediaTypes = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^[a-z0-9*][a-z0-9!#$&^_.+*-]*/[a-z0-9*][a-z0-9!#$&^_.+*-]*$")], ...],
+    Field(min_length=1),
+]
+
+
+class Upload(Section):
+    """Files that clients send by HTTP (XEP-0363, uploads.md). c2s and routers read this."""
+
+    storage: str = Field(
+        default="",
+        pattern=r"^(/.*|file:///.+|s3://[a-z0-9][a-z0-9.-]+(/.*)?)?$",
+        description="where files are kept: a folder, as /var/lib/stentor/uploads, that all c2s and routers have in "
+        "common, or s3://BUCKET/PREFIX. Without it nobody can upload; `stentor dev` has a folder in its data",
+    )
+    s3_endpoint: str = Field(
+        default="", pattern=r"^(https?://[^?#\s]+)?$", description="URL of the S3 server; without it, that of Amazon"
+    )
+    s3_region: str = Field(default="us-east-1", min_length=1, description="its region")
+    s3_access_key: Secret = Field(
+        default="", description="its access key; without it, what AWS_... variables or the machine's role say"
+    )
+    s3_secret_key: Secret = Field(default="", description="that belongs to it")
+    domain: str = Field(
+        default="upload.{domain}", description="the service; {domain} stands for each of server.domains"
+    )
+    public_url: str = Field(
+        default="",
+        pattern=r"^(https?://[^?#\s]+)?$",
+        description="what URLs of files begin with; without it, http.public_url. {domain} stands for the domain of the "
+        "account",
+    )
+    allow: tuple[str, ...] = Field(
+        default=("*",),
+        description='who may upload: "*", every account of this server that is no guest, and domains and bare JIDs; '
+        "components and domains of guests only if they are named",
+    )
+    types: MediaTypes = Field(default=("*/*",), description="content types that are taken, as image/png or image/*")
+    file_bytes: int = Field(default=104_857_600, ge=4_096, le=10_995_116_277_760, description="greatest file")
+    bytes_per_user: int = Field(
+        default=1_073_741_824, ge=4_096, description="all files of one account, each counted as 4,096 at least"
+    )
+    bytes_per_day: int = Field(
+        default=1_073_741_824, ge=0, description="files of one account in a day (UTC), 0: as many as it may have"
+    )
+    kept_bytes_per_user: int = Field(
+        default=20_971_520,
+        ge=0,
+        description="beside them, files of one account that are to stay as long as it does (purposes profile and "
+        "permanent), 0: none",
+    )
+    expire_days: float = Field(
+        default=30.0, gt=0, le=36_500, description="age at which all other files are deleted, counted from the slot"
+    )
+    slot_s: int = Field(default=300, ge=10, le=86_400, description="time in which an upload has to begin, seconds")
+    slowest_bytes_per_s: int = Field(
+        default=8_192, ge=256, description="an upload may take as long as it takes at this pace, and no longer"
+    )
+    stall_s: Seconds = Field(default=30.0, description="an upload or download that does not go on so long is ended")
+    uploads: int = Field(default=32, ge=1, le=10_000, description="uploads at a time of one c2s; each may need 10 MiB")
+    uploads_per_account: int = Field(default=4, ge=1, le=1_000, description="of which so many of one account")
+    downloads: int = Field(default=200, ge=1, le=100_000, description="downloads at a time of one c2s, 1 MiB each")
+
+    @model_validator(mode="after")
+    def _has_both_keys(self) -> Upload:
+        if bool(self.s3_access_key) != bool(self.s3_secret_key):
+            raise ValueError("one of s3_access_key and s3_secret_key is missing")
+        return self
+
+    @field_validator("bytes_per_day", "kept_bytes_per_user")
+    @classmethod
+    def _is_room_for_one(cls, size: int) -> int:
+        if 0 < size < 4_096:
+            raise ValueError("below 4096, as which every file counts")
+        return size
+
+
 class Question(Section):
     """What somebody is asked who wants an account."""
 
@@ -776,6 +853,7 @@ class Config(Settings):
     tokens: Tokens = Field(default_factory=Tokens)
     proxy: Proxy = Field(default_factory=Proxy)
     http: Http = Field(default_factory=Http)
+    upload: Upload = Field(default_factory=Upload)
     archive: Archive = Field(default_factory=Archive)
     drain: Drain = Field(default_factory=Drain)
     run: Run = Field(default_factory=Run)
@@ -796,6 +874,15 @@ class Config(Settings):
     def proxying_domains(self) -> tuple[str, ...]:
         """The domains of the proxy for bytestreams."""
         return self._named(self.proxy.domains) if self.proxy.enabled else ()
+
+    def upload_domains(self) -> dict[str, str]:
+        """Each served domain -> the domain of its upload service; {} where there is none."""
+        domains = self.server.domains if self.upload.storage else ()
+        return {domain: self.upload.domain.replace("{domain}", domain) for domain in domains}
+
+    def upload_url(self) -> str:
+        """What URLs of files begin with, "" where nobody has said; {domain} stands for the domain of the account."""
+        return (self.upload.public_url or (self.http.public_url if self.http.enabled else "")).rstrip("/")
 
     def _named(self, names: tuple[str, ...]) -> tuple[str, ...]:
         found = (name.replace("{domain}", domain) for name in names for domain in self.server.domains)

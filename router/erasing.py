@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from cluster import logs, metrics
+from cluster.files import FilesAway
 from router.calls import CallError
 from router.features.guests import BY as GUEST
 from router.owner import Owner
@@ -21,6 +22,7 @@ from router.pubsub.node import host_of
 from router.registration import Registration
 from router.rooms.room import occupant_id
 from router.turn import Turn
+from router.upload_keeper import UploadKeeper
 from storage import erasures
 from storage.erasures import Erasure
 from storage.pool import is_away
@@ -43,7 +45,8 @@ Ask = Callable[[str, str, tuple[Any, ...]], Awaitable[Any]]
 class Erasing:
     """`ask` calls a method of the owner of a bare JID (`router/calls.py`)."""
 
-    def __init__(self, store: Store, owner: Owner, registration: Registration, ask: Ask) -> None:
+    def __init__(self, store: Store, owner: Owner, registration: Registration, ask: Ask, uploads: UploadKeeper) -> None:
+        self._uploads = uploads
         self._store = store
         self._owner = owner
         self._registration = registration
@@ -63,6 +66,8 @@ class Erasing:
                 log.info("erasure_waits", problem=problem.condition)
             except StanzaError as problem:
                 log.info("erasure_waits", problem=str(problem))
+            except FilesAway as problem:
+                log.warning("erasure_waits", problem=f"uploads: {problem}")
             except Exception as problem:
                 if not is_away(problem):
                     log.error("erasure_failed", exc_info=problem)
@@ -90,6 +95,7 @@ class Erasing:
         key = await self._store.run(erasures.key_of, jid)
         if key is not None:
             await self._own(key, removed)
+            removed["uploads"] += await self._uploads.erase(key)
         if not is_guest or self._may_write_to_others(jid):
             removed["waiting_for_servers"] += await self._store.run(erasures.forget_outbound, jid)
         removed["reports"] += await self._store.run(erasures.forget_reports, jid)

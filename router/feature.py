@@ -50,6 +50,7 @@ class At(Enum):
     ACCOUNT = "account"  # somebody else's to this bare JID: answered on the account's behalf
     ROOMS = "rooms"  # to a domain that has rooms: likewise
     PROXY = "proxy"  # to a domain of the proxy for bytestreams: likewise
+    UPLOAD = "upload"  # to a domain of the upload service, by whom it is for: likewise
     SERVER = "server"  # to a served domain: answered by the asker's owner, nobody's entity is touched
 
 

@@ -55,5 +55,6 @@ def is_within(entity: Entity, settings: Settings, other: str) -> bool:
     if own is not None and own.remote:
         return True
     domain = domain_of(other)
-    ours = (settings.domains, settings.room_domains, settings.service_domains, settings.proxy_domains)
+    ours = (settings.domains, settings.room_domains, settings.service_domains, settings.proxy_domains,
+            settings.upload_domains)  # fmt: skip
     return any(domain in domains for domains in ours)

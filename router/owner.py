@@ -750,6 +750,8 @@ class Owner:
             return None if at else to
         if domain in settings.proxy_domains:
             return to if at else None
+        if domain in settings.upload_domains:
+            return None  # it is asked only
         if settings.reaches_others or domain in settings.components:
             return domain
         return None
@@ -761,7 +763,7 @@ class Owner:
         if (
             to in settings.domains
             or to in settings.room_domains
-            or domain in settings.service_domains | settings.proxy_domains
+            or domain in settings.service_domains | settings.proxy_domains | settings.upload_domains
         ):
             fault = ServiceUnavailable()  # the domain itself is no entity, or has nobody but itself
         if stanza.kind == stanzas.PRESENCE or not stanzas.is_answerable(stanza) or turn.session is None:

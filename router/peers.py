@@ -148,6 +148,10 @@ class PeerPipeline:
             if stanza.kind == IQ and stanza.type in ("get", "set"):
                 check_iq(stanza)
                 self._accounts.handle_iq(turn, stanza, At.ROOMS)
+        elif stanza.to in settings.upload_domains and domain in settings.components:
+            if stanza.kind == IQ and stanza.type in ("get", "set"):
+                check_iq(stanza)
+                self._accounts.handle_iq(turn, stanza, At.UPLOAD)
         elif to_domain in {*settings.domains, *settings.room_domains, *settings.components, *settings.service_domains}:
             if stanza.kind == IQ:
                 check_iq(stanza)

@@ -178,7 +178,8 @@ class Pipeline:
             if result.__class__ is Stanza:
                 stanza = result
         settings = turn.settings
-        if stanza.to in self._domains or stanza.to in settings.room_domains or stanza.to in settings.proxy_domains:
+        deaf = settings.room_domains | settings.proxy_domains | settings.upload_domains
+        if stanza.to in self._domains or stanza.to in deaf:
             raise ServiceUnavailable  # nobody reads messages to the domain
         turn.send(stanza)
 
@@ -201,6 +202,9 @@ class Pipeline:
         elif to in turn.settings.proxy_domains:
             if is_request:
                 self.handle_iq(turn, stanza, At.PROXY)
+        elif to in turn.settings.upload_domains:
+            if is_request:
+                self.handle_iq(turn, stanza, At.UPLOAD)
         else:
             turn.send(stanza)
 

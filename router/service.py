@@ -13,6 +13,7 @@ from cluster import logs, metrics
 from cluster.admin import ApiServer, Check
 from cluster.bus import Bus
 from cluster.config import Config
+from cluster.files import open_files
 from cluster.membership import PeerDown, PeerEvent, PeerUp
 from cluster.process import CannotStart, Drain, Process
 from cluster.shards import ShardMap, shard_of
@@ -80,6 +81,7 @@ from router.tokens import TokenLogin
 from router.traces import Traces
 from router.tracing import RouterTracing
 from router.turn import Request
+from router.upload_keeper import UploadKeeper
 from storage import (
     accounts,
     blocklists,
@@ -137,6 +139,7 @@ class RouterApplication:
         self._incarnation = new_incarnation(config.node.name, secrets.randbits(64))
         self._settings: Settings = from_config(config)
         self._backends = backends.from_config(config)
+        self._files = open_files(config)
         self.bits = random.Random(secrets.randbits(128)).getrandbits  # of `Effects`: random bits, quickly
         self._map = ShardMap()
         self._pipeline = Pipeline(ALL, self._settings.domains)
@@ -217,7 +220,8 @@ class RouterApplication:
         registration = Registration(self._owner, self._passwords.derive, self._forget_credentials, store.run)
         captcha = await store.run(stored_secrets.secret, "captcha")
         admission = Admission(store, registration, self._settings, captcha, self.wall, self._ask_owner)
-        erasing = Erasing(store, self._owner, registration, self._ask_owner)
+        uploads = UploadKeeper(store, self._files, lambda: self._owner.tenures[shard_of("upload")] is not None)
+        erasing = Erasing(store, self._owner, registration, self._ask_owner, uploads)
         guesting = Guesting(store, self._owner, registration, config.c2s.login_timeout_s)
         operating = Operating(
             registration.command,
@@ -242,6 +246,7 @@ class RouterApplication:
                 **Restricting(registration.command).methods(),
                 **TokenLogin(store, self._settings).methods(),
                 **self._traces.methods(),
+                **uploads.methods(),
             },
             self._backends,
         )
@@ -262,6 +267,7 @@ class RouterApplication:
         process.essential("everybody", self._follow_everybody())
         process.essential("invitations", admission.follow())
         process.essential("guests", guesting.follow())
+        process.essential("uploads", uploads.follow())
         if config.admin.token:
             api = Api(self._settings, store, calls, self._map, bus, self._traces)
             server = ApiServer(config.admin.host, config.admin.api_port, config.admin.token, api.routes())

@@ -42,6 +42,24 @@ class Guests:
 
 
 @dataclass(frozen=True, slots=True)
+class Uploads:
+    """Files that clients send by HTTP (router/features/upload.py). Sizes are bytes; `day_bytes` 0: no limit,
+    `kept_bytes` 0: none is kept for good."""
+
+    domains: Mapping[str, str]  # each served domain -> that of its service
+    url: str  # what URLs begin with; {domain} stands for the domain of the account
+    allow: frozenset[str] = frozenset({"*"})  # domains and bare JIDs; "*": every account but guests'
+    types: tuple[str, ...] = ("*/*",)
+    file_bytes: int = 104_857_600
+    user_bytes: int = 1_073_741_824
+    day_bytes: int = 0
+    kept_bytes: int = 20_971_520
+    expire_s: float = 2_592_000.0
+    slot_s: int = 300
+    slowest_bytes_per_s: int = 8_192
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Policy for entities. Sizes are bytes, counts are per account unless named otherwise."""
 
@@ -98,6 +116,8 @@ class Settings:
     shared_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # members: bare JIDs, or *@domain
     search_enabled: bool = False
     proxy_domains: frozenset[str] = frozenset()
+    uploads: Uploads | None = None
+    upload_domains: frozenset[str] = frozenset()
     proxy_host: str = ""
     proxy_port: int = 7777
     iterations: int = scram.ITERATIONS  # of SCRAM, for new passwords
@@ -157,6 +177,34 @@ def _address(key: str, text: str) -> str:
         return prepare(text)
     except JidError as problem:
         raise CannotStart(f"{key}: {text!r} is no address: {problem} Name domains or bare JIDs") from problem
+
+
+def _uploads(config: Config) -> Uploads | None:
+    upload, url = config.upload, config.upload_url()
+    if not upload.storage:
+        return None
+    if not url:
+        raise CannotStart(
+            "upload.storage is set, but nobody could reach the files. Set http.public_url (and leave http.enabled "
+            "true), or upload.public_url"
+        )
+    domains = config.upload_domains()
+    for domain, service in domains.items():
+        if service in {*config.server.domains, *config.service_domains(), *config.proxying_domains()}:
+            raise CannotStart(f"upload.domain: {service}, for {domain}, is something else already. Choose another name")
+    return Uploads(
+        domains=domains,
+        url=url,
+        allow=frozenset(name if name == "*" else _address("upload.allow", name) for name in upload.allow),
+        types=upload.types,
+        file_bytes=upload.file_bytes,
+        user_bytes=upload.bytes_per_user,
+        day_bytes=upload.bytes_per_day if config.limits.enabled else 0,
+        kept_bytes=upload.kept_bytes_per_user,
+        expire_s=upload.expire_days * 86_400,
+        slot_s=upload.slot_s,
+        slowest_bytes_per_s=upload.slowest_bytes_per_s,
+    )
 
 
 def contacts_of(config: Config) -> dict[str, tuple[str, ...]]:
@@ -240,6 +288,8 @@ def from_config(config: Config) -> Settings:
         proxy_domains=frozenset(config.proxying_domains()),
         proxy_host=config.proxy.host,
         proxy_port=config.proxy.port,
+        uploads=_uploads(config),
+        upload_domains=frozenset(config.upload_domains().values()),
         iterations=config.authentication.iterations,
         token_days=config.tokens.days,
         token_rotate_days=config.tokens.rotate_days,

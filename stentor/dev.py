@@ -1,8 +1,8 @@
 """The development cluster: prepares a folder, PostgreSQL and a certificate, then supervises the processes.
 
-Everything it keeps is in the folder: postgres/, tls/, logs/, stentor.toml (generated at each start) and, while it
-runs, run.json. Settings are taken from --config, the environment, the options and --set, the last one winning; what
-nobody set gets a value fit for development.
+Everything it keeps is in the folder: postgres/, tls/, uploads/, logs/, stentor.toml (generated at each start) and,
+while it runs, run.json. Settings are taken from --config, the environment, the options and --set, the last one
+winning; what nobody set gets a value fit for development.
 """
 
 from __future__ import annotations
@@ -151,6 +151,7 @@ async def _develop(options: Options, config: Config, stopper: Stopper) -> None:
             stack.callback(shutil.rmtree, runtime, ignore_errors=True)
         config = await _with_database(options, config, data, stack)
         config = _with_certificate(options, config, data)
+        config = with_uploads(config, data)
         config_file = data / "stentor.toml"
         write_private(config_file, to_toml(config))
         run_file = RunFile(data / "run.json", _facts(config))
@@ -215,6 +216,13 @@ def _with_certificate(options: Options, config: Config, data: Path) -> Config:
     return _updated(config, "tls", certificate=certificate, key=key)
 
 
+def with_uploads(config: Config, data: Path) -> Config:
+    """Files go into the folder, unless somebody has said where, or that there are none."""
+    if config.source_of("upload.storage") != "default" or not config.upload_url():
+        return config
+    return _updated(config, "upload", storage=str(data / "uploads"))
+
+
 def _facts(config: Config) -> dict[str, Any]:
     ports = {
         "c2s": config.c2s.port, "c2s_tls": config.c2s.tls_port, "s2s": config.s2s.port, "s2s_tls": config.s2s.tls_port,
@@ -264,6 +272,8 @@ def _how_to_connect(options: Options, config: Config, data: Path, processes: lis
     if config.http.enabled:
         http = config.http
         yield f"  browsers     {http.public_url}; {http.listen[0]} port {http.tls_port} (TLS)"
+    if config.upload.storage:
+        yield f"  uploads      {config.upload.storage}"
     for jid, password in options.users:
         yield f"  user         {jid}, password {password}"
     certificate = config.tls.certificate or "as configured"

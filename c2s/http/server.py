@@ -26,9 +26,11 @@ from cluster.process import CannotStart, Process
 
 log = logs.get_logger()
 
-ROUTES: Final = ("invite", "websocket", "bosh", "discovery", "chat", "other")  # the names that requests are counted by
+# The names that requests are counted by
+ROUTES: Final = ("invite", "upload", "websocket", "bosh", "discovery", "chat", "other")
 KEEPALIVE_S: Final = 15.0
 STOP_S: Final = 2.0
+LINGER_S: Final = 2.0  # of a body that nobody wants, so much is read, lest its sender miss the answer
 FIELDS: Final = 20
 CALL_TIMEOUT_S: Final = 20.0
 FORM: Final = "application/x-www-form-urlencoded"
@@ -66,21 +68,26 @@ class HttpServer:
         self._app = web.Application(middlewares=[self._around], client_max_size=config.body_bytes)
         self._app.on_response_prepare.append(self._dress)
         self._runner = web.AppRunner(self._app, access_log=None, handle_signals=False, keepalive_timeout=KEEPALIVE_S,
-                                     shutdown_timeout=STOP_S)  # fmt: skip
+                                     shutdown_timeout=STOP_S, lingering_time=LINGER_S)  # fmt: skip
+        self.exports: list[Callable[[], None]] = []  # what routes have Prometheus see
+        self.busy: list[Callable[[], bool]] = []  # whether something is under way for which a drain waits
         self._servers: list[asyncio.Server] = []
         self._names: dict[str, str] = {}  # path of a route -> what it is counted by
         self._is_draining = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._proxies = [ipaddress.ip_network(proxy) for proxy in config.proxies]
 
-    def add(self, name: str, method: str, path: str, handler: Handler) -> None:
-        """Answer requests for a path, as in "/invite/{token}"; `name` is one of ROUTES."""
+    def add(self, name: str, method: str, path: str, handler: Handler, *, waits_for_body: bool = False) -> None:
+        """Answer requests for a path, as in "/invite/{token}"; `name` is one of ROUTES. With `waits_for_body`,
+        it is the handler that says "100 Continue" to who expects it."""
         assert name in ROUTES
-        self._names[path] = name
+        expect = _says_nothing if waits_for_body else None
         if method == "GET":
-            self._app.router.add_get(path, handler)  # HEAD, too
+            route = self._app.router.add_get(path, handler)  # HEAD, too
         else:
-            self._app.router.add_route(method, path, handler)
+            route = self._app.router.add_route(method, path, handler, expect_handler=expect)
+        assert route.resource is not None
+        self._names[route.resource.canonical] = name
 
     async def start(self, process: Process) -> None:
         """Listen. Raises CannotStart."""
@@ -113,6 +120,12 @@ class HttpServer:
         metrics.sampled_gauge(
             "stentor_c2s_http_connections", "HTTP connections", (), {(): lambda: self._open_connections()}
         )
+        for export in self.exports:
+            export()
+
+    def is_busy(self) -> bool:
+        """Whether a drain waits."""
+        return any(is_busy() for is_busy in self.busy)
 
     def check(self) -> str | None:
         """For /readyz."""
@@ -362,6 +375,10 @@ class _Connection(RequestHandler):  # type: ignore[type-arg,unused-ignore]
         response = web.Response(text=f"{status}\n", status=status, headers=HEADERS)
         response.force_close()
         return response
+
+
+async def _says_nothing(request: web.Request) -> None:
+    """To who expects "100 Continue"."""
 
 
 def _is_loopback(address: str) -> bool:

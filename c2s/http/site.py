@@ -11,10 +11,12 @@ from c2s.http.hostmeta import HostMeta
 from c2s.http.invite_page import InvitePage
 from c2s.http.relay import Relay
 from c2s.http.server import HttpServer
+from c2s.http.upload import Uploads
 from c2s.http.websocket import WebSockets
 from c2s.tls import ServerTls
 from cluster.config import Config
 from cluster.edge import Edge
+from cluster.files import open_files
 from cluster.wire import Incarnation
 
 
@@ -32,4 +34,7 @@ class Site:
         Bosh(self.server, connections, config, incarnation, relay)
         has_chat = config.http.chat and ChatPage(self.server, config).is_installed
         suggested = clients.read(config.http.clients)
+        files = open_files(config)
+        if files is not None:
+            Uploads(self.server, edge, config, files)
         InvitePage(self.server, edge, config.server.domains[0], suggested, attempts, has_chat=has_chat)

@@ -42,6 +42,7 @@ from router.features import (
     strangers,
     subscriptions,
     time,
+    upload,
     vcard,
     version,
 )
@@ -81,6 +82,7 @@ ALL: Final[tuple[Feature, ...]] = (
     channel_search.feature,
     search.feature,
     bytestreams.feature,
+    upload.feature,
     administration.feature,
     invites.feature,
     session.feature,

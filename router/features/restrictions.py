@@ -136,5 +136,6 @@ def _may_deal_with(turn: Turn, jid: str) -> bool:
 
 def _is_ours(turn: Turn, to: str) -> bool:
     settings, domain = turn.settings, domain_of(to)
-    ours = (settings.room_domains, settings.service_domains, settings.proxy_domains, settings.components)
+    ours = (settings.room_domains, settings.service_domains, settings.proxy_domains, settings.components,
+            settings.upload_domains)  # fmt: skip
     return any(domain in domains for domains in ours)

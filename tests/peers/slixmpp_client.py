@@ -29,7 +29,7 @@ from tests.support.cluster import FACTOR, Account
 PLUGINS: Final = (
     "xep_0012", "xep_0030", "xep_0045", "xep_0048", "xep_0049", "xep_0054", "xep_0077", "xep_0085", "xep_0092", "xep_0191",
     "xep_0199", "xep_0202", "xep_0203", "xep_0280", "xep_0313", "xep_0352", "xep_0359", "xep_0441", "xep_0004",
-    "xep_0050", "xep_0060", "xep_0065", "xep_0084", "xep_0115", "xep_0118", "xep_0163", "xep_0223", "xep_0402",
+    "xep_0050", "xep_0060", "xep_0065", "xep_0084", "xep_0115", "xep_0118", "xep_0163", "xep_0223", "xep_0363", "xep_0402",
 )  # fmt: skip
 STREAM_MANAGEMENT: Final = "xep_0198"
 PUBSUB: Final = "http://jabber.org/protocol/pubsub"

@@ -1,5 +1,5 @@
 """The web chat in Debian's Chromium: two people from signing in to history after a reload, and on a phone. Pictures of
-each step are kept in the folder that STENTOR_SCREENSHOTS names."""
+each step are kept in the folder that SCREENSHOTS names."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def png() -> bytes:
 
 @pytest.fixture(scope="module")
 def steps(cluster: RunningCluster, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder = Path(os.environ.get("STENTOR_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
+    folder = Path(os.environ.get("SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
     folder.mkdir(parents=True, exist_ok=True)
     picture = folder / "picture.png"
     picture.write_bytes(png())

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -98,7 +99,7 @@ class ChatPage:
         }
 
     def _public_host(self, domain: str) -> str:
-        return self._config.http.public_url.replace("{domain}", domain).partition("://")[2]
+        return urlsplit(self._config.http.public_url.replace("{domain}", domain)).hostname or ""
 
     def policy(self, host: str) -> str:
         """The Content-Security-Policy of the page: it loads from here alone, and OMEMO needs WebAssembly."""

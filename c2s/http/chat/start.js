@@ -26,7 +26,7 @@ converse.initialize({
   discover_connection_methods: false,
   xmpp_providers_url: "",
   autocomplete_providers_url: "",
-  render_media: [window.location.host, ...settings.render_media],
+  render_media: [window.location.hostname, ...settings.render_media],
   view_mode: "fullscreen",
   auto_away: 0,
   muc_nickname_from_jid: true,

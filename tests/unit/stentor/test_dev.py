@@ -10,7 +10,7 @@ import pytest
 from cluster.config import load
 from cluster.keys import Keys
 from cluster.supervisor import members
-from stentor.dev import Options, data_directory, has_tcp_bus, runtime_directory, settings
+from stentor.dev import Options, data_directory, has_tcp_bus, runtime_directory, settings, with_uploads
 from stentor.failure import Failed
 from stentor.server import over_tcp
 
@@ -95,3 +95,13 @@ def test_the_runtime_folder_is_short_and_one_per_cluster(monkeypatch: pytest.Mon
     assert len(str(runtime_directory(deep) / "router-0.bus")) < 107
     assert runtime_directory(deep) == runtime_directory(deep)
     assert runtime_directory(deep) != runtime_directory(deep / "b")
+
+
+def test_files_are_uploaded_into_the_folder_unless_somebody_says_where(tmp_path: Path) -> None:
+    def storage(*overrides: str) -> str:
+        return with_uploads(settings(replace(PLAIN, overrides=overrides)), tmp_path).upload.storage
+
+    assert storage() == f"{tmp_path}/uploads"
+    assert storage("upload.storage=/elsewhere") == "/elsewhere"
+    assert storage("upload.storage=") == ""
+    assert storage("http.enabled=false") == ""
