@@ -96,7 +96,9 @@ class Document:
             found.append((parser.CurrentLineNumber, None))
 
         def doctype(*_: object) -> None:
-            raise Unreadable(f"{file}, line {parser.CurrentLineNumber}", "a DOCTYPE, which may define entities, is not read")
+            raise Unreadable(
+                f"{file}, line {parser.CurrentLineNumber}", "a DOCTYPE, which may define entities, is not read"
+            )
 
         parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, text
         parser.StartDoctypeDeclHandler = doctype
@@ -128,7 +130,11 @@ class Document:
             raise Unreadable(self.place, "of XInclude, only <include href='...'/> of whole documents is read")
         if ":" in href.partition("/")[0] or href.startswith("/") or "#" in href:
             raise Unreadable(self.place, f"{href[:200]!r} is not a file beside this one")
-        file = (self._first.parent / unquote(href)).resolve() if not including else (including[-1] / unquote(href)).resolve()
+        file = (
+            (self._first.parent / unquote(href)).resolve()
+            if not including
+            else (including[-1] / unquote(href)).resolve()
+        )
         if not file.is_relative_to(self._folder):
             raise Unreadable(self.place, f"{href[:200]!r} is outside of {self._folder}")
         if len(including) >= INCLUDES_DEEP:

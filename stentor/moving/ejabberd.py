@@ -31,7 +31,6 @@ from stentor.moving.things import (
     Request,
     Room,
     Scram,
-    Thing,
     Unreadable,
     VCard,
     Waiting,
@@ -82,9 +81,7 @@ class Dump:
             if found.name not in _KNOWN and found.name not in _PASSING:
                 yield "", LeftOut(found.name or "unknown", f"the table {found.name!r} is not known")
 
-    def _stage(
-        self, readers: dict[str, Callable[[tuple[Any, ...]], Iterator[Owned]]]
-    ) -> Iterator[Owned]:
+    def _stage(self, readers: dict[str, Callable[[tuple[Any, ...]], Iterator[Owned]]]) -> Iterator[Owned]:
         for row in self._rows(*readers):
             reader = readers[row[0]]
             found: list[Owned] = []
@@ -209,7 +206,9 @@ def _privacy(row: tuple[Any, ...]) -> Iterator[Owned]:
         rules = []
         for item in items:
             _, type_, value, action, _, is_all, *_ = item
-            shown = _jid(value) if isinstance(value, tuple) else _text(value) if isinstance(value, bytes) else str(value)
+            shown = (
+                _jid(value) if isinstance(value, tuple) else _text(value) if isinstance(value, bytes) else str(value)
+            )
             rules.append(Rule(str(type_), shown, str(action), is_all == "true"))
         for thing in privacy.blocks(rules, _text(listed) == name, _text(listed)):
             yield _us(us), thing

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from xmpp import ns
 from stentor.moving.trees import Tree
+from xmpp import ns
 from xmpp.timestamp import parse_moment
 
 LEGACY_DELAY = "jabber:x:delay"  # XEP-0091

@@ -24,4 +24,6 @@ def blocks(rules: Iterable[Rule], is_default: bool, name: str) -> Iterator[Thing
             yield Blocked(rule.value)
         elif rule.action == "deny" or not is_default:
             why = "privacy lists (XEP-0016) are not kept; of the default one, rules that block an address are"
-            yield LeftOut("block", f"{why}: list {name[:60]!r} says {rule.action} {rule.type} {rule.value[:60]}".rstrip())
+            yield LeftOut(
+                "block", f"{why}: list {name[:60]!r} says {rule.action} {rule.type} {rule.value[:60]}".rstrip()
+            )

@@ -361,8 +361,6 @@ def _occupant_id(salt: str, jid: str) -> str:
     return b64encode(hmac.digest(key, text, hashlib.sha256)).decode()
 
 
-
-
 def _tree(table: Table, namespace: str = "") -> Tree:
     """A stanza as Prosody stores it ("preserialized"). Raises Unwritable."""
     given = {key: value for key, value in table.table("attr").fields.items() if isinstance(key, str)}

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+from stentor.moving.documents import parse
 from stentor.moving.lua import FALSE, Table, Value
 from stentor.moving.things import Unreadable
 from stentor.moving.trees import Tree
-from stentor.moving.documents import parse
 
 HEADER: Final = b"SQLite format 3\0"
 PAGE: Final = 500
