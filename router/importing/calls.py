@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from router.importing.messages import Draft
 from router.importing.reading import Unfit
 from router.importing.results import DONE, IMPORTED, KNOWN, Result, Thing, left_out
 from router.owner import Owner
+from router.pubsub.node import host_of
 from router.registration import Registration
 from router.turn import Turn
 from storage import accounts as stored_accounts
@@ -68,7 +70,7 @@ class Importing:
                 results += await self._messages(bare, account.key, some, kind == "waiting", is_dry)
             else:
                 results += await self._small(bare, account, kind, some, is_dry)
-        return [tuple(result) for result in results]
+        return [(result.status, result.note) for result in results]
 
     # --- an account
 
@@ -140,7 +142,7 @@ class Importing:
         keys: dict[str, int] = {}
 
         def look(turn: Turn) -> None:
-            keys.update({node.name: node.key for node in nodes.host_of(turn.entity).nodes.values()})
+            keys.update({node.name: node.key for node in host_of(turn.entity).nodes.values()})
 
         await self._registration.command(bare, look)
         found: set[tuple[str, str]] = set()
@@ -233,14 +235,12 @@ class Importing:
             some = list(group)
             if kind == "room":
                 key = 0 if is_dry else await self._store.run(stored_rooms.make, bare, shard_of(bare))
-                results += await self._turn(
-                    bare, some, lambda turn, thing, key=key: rooms.room(turn, thing, key, is_dry)
-                )  # type: ignore[misc]
+                results += await self._turn(bare, some, partial(_room, key, is_dry))
             elif kind == "affiliation":
                 results += await self._turn(bare, some, lambda turn, thing: rooms.affiliation(turn, thing, is_dry))
             else:
                 results += await self._said(bare, some, is_dry)
-        return [tuple(result) for result in results]
+        return [(result.status, result.note) for result in results]
 
     async def _said(self, bare: str, things: Sequence[Thing], is_dry: bool) -> list[Result]:
         results, drafts = self._read(things, lambda thing: rooms.draft(bare, thing), ARCHIVE)
@@ -261,6 +261,10 @@ class Importing:
 
         await self._registration.command(bare, run)
         return _merged(results, drafts, found)
+
+
+def _room(key: int, is_dry: bool, turn: Turn, thing: Thing) -> Result:
+    return rooms.room(turn, thing, key, is_dry)
 
 
 def _private(names: set[str], free: int, is_dry: bool) -> Callable[[Turn, Thing], Result]:

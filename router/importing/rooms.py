@@ -48,11 +48,13 @@ def room(turn: Turn, thing: Thing, key: int, is_dry: bool) -> Result:
 
 
 def _config(config: RoomConfig, given: dict[str, str]) -> tuple[RoomConfig, list[str]]:
-    wrong, secret = [], {}
+    wrong: list[str] = []
+    secret: dict[str, str] = {}
     if given.get("passwordprotectedroom") == "1":  # only both together can be
         secret = {name: given[name] for name in ("passwordprotectedroom", "roomsecret") if name in given}
     others = {name: value for name, value in given.items() if name not in ("passwordprotectedroom", "roomsecret")}
-    for options in ({"persistentroom": "1"}, secret, *({name: value} for name, value in others.items())):
+    each: list[dict[str, str]] = [{"persistentroom": "1"}, secret, *({name: value} for name, value in others.items())]
+    for options in each:
         try:
             config = configs.with_options(config, options)
         except NotAcceptable as problem:

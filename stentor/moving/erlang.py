@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 DEPTH: Final = 150
 TERM_BYTES: Final = 64 * 1024 * 1024
 
-Term = "Atom | int | float | bytes | str | tuple[Term, ...] | list[Term] | dict[Term, Term]"
+Term = Any  # Atom, int, float, bytes, str, and tuples, lists and dicts of them
 
 
 class Atom(str):

@@ -93,13 +93,14 @@ class Database:
                 ' where host = ? and "user" = ? and store = ? and sort_id > ? order by sort_id limit ?'
             )
             page = self._rows(sql, host, name, store, last, PAGE)
-            for last, key, when, with_, type_, value in page:
+            for _, key, when, with_, type_, value in page:
                 read = self._value(type_, value, name, store)
                 if isinstance(read, Table):
                     read.fields |= {"key": key, "when": when, "with": with_}
                 yield read
             if len(page) < PAGE:
                 return
+            last = page[-1][0]
 
     def _value(self, type_: str, text: str, name: str, store: str) -> Value:
         place = f"{self._file}, store {store!r} of {name!r}"
