@@ -22,7 +22,6 @@ from storage import accounts as stored_accounts
 from storage import erasures, importing, private, vcards
 from storage import log as rows_log
 from storage import rooms as stored_rooms
-from storage.accounts import Account
 from storage.log import ARCHIVE, QUEUE, Row
 from storage.store import Store
 from xmpp.jid import domain_of
@@ -32,6 +31,7 @@ KINDS: Final = {
     "account": ("account", "contact", "request", "block", "vcard", "private", "preferences", "node", "item", "message", "waiting"),
     "room": ("room", "affiliation", "message"),
 }  # fmt: skip
+NOBODY: Final = -1  # the key of an account that is not there yet: of a dry run
 Derive = Callable[[str], Awaitable[tuple[Credentials, ...]]]
 
 
@@ -64,12 +64,14 @@ class Importing:
                 results += [await self._account(bare, thing, is_dry, with_passwords) for thing in some]
                 continue
             account = await self._store.run(stored_accounts.find, bare)
-            if account is None:
-                results += [DONE if is_dry else left_out("there is no such account")] * len(some)
-            elif kind in ("message", "waiting"):
-                results += await self._messages(bare, account.key, some, kind == "waiting", is_dry)
+            if account is None and not is_dry:
+                results += [left_out("there is no such account")] * len(some)
+                continue
+            key = NOBODY if account is None else account.key
+            if kind in ("message", "waiting"):
+                results += await self._messages(bare, key, some, kind == "waiting", is_dry)
             else:
-                results += await self._small(bare, account, kind, some, is_dry)
+                results += await self._small(bare, key, kind, some, is_dry)
         return [(result.status, result.note) for result in results]
 
     # --- an account
@@ -113,8 +115,8 @@ class Importing:
 
     # --- what is small
 
-    async def _small(self, bare: str, account: Account, kind: str, things: list[Thing], is_dry: bool) -> list[Result]:
-        key, run = account.key, self._store.run
+    async def _small(self, bare: str, key: int, kind: str, things: list[Thing], is_dry: bool) -> list[Result]:
+        run = self._store.run
         one: Callable[[Turn, Thing], Result]
         also: Callable[[Turn], None] | None = None
         if kind == "vcard":

@@ -153,6 +153,7 @@ def archive(turn: Turn, drafts: Sequence[Draft], known: Sequence[Row], is_dry: b
             news.append(row)
     if news:
         turn.rows += tuple(news)
+        turn.comes_after(max(row.id for row in news))
         _raise_cursor(turn, max((row.id for row in news if row.dir == TO_OWNER), default=0))
     return results
 
@@ -185,7 +186,9 @@ def wait(turn: Turn, drafts: Sequence[Draft], known: Sequence[Row], is_dry: bool
     if noted:
         assert entity.key is not None
         entity.offline.sort()
+        entity.strays.update(id_ for id_ in noted if id_ <= entity.delivered)
         turn.rows += tuple(news)
+        turn.comes_after(max(noted))
         turn.write(importing.note_waited, entity.key, noted)
         turn.write(accounts.set_delivered, entity.key, entity.delivered, entity.not_delivered())
     return results

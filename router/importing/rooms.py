@@ -142,6 +142,7 @@ def said(turn: Turn, drafts: Sequence[tuple[Draft, str]], known: Sequence[Row], 
             news.append(row)
     if news:
         turn.rows += tuple(news)
+        turn.comes_after(max(row.id for row in news))
         _into_history(found, news)
     return results
 

@@ -132,9 +132,9 @@ class _Reader:
             text = self._quoted()
             while self._peek() == b'"':
                 text += self._quoted()
-            return text
+            return _text_of(text)
         if first == b"'":
-            return Atom(self._quoted())
+            return Atom(_text_of(self._quoted()))
         if source.startswith(b"#{", at):
             self._at += 2
             return self._map(depth)
@@ -215,13 +215,11 @@ class _Reader:
             return b"".join(parts)
 
     def _encoded(self, text: str) -> bytes:
+        found = _bytes_of(text)
         if (match := _UTF8.match(self._source, self._at)) is not None:
             self._at = match.end()
-            return text.encode("utf-8", "surrogatepass")
-        try:
-            return text.encode("latin-1")
-        except UnicodeEncodeError:
-            return text.encode("utf-8", "surrogatepass")
+            return found if _is_utf8(found) else text.encode("utf-8", "surrogatepass")
+        return found
 
     def _number(self, text: str) -> int | float:
         if len(text) > 400:
@@ -241,7 +239,7 @@ class _Reader:
         while True:
             plain = _PLAIN[quote].match(self._source, self._at)
             assert plain is not None
-            parts.append(plain[0].decode("utf-8", "replace"))
+            parts.append(plain[0].decode("latin-1"))
             self._at = plain.end()
             sign = self._source[self._at : self._at + 1]
             if not sign:
@@ -267,4 +265,26 @@ class _Reader:
         if not sign:
             raise self.error("a text does not end")
         self._at += 1
-        return _ESCAPES.get(sign, sign.decode("utf-8", "replace"))
+        return _ESCAPES.get(sign, sign.decode("latin-1"))
+
+
+def _bytes_of(text: str) -> bytes:
+    """What stands between quotes is written byte by byte, and only what is escaped can be a character beyond those."""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        parts = (char.encode("latin-1") if char < "\u0100" else char.encode("utf-8", "surrogatepass") for char in text)
+        return b"".join(parts)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _text_of(text: str) -> str:
+    found = _bytes_of(text)
+    return found.decode() if _is_utf8(found) else text
