@@ -61,8 +61,9 @@ class _Account:
     type=click.Path(path_type=Path),
     help="A file (NAME.xml), or a folder for a file per account",
 )
+@click.option("--for", "reader", type=click.Choice(["ejabberd"]), help="Credentials as this server reads them")
 @connects
-def xep0227(api: Api, domains: tuple[str, ...], users: tuple[str, ...], out: Path) -> None:
+def xep0227(api: Api, domains: tuple[str, ...], users: tuple[str, ...], out: Path, reader: str | None) -> None:
     """Write accounts as XEP-0227: all of them, or those of --domain and --user. Whoever reads it can pose as this server
     and try passwords: it is for its owner alone to read."""
     counts = [0, 0]
@@ -79,9 +80,9 @@ def xep0227(api: Api, domains: tuple[str, ...], users: tuple[str, ...], out: Pat
 
     try:
         if out.suffix == ".xml" and not out.is_dir():
-            write_file(accounts(), out)
+            write_file(accounts(), out, reader == "ejabberd")
         else:
-            write_folder(accounts(), out)
+            write_folder(accounts(), out, reader == "ejabberd")
     except OSError as problem:
         raise Failed(f"{problem.filename or out}: {problem.strerror}") from None
     if sys.stderr.isatty():

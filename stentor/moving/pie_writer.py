@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
@@ -15,6 +16,7 @@ from xmpp.jid import domain_of, local_of
 from xmpp.timestamp import format_moment
 from xmpp.xml import element, escape_attribute
 
+MAIN: Final = "server-data.xml"
 HEAD: Final = b"<?xml version='1.0' encoding='UTF-8'?>\n"
 
 
@@ -34,14 +36,15 @@ class Exported(Protocol):
         """What it has not got yet, in order."""
 
 
-def write_user(account: Exported, to: IO[bytes], xmlns: str | None) -> None:
-    """One <user/>."""
+def write_user(account: Exported, to: IO[bytes], xmlns: str | None, is_for_ejabberd: bool = False) -> None:
+    """One <user/>. COMPAT: ejabberd (seen: 23.01) reads the credentials of one mechanism, and decodes once what it then
+    takes for base64 still."""
     declared = f' xmlns="{xmlns}"' if xmlns is not None else ""
     to.write(f'<user{declared} name="{escape_attribute(local_of(account.jid))}">\n'.encode())
     of: dict[str, list[dict[str, Any]]] = {}
     for thing in account.things:
         of.setdefault(thing["kind"], []).append(thing)
-    for part in _small(account.jid, of):
+    for part in _small(account.jid, of, is_for_ejabberd):
         to.write(part + b"\n")
     nodes = [thing["node"] for thing in of.get("node", ())]
     if nodes:
@@ -71,9 +74,14 @@ def _write_all(to: IO[bytes], head: bytes, tail: bytes, parts: Iterable[bytes]) 
         to.write(tail)
 
 
-def _small(jid: str, of: dict[str, list[dict[str, Any]]]) -> Iterator[bytes]:
+def _small(jid: str, of: dict[str, list[dict[str, Any]]], is_for_ejabberd: bool) -> Iterator[bytes]:
     for account in of.get("account", ()):
-        yield from (_credentials(one) for one in account["credentials"])
+        credentials = account["credentials"]
+        if is_for_ejabberd:  # SHA-1 is what it is made for where nobody says anything else
+            credentials = [
+                _encoded_again(one) for one in sorted(credentials, key=lambda one: one["hash"] != "SHA-1")[:1]
+            ]
+        yield from map(_credentials, credentials)
     yield element("query", ns.ROSTER, None, *map(_contact, of.get("contact", ())))
     for request in of.get("request", ()):
         yield _in_client(request["xml"])
@@ -98,6 +106,10 @@ def _credentials(one: dict[str, Any]) -> bytes:
              ("stored-key", one["stored_key"]))  # fmt: skip
     inner = (element(name, None, None, text) for name, text in parts)
     return element("scram-credentials", SCRAM, {"mechanism": f"SCRAM-{one['hash']}"}, *inner)
+
+
+def _encoded_again(one: dict[str, Any]) -> dict[str, Any]:
+    return one | {key: b64encode(one[key].encode()).decode() for key in ("salt", "stored_key", "server_key")}
 
 
 def _contact(contact: dict[str, Any]) -> bytes:
@@ -176,7 +188,7 @@ def private_file(file: Path) -> IO[bytes]:
     return os.fdopen(descriptor, "wb")
 
 
-def write_file(accounts: Iterable[Exported], file: Path) -> None:
+def write_file(accounts: Iterable[Exported], file: Path, is_for_ejabberd: bool = False) -> None:
     """Everything in one document; accounts of a domain follow each other."""
     with private_file(file) as to:
         to.write(HEAD + f'<server-data xmlns="{PIE}">\n'.encode())
@@ -186,12 +198,12 @@ def write_file(accounts: Iterable[Exported], file: Path) -> None:
                 to.write(b"</host>\n" if domain else b"")
                 domain = domain_of(account.jid)
                 to.write(f'<host jid="{escape_attribute(domain)}">\n'.encode())
-            write_user(account, to, None)
+            write_user(account, to, None, is_for_ejabberd)
         to.write(b"</host>\n" if domain else b"")
         to.write(b"</server-data>\n")
 
 
-def write_folder(accounts: Iterable[Exported], folder: Path, main: str = "server-data.xml") -> None:
+def write_folder(accounts: Iterable[Exported], folder: Path, is_for_ejabberd: bool = False) -> None:
     """A file for each account, one for each domain, and the main one, as XEP-0227 would have it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     of: dict[str, list[str]] = {}
@@ -201,14 +213,14 @@ def write_folder(accounts: Iterable[Exported], folder: Path, main: str = "server
         name = f"{quote(local_of(account.jid), safe='')}.xml"
         with private_file(folder / domain / name) as to:
             to.write(HEAD)
-            write_user(account, to, PIE)
+            write_user(account, to, PIE, is_for_ejabberd)
         of.setdefault(domain, []).append(f"{domain}/{quote(name)}")
     for domain, hrefs in of.items():
         with private_file(folder / f"{domain}.xml") as to:
             to.write(HEAD + f'<host xmlns="{PIE}" xmlns:xi="{INCLUDE}" jid="{escape_attribute(domain)}">\n'.encode())
             to.writelines(f'<xi:include href="{escape_attribute(href)}"/>\n'.encode() for href in hrefs)
             to.write(b"</host>\n")
-    with private_file(folder / main) as to:
+    with private_file(folder / MAIN) as to:
         to.write(HEAD + f'<server-data xmlns="{PIE}" xmlns:xi="{INCLUDE}">\n'.encode())
         to.writelines(f'<xi:include href="{escape_attribute(quote(domain))}.xml"/>\n'.encode() for domain in of)
         to.write(b"</server-data>\n")

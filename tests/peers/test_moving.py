@@ -5,28 +5,30 @@ password that they had, find their contacts, what they wrote and what waited for
 from __future__ import annotations
 
 import json
-import sqlite3
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
 
 import pytest
 
-from tests.peers.slixmpp_client import Archived, LoginFailed, Slixmpp, befriend
+from tests.peers.slixmpp_client import Archived, LoginFailed, Preferences, Slixmpp, befriend
 from tests.support.client import sign_in
 from tests.support.cluster import Account, RunningCluster, start_cluster
 from tests.support.peers.ejabberd import Ejabberd
 from tests.support.peers.peers import running_peers
+from tests.support.peers.process import program
 from tests.support.peers.prosody import Prosody
 from tests.support.rooms import archived, join
 
 TEXT: Final = "Grüße & <薔薇> 😀 \"'\\ \n\u00a0end"
 PASSWORD: Final = 'pässword & "more" 薔薇'
 NODE: Final = "urn:example:mood"
-AVATAR: Final = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8
+PEP: Final = f"pep_{NODE}"
 Old = Prosody | Ejabberd
 
 
@@ -173,11 +175,11 @@ def check_people(cluster: RunningCluster, lives: Lives, mechanism: str) -> None:
             assert [romeo.body(), romeo.body()] == ["while you were away", f"{TEXT} away"]
             juliet.presence(romeo.jid)  # they are still each other's contacts
             assert [m.body for m in romeo.archive(page=50)] == [m.body for m in now]
-    check_private(cluster, lives)
+    check_private(cluster, lives, lives.domain)
     check_room(cluster, lives)
 
 
-def check_private(cluster: RunningCluster, lives: Lives) -> None:
+def check_private(cluster: RunningCluster, lives: Lives, domain: str) -> None:
     """What others do not see."""
     with sign_in(cluster, lives.juliet) as client:
         answer = client.iq("get", "<query xmlns='jabber:iq:private'><exodus xmlns='exodus:prefs'/></query>")
@@ -185,7 +187,7 @@ def check_private(cluster: RunningCluster, lives: Lives) -> None:
         items = f"<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='{NODE}'/></pubsub>"
         answer = client.iq("get", items)
         assert answer.findtext(".//{urn:example}mood") == f"{'x' * 10}é"
-    nurse = Account(next(jid for jid in users(cluster, lives.domain) if jid.startswith("nurse")), PASSWORD)
+    nurse = Account(next(jid for jid in users(cluster, domain) if jid.startswith("nurse")), PASSWORD)
     with sign_in(cluster, nurse) as client:
         client.presence("subscribe", lives.juliet.jid)  # Juliet's request still waits for an answer
 
@@ -209,6 +211,10 @@ def check_room(cluster: RunningCluster, lives: Lives) -> None:
     assert affiliations == {lives.juliet.jid: "owner", lives.romeo.jid: "member"}
     history = cluster.api.call("GET", f"/rooms/{lives.room}/history")["history"]
     assert [one["nick"] for one in history if one["body"]] == ["jul"] * 5
+
+
+def at(account: Account, domain: str) -> Account:
+    return Account(f"{account.jid.partition('@')[0]}@{domain}", account.password)
 
 
 def users(cluster: RunningCluster, domain: str) -> list[str]:
@@ -259,26 +265,126 @@ def test_a_wrong_password_is_wrong_here_too(cluster: RunningCluster, prosody: Li
     assert failed.value.condition == "not-authorized"
 
 
-def test_a_prosody_that_keeps_its_data_in_sqlite(cluster: RunningCluster, prosody: Lives, tmp_path: Path) -> None:
-    """Prosody's own migrator makes the database of the files."""
-    database = tmp_path / "prosody.sqlite"
-    hosts = '["pr.example"] = { "accounts", "roster", "vcard", "private", "blocklist", "pep", "archive-archive", "offline-archive" }'
-    rooms = '["conference.pr.example"] = { "config", "persistent", "muc_log-archive" }'
-    config = tmp_path / "migrator.cfg.lua"
-    config.write_text(
-        f'files {{ hosts = {{ {hosts}, {rooms} }}; type = "internal"; path = {json.dumps(str(data_of(prosody)))} }}\n'
-        f'sql {{ type = "sql"; driver = "SQLite3"; database = {json.dumps(str(database))} }}\n'
-    )
-    command = ["prosody-migrator", "--config", str(config), "files", "sql"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    with sqlite3.connect(database) as connection:
-        assert connection.execute("select count(*) from prosodyarchive").fetchone()[0] > 20
-    names = ("--domain-map", "pr.example=sql.example", "--domain-map", "conference.pr.example=conference.sql.example")
-    done_here = bring(cluster, "prosody", database, *names)
-    assert done_here["left_out"] == {}, done_here["reasons"]
-    with Slixmpp(
-        cluster, Account(prosody.juliet.jid.replace("pr.", "sql."), PASSWORD), mechanism="SCRAM-SHA-256"
-    ) as one:
+def test_a_prosody_that_keeps_its_data_in_sqlite(cluster: RunningCluster, prosody: Lives) -> None:
+    """Prosody's own migrator makes the database of the files. Where root runs it, it becomes another user."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copytree(data_of(prosody), folder / "data")
+        database, config = folder / "prosody.sqlite", folder / "migrator.cfg.lua"
+        hosts = (
+            f'["pr.example"] = {{ "accounts", "roster", "vcard", "private", "blocklist", "pep", "{PEP}-archive", '
+            '"archive-archive", "offline-archive" }, '
+            '["conference.pr.example"] = { "config", "persistent", "muc_log-archive" }'
+        )
+        config.write_text(
+            f'files {{ hosts = {{ {hosts} }}; type = "internal"; path = {json.dumps(str(folder / "data"))} }}\n'
+            f'sql {{ type = "sql"; driver = "SQLite3"; database = {json.dumps(str(database))} }}\n'
+        )
+        for file in (folder, *folder.rglob("*")):
+            file.chmod(0o777)
+        command = [program("prosody-migrator"), "--config", str(config), "files", "sql"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+        names = ("pr.example=sql.example", "conference.pr.example=conference.sql.example")
+        options = [word for pair in names for word in ("--domain-map", pair)]
+        found = bring(cluster, "prosody", database, *options)
+        assert found["left_out"] == {}, found["reasons"]
+        assert bring(cluster, "prosody", database, *options)["imported"] == {}
+    moved = replace(
+        prosody, juliet=at(prosody.juliet, "sql.example"), romeo=at(prosody.romeo, "sql.example"),
+        room="verona@conference.sql.example",
+    )  # fmt: skip
+    with Slixmpp(cluster, moved.juliet, mechanism="SCRAM-SHA-256") as one:
         bodies = [m.body for m in one.archive(page=50)]
+        assert one.vcard(moved.juliet.jid) == ("Juliet Capulet é", ["jul"])
+        assert one.roster()[moved.romeo.jid].groups == ("Friends", "Verona é")
     assert bodies == [m.body for m in prosody.archives[prosody.juliet.jid]]
+    check_private(cluster, moved, "sql.example")
+    check_room(cluster, moved)
+
+
+# --- out again
+
+
+def test_everything_moves_to_another_cluster(
+    cluster: RunningCluster, prosody: Lives, tmp_path: Path, new_cluster: Callable[..., RunningCluster]
+) -> None:
+    bring(cluster, "prosody", data_of(prosody))
+    juliet, romeo = prosody.juliet, prosody.romeo
+    with Slixmpp(cluster, juliet) as one:
+        one.set_bookmarks({prosody.room: "jul"})
+        one.message(romeo.jid, "the last word")
+        one.set_preferences(Preferences("roster", frozenset({"friar@verona.example"})))
+    out, file = tmp_path / "out", tmp_path / "out.xml"
+    for target in (out, file):
+        done = cluster.command("export", "xep0227", "--domain", "pr.example", "--out", str(target))
+        assert done.returncode == 0, done.stderr
+        assert target.stat().st_mode & 0o077 == 0
+    other = new_cluster("--domain", "pr.example", "--tls", "optional", "--set", "limits.enabled=false")
+    found = bring(other, "xep0227", out / "server-data.xml")
+    assert found["left_out"] == {}, found["reasons"]
+    for jid in users(cluster, "pr.example"):
+        assert told(other, jid) == told(cluster, jid), jid
+    assert bring(other, "xep0227", out / "server-data.xml")["imported"] == {}
+    assert bring(other, "xep0227", file)["imported"] == {}
+    with Slixmpp(other, romeo, mechanism="SCRAM-SHA-256") as client:
+        assert client.body(juliet.jid) == "the last word"
+    with Slixmpp(other, juliet, mechanism="SCRAM-SHA-256") as client:
+        assert client.roster() == prosody.rosters[juliet.jid]
+        assert client.bookmarks() == {prosody.room: "jul"}
+        assert len(client.archive(page=50)) == 16
+    assert bring(other, "xep0227", file)["imported"] == {}  # what waited was read, and does not wait again
+
+
+def told(cluster: RunningCluster, jid: str) -> dict[str, list[Any]]:
+    """Everything that there is of an account."""
+    path = f"/export/users/{jid}"
+    found = {"things": cluster.api.call("GET", path)["things"]}
+    pages = [("messages", {}), ("waiting", {})]
+    pages += [("items", {"node": thing["node"]}) for thing in found["things"] if thing["kind"] == "node"]
+    for what, query in pages:
+        after: str | None = ""
+        while after is not None:
+            page = cluster.api.call("GET", f"{path}/{what}", query={**query, "after": after})
+            found.setdefault(f"{what} {query}", []).extend(page["things"])
+            after = page["after"]
+    return found
+
+
+def test_ejabberd_takes_what_is_exported(cluster: RunningCluster, ejabberd: Lives, tmp_path: Path) -> None:
+    bring(cluster, "ejabberd", ejabberd.server.directory / "exported")
+    account = cluster.account("mercutio", PASSWORD, domain="ej.example")
+    with Slixmpp(cluster, account) as one:
+        one.put_contact("romeo@verona.example", "Romeo é", ("Friends",))
+        one.publish_vcard("Mercutio", "merc")
+        one.block("tybalt@verona.example")
+    file = tmp_path / "mercutio.xml"
+    done = cluster.command("export", "xep0227", "--user", account.jid, "--for", "ejabberd", "--out", str(file))
+    assert done.returncode == 0, done.stderr
+    server = ejabberd.server
+    assert isinstance(server, Ejabberd)
+    assert server.command("import_piefxis", file=str(file)) == 0
+    with Slixmpp(server, account, mechanism="SCRAM-SHA-1") as one:
+        assert one.roster()["romeo@verona.example"].groups == ("Friends",)
+        assert one.vcard(account.jid) == ("Mercutio", ["merc"])
+        assert one.blocked() == {"tybalt@verona.example"}
+
+
+def test_prosody_takes_what_is_exported(cluster: RunningCluster, tmp_path: Path) -> None:
+    account = cluster.account("benvolio", PASSWORD, domain="pr.example")
+    with Slixmpp(cluster, account) as one:
+        one.put_contact("romeo@verona.example", "Romeo é", ("Friends",))
+        one.publish_vcard("Benvolio", "ben")
+        one.message("romeo@verona.example", TEXT)
+    stores = ("accounts", "roster", "vcard", "private", "archive", "pep")
+    kept = ", ".join(f'{store} = "xep0227"' for store in stores)
+    with running_peers(tmp_path / "peers") as peers:
+        settings = f'password_hash = "SHA-256"\nstorage = {{ {kept} }}\n'
+        server = peers.prosody("pr.example", authentication="internal_hashed", settings=settings)
+        out = server.directory / "data" / f"{account.jid}.xml"
+        out.parent.mkdir(exist_ok=True)
+        done = cluster.command("export", "xep0227", "--user", account.jid, "--out", str(out))
+        assert done.returncode == 0, done.stderr
+        with Slixmpp(server, account, mechanism="SCRAM-SHA-256") as one:
+            assert one.roster()["romeo@verona.example"].groups == ("Friends",)
+            assert one.vcard(account.jid) == ("Benvolio", ["ben"])
