@@ -1,5 +1,5 @@
-"""The administration API of exports (docs/admin-api.md): the part of `router/api.py` behind `stentor export`. What there
-is of an account is told as things of the kinds that an import takes."""
+"""The administration API of exports (docs/admin-api.md): the part of `router/api.py` behind `stentor export`. What
+there is of an account is told as things of the kinds that an import takes."""
 
 from __future__ import annotations
 

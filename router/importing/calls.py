@@ -28,7 +28,10 @@ from xmpp.jid import domain_of
 from xmpp.scram import Credentials, UnusablePassword
 
 KINDS: Final = {
-    "account": ("account", "contact", "request", "block", "vcard", "private", "preferences", "node", "item", "message", "waiting"),
+    "account": (
+        "account", "contact", "request", "block", "vcard", "private", "preferences", "node", "item", "message",
+        "waiting",
+    ),
     "room": ("room", "affiliation", "message"),
 }  # fmt: skip
 NOBODY: Final = -1  # the key of an account that is not there yet: of a dry run

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
+from lxml import etree
+
 from router.entity import Entity
 from router.features.offline import is_kept_offline
 from router.importing.reading import Unfit, id_of, read_stanza, without
@@ -76,17 +78,12 @@ def drafted_waiting(bare: str, thing: Thing) -> Draft:
 def _cleaned(message: Stanza) -> Stanza:
     """Without what the other server has said of its storage, if that is of the account or of its domain: ids of others
     (rooms) stay."""
-    owners = {jid for jid in (message.to, message.from_) if jid}
-    bares = {bare_of(jid) for jid in owners}
-    said = [
-        child for child in message.children()
-        if child.tag in _SERVERS and (child.tag != _SERVERS[0] or child.get("by") in bares)
-    ]  # fmt: skip
-    if not said:
-        return message
-    if len(said) == sum(child.tag in _SERVERS for child in message.children()):
-        return without(message, _SERVERS)
-    return without(message, [str(child.tag) for child in said if child.tag != _SERVERS[0]])
+    bares = {bare_of(jid) for jid in (message.to, message.from_) if jid}
+
+    def is_dropped(child: etree._Element) -> bool:
+        return child.tag in _SERVERS and (child.tag != _SERVERS[0] or child.get("by") in bares)
+
+    return without(message, is_dropped) if any(map(is_dropped, message.children())) else message
 
 
 def ranges_of(drafts: Collection[Draft], near_us: int = 0) -> list[tuple[int, int]]:

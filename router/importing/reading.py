@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Final
 
@@ -55,13 +55,12 @@ def read_element(xml: str) -> etree._Element:
     return children[0]
 
 
-def without(message: Stanza, tags: Sequence[str]) -> Stanza:
-    """A message without children of these names ("{namespace}local"), and without what parts of its content are
-    indented by."""
+def without(message: Stanza, is_dropped: Callable[[etree._Element], bool]) -> Stanza:
+    """A message without some of its children, and without what parts of its content are indented by."""
     root = parse_document(b'<message xmlns="%b">%b</message>' % (ns.CLIENT.encode(), message.inner))
     inner = escape_text((root.text or "").strip()).encode()
     for child in root:
-        if isinstance(child.tag, str) and child.tag not in tags:
+        if isinstance(child.tag, str) and not is_dropped(child):
             inner += canonical_element(child, ns.CLIENT)
         inner += escape_text((child.tail or "").strip()).encode()
     return message._replace(inner=inner)

@@ -107,7 +107,9 @@ def draft(bare: str, thing: Thing) -> tuple[Draft, str]:
     message = read_stanza(thing["xml"], MESSAGE)
     jid = bare_of(read_jid(thing["jid"])) if thing["jid"] else ""
     nick = thing["nick"] or (message.from_ or "").partition("/")[2]
-    said = without(message, _OURS)._replace(type="groupchat", to=None, from_=_occupant(bare, nick))
+    said = without(message, lambda child: child.tag in _OURS)._replace(
+        type="groupchat", to=None, from_=_occupant(bare, nick)
+    )
     flags = said.flags & ~(HAS_MUC_USER | HAS_DELAY | HAS_STANZA_ID) | TO_FULL
     said = said._replace(flags=flags)
     return Draft(id_of(thing["at"], thing["id"], said), TO_OWNER, bare, said), jid

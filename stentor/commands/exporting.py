@@ -64,8 +64,8 @@ class _Account:
 @click.option("--for", "reader", type=click.Choice(["ejabberd"]), help="Credentials as this server reads them")
 @connects
 def xep0227(api: Api, domains: tuple[str, ...], users: tuple[str, ...], out: Path, reader: str | None) -> None:
-    """Write accounts as XEP-0227: all of them, or those of --domain and --user. Whoever reads it can pose as this server
-    and try passwords: it is for its owner alone to read."""
+    """Write accounts as XEP-0227: all of them, or those of --domain and --user. Keep it as you keep the database: it
+    has what SCRAM needs, from which weak passwords can be guessed, and everybody's messages."""
     counts = [0, 0]
 
     def accounts() -> Iterator[_Account]:

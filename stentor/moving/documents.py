@@ -104,12 +104,12 @@ class Document:
         parser.StartDoctypeDeclHandler = doctype
         inside_include = 0
         while True:
-            data = read(CHUNK)
+            data, wrong = read(CHUNK), None
             try:
                 parser.Parse(data, not data)
-            except expat.ExpatError as problem:
+            except expat.ExpatError as problem:  # what came before it was right
                 where = f"{file}, line {problem.lineno}, column {problem.offset}"
-                raise Unreadable(where, expat.errors.messages[problem.code]) from None
+                wrong = Unreadable(where, expat.errors.messages[problem.code])
             for line, event in found:
                 self.place = f"{file}, line {line}"
                 if inside_include:
@@ -120,6 +120,8 @@ class Document:
                 else:
                     yield event
             found.clear()
+            if wrong is not None:
+                raise wrong
             if not data:
                 return
 

@@ -11,6 +11,7 @@ from stentor.moving.things import (
     Blocked,
     Contact,
     Item,
+    LeftOut,
     Message,
     Node,
     Owned,
@@ -18,9 +19,10 @@ from stentor.moving.things import (
     Private,
     Request,
     Thing,
+    Unreadable,
     Waiting,
 )
-from stentor.moving.trees import Tree, write
+from stentor.moving.trees import Tree, Unwritable, write
 from xmpp import ns
 
 
@@ -33,7 +35,12 @@ class Domains:
     def moved(self, owned: Owned) -> Owned:
         """The same with the names of here."""
         jid, thing = owned
-        return (self.jid(jid), self._thing(thing)) if self._names else owned
+        if not self._names:
+            return owned
+        try:
+            return self.jid(jid), self._thing(thing)
+        except (Unreadable, Unwritable) as problem:
+            return self.jid(jid), LeftOut(thing.kind, f"its addresses cannot be changed: {problem}")
 
     def jid(self, text: str) -> str:
         """An address."""

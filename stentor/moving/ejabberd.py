@@ -1,4 +1,4 @@
-"""What ejabberd keeps in Mnesia, as `ejabberdctl dump FILE` writes it (seen: 23.01): accounts and rooms, and the archive,
+"""What ejabberd keeps in Mnesia, as `ejabberdctl dump FILE` writes it (seen: 23.01): accounts, rooms, and the archive,
 which its XEP-0227 does not have.
 
 The rows of a table stand together, and the tables in no order that would help: the file is read once for each stage.
@@ -63,9 +63,18 @@ class Dump:
         self._file = file
 
     def accounts(self) -> Iterator[Owned]:
-        """Every account."""
+        """Every account. Where a domain has its passwords elsewhere, whoever has a roster or the like."""
+        hosts: set[str] = set()
         for row in self._rows("passwd"):
-            yield _us(row[1]), _account(row[2])[0]
+            jid = _owner(row)
+            hosts.add(jid.rpartition("@")[2])
+            yield jid, _account(row[2])[0]
+        known: set[str] = set()
+        for row in self._rows("roster", "vcard", "private_storage", "offline_msg"):
+            jid = _owner(row)
+            if jid not in known and jid.rpartition("@")[2] not in hosts:
+                known.add(jid)
+                yield jid, Account()
 
     def data(self) -> Iterator[Owned]:
         """Everything else, in four stages."""
@@ -266,7 +275,8 @@ def _waiting(orders: dict[str, InOrder], row: tuple[Any, ...]) -> Iterator[Owned
 
 _FLAGS: Final = {
     "public": "publicroom", "moderated": "moderatedroom", "members_only": "membersonly", "mam": "enablelogging",
-    "allow_change_subj": "changesubject", "allow_user_invites": "allowinvites", "password_protected": "passwordprotectedroom",
+    "allow_change_subj": "changesubject", "allow_user_invites": "allowinvites",
+    "password_protected": "passwordprotectedroom",
 }  # fmt: skip
 _TEXTS: Final = {"title": "roomname", "description": "roomdesc", "password": "roomsecret", "lang": "lang"}
 
@@ -313,6 +323,8 @@ def _subject(value: Any) -> str:
 
 def _owner(row: tuple[Any, ...]) -> str:
     key = row[2] if row[0] == "roster" and len(row) > 2 else row[1]
+    if row[0] == "private_storage" and isinstance(key, tuple):
+        key = key[:2]
     if isinstance(key, tuple) and len(key) >= 2 and all(isinstance(part, bytes) for part in key[:2]):
         return _us(key)
     return ""
@@ -366,7 +378,8 @@ def _tree(value: Any, namespace: str = "") -> Tree:
 
 
 _KNOWN: Final = {
-    "muc_room": "room", "passwd": "credentials", "roster": "contact", "privacy": "block", "archive_prefs": "preferences",
+    "muc_room": "room", "passwd": "credentials", "roster": "contact", "privacy": "block",
+    "archive_prefs": "preferences",
     "vcard": "vcard", "private_storage": "private", "archive_msg": "message", "offline_msg": "waiting",
     "pubsub_node": "node", "pubsub_item": "item",
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""XEP-0227 read: the portable format for what servers know of their users, with the dialects of ejabberd and Prosody."""
+"""XEP-0227 read: the portable format for what servers know of their users, also as ejabberd and Prosody write it."""
 
 from __future__ import annotations
 

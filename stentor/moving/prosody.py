@@ -92,15 +92,22 @@ class Prosody:
     def accounts(self) -> Iterator[Owned]:
         """Every account."""
         for host in self._hosts:
-            for name in self._stores.names(host, "accounts"):
+            for name in self._users(host, self._stores.stores(host)):
                 yield f"{name}@{host}", self._account(host, name)[0]
+
+    def _users(self, host: str, stores: list[str]) -> list[str]:
+        """Who has an account; where passwords are kept elsewhere, who has a roster or the like."""
+        if "accounts" in stores:
+            return list(self._stores.names(host, "accounts"))
+        if "roster" not in stores:
+            return []
+        return sorted({name for store in _OF_ACCOUNTS if store in stores for name in self._stores.names(host, store)})
 
     def data(self) -> Iterator[Owned]:
         """Everything else."""
         for host in self._hosts:
             stores = self._stores.stores(host)
-            if "accounts" in stores:
-                names = list(self._stores.names(host, "accounts"))
+            if names := self._users(host, stores):
                 for name in names:
                     for thing in self._user(host, name, stores):
                         yield f"{name}@{host}", thing
@@ -110,6 +117,9 @@ class Prosody:
                     for thing in self._room(host, name):
                         yield f"{name}@{host}", thing
                 yield from ((host, LeftOut(s, f"the store {s!r} is not known")) for s in stores if s not in _OF_ROOMS)
+            else:
+                why = "it is of a service, and only accounts and rooms come along"
+                yield from ((host, LeftOut(store, why)) for store in stores if store not in _PASSING)
 
     def _unknown(self, host: str, stores: list[str], users: frozenset[str]) -> Iterator[Owned]:
         for store in stores:
@@ -131,7 +141,7 @@ class Prosody:
         table = value if isinstance(value, Table) else Table()
         password = table.text("password") or None
         if not table.text("stored_key"):
-            return Account((), password), "" if password else "there are no credentials"
+            return Account((), password), ""
         try:
             return Account((_scram(table),), password), ""
         except NoCredentials as problem:

@@ -12,11 +12,22 @@ from typing import Any, Final, Literal
 from stentor.client import Api, Refused, segment
 from stentor.failure import Failed
 from stentor.moving.domains import Domains
-from stentor.moving.things import Account, Affiliation, LeftOut, Message, Owned, Room, Source, Thing, as_json
+from stentor.moving.things import (
+    Account,
+    Affiliation,
+    LeftOut,
+    Message,
+    Owned,
+    Room,
+    Source,
+    Thing,
+    Unreadable,
+    as_json,
+)
 
 THINGS: Final = 250
 BYTES: Final = 400_000  # of a request, as far as one thing alone has not more
-THING_BYTES: Final = 3_500_000
+THING_BYTES: Final = 1_200_000  # more than anything may have
 REASONS: Final = 10_000  # different ones that are remembered
 EXAMPLES: Final = 3
 TRIES: Final = 10
@@ -96,11 +107,15 @@ class Sender:
         self._send_all(self._source.data())
 
     def _look_for_existing(self) -> None:
-        for owned in self._source.accounts():
-            jid, _ = self._domains.moved(owned)
+        for jid, _ in self._source.accounts():
+            jid = self._domains.jid(jid)
+            if not _is_utf8(jid):
+                continue
             try:
                 self._call("GET", f"/users/{segment(jid)}")
-            except Refused:
+            except Refused as problem:
+                if problem.status not in (400, 404):
+                    raise
                 continue
             if self._existing == "fail":
                 raise Failed(
@@ -109,19 +124,29 @@ class Sender:
             self._skipped.add(jid)
 
     def _send_all(self, things: Iterable[Owned]) -> None:
-        for owned in things:
-            jid, thing = self._domains.moved(owned)
-            if jid in self._skipped:
-                if isinstance(thing, Account):
-                    self._left_out("account", "it exists (--existing skip), so that nothing of it was imported", jid)
-                continue
-            if isinstance(thing, LeftOut):
-                self._left_out(thing.what, thing.why, jid)
-                continue
-            if isinstance(thing, Room | Affiliation) or (isinstance(thing, Message) and thing.nick):
-                self._rooms.add(jid)
-            self._add(jid, thing)
+        try:
+            for owned in things:
+                self._send(owned)
+        except Unreadable:
+            self._flush()  # what was read until then is right
+            raise
         self._flush()
+
+    def _send(self, owned: Owned) -> None:
+        jid, thing = self._domains.moved(owned)
+        if not _is_utf8(jid):
+            self._left_out(thing.kind, "the name of its owner is not UTF-8", repr(jid))
+            return
+        if jid in self._skipped:
+            if isinstance(thing, Account):
+                self._left_out("account", "it exists (--existing skip), so that nothing of it was imported", jid)
+            return
+        if isinstance(thing, LeftOut):
+            self._left_out(thing.what, thing.why, jid)
+            return
+        if isinstance(thing, Room | Affiliation) or (isinstance(thing, Message) and thing.nick):
+            self._rooms.add(jid)
+        self._add(jid, thing)
 
     def _add(self, jid: str, thing: Thing) -> None:
         given = as_json(thing)
@@ -195,3 +220,11 @@ class Sender:
             time.sleep(pause)
             pause = min(pause * 2, 10)
         raise AssertionError
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -340,7 +340,7 @@ def told(cluster: RunningCluster, jid: str) -> dict[str, list[Any]]:
     """Everything that there is of an account."""
     path = f"/export/users/{jid}"
     found = {"things": cluster.api.call("GET", path)["things"]}
-    pages = [("messages", {}), ("waiting", {})]
+    pages: list[tuple[str, dict[str, str]]] = [("messages", {}), ("waiting", {})]
     pages += [("items", {"node": thing["node"]}) for thing in found["things"] if thing["kind"] == "node"]
     for what, query in pages:
         after: str | None = ""
