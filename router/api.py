@@ -17,6 +17,8 @@ from cluster.shards import ShardMap, shard_of
 from cluster.wire import DRAIN, Incarnation, Shard, node_of
 from router.calls import CallError, Calls
 from router.dialing import PeerStatus
+from router.export_api import ExportApi
+from router.import_api import ImportApi
 from router.invitations_api import InvitationsApi
 from router.rooms.room import HISTORY
 from router.settings import Settings
@@ -63,6 +65,8 @@ class Api:
         self._bus = bus
         self._invitations = InvitationsApi(settings, self._read, self._account)
         self._traces = TracesApi(settings, traces, calls, shard_map, bus, self._read)
+        self._imports = ImportApi(self._call, self._call_room, self._account, self._room_jid)
+        self._exports = ExportApi(self._read, self._call, self._account)
 
     def routes(self) -> list[Route]:
         """Everything below /api/v1."""
@@ -100,6 +104,8 @@ class Api:
             ("GET", "/rooms/{jid}/history", self._history),
             *self._invitations.routes(),
             *self._traces.routes(),
+            *self._imports.routes(),
+            *self._exports.routes(),
             ("GET", "/peers", self._peers),
             ("POST", "/peers/{domain}/retry", self._retry),
             ("GET", "/cluster", self._cluster),

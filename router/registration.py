@@ -67,14 +67,14 @@ class Registration:
 
         await self.command(bare, run)
 
-    async def admit(self, bare: str, also: Also = _nothing) -> None:
-        """Make an account without credentials, for somebody whom a back end knows or who is a guest; `also` as above.
-        One that exists stays as it is."""
+    async def admit(self, bare: str, also: Also = _nothing, credentials: Sequence[Credentials] = ()) -> None:
+        """Make an account, without credentials for somebody whom a back end knows or who is a guest, else with those
+        that another server had; `also` as above. One that exists stays as it is."""
 
         def run(turn: Turn) -> None:
             entity = turn.entity
             if not entity.exists:
-                turn.write(accounts.create, bare, entity.shard, ())
+                turn.write(accounts.create, bare, entity.shard, credentials)
                 also(turn)
                 turn.reloads = True
 
@@ -147,6 +147,17 @@ class Registration:
         found: int | None = await self._read(erasures.newest, bare)
         assert found is not None
         return found
+
+    async def replace_credentials(self, bare: str, credentials: Sequence[Credentials]) -> None:
+        """Give an account the credentials that another server has for it. Raises ItemNotFound."""
+
+        def run(turn: Turn) -> None:
+            if turn.entity.key is None:
+                raise ItemNotFound
+            turn.write(accounts.set_credentials, turn.entity.key, credentials)
+            turn.write(devices.invalidate_all, turn.entity.key, b"")
+
+        await self.command(bare, run)
 
     async def settle(self, bare: str) -> None:
         """Everything that was decided for an account before is in the database."""

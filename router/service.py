@@ -62,6 +62,7 @@ from router.erasing import Erasing
 from router.features import ALL
 from router.features.disco import server_caps
 from router.guesting import Guesting
+from router.importing.calls import Importing
 from router.introductions import METHOD, Introductions
 from router.metrics import append_seconds, batch_messages, export, measured
 from router.nobodies import Nobodies
@@ -228,6 +229,14 @@ class RouterApplication:
             lambda bare, shard: store.run(rooms.make, bare, shard),
             lambda key, ids: store.run(rows_log.by_ids, key, ids),
         )
+        importing = Importing(
+            store,
+            self._owner,
+            registration,
+            self._passwords.derive,
+            config.archive.keep_days,
+            config.archive.offline_days,
+        )
         self._calls = calls = Calls(
             store,
             self,
@@ -243,6 +252,7 @@ class RouterApplication:
                 **erasing.methods(),
                 **admission.methods(),
                 **guesting.methods(),
+                **importing.methods(),
                 **Restricting(registration.command).methods(),
                 **TokenLogin(store, self._settings).methods(),
                 **self._traces.methods(),

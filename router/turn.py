@@ -129,6 +129,10 @@ class Turn:
         """An id of its own, above all that this router has given, for an event that has no row."""
         return self._ids.next(self.above)
 
+    def comes_after(self, id_: int) -> None:
+        """A row that comes from elsewhere has this id: what gets an id of this router's from now on is later."""
+        self._ids.last = max(self._ids.last, id_)
+
     def new_origin(self) -> int:
         """63 random bits, to name somebody for good."""
         return self._ids.random(63)

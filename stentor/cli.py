@@ -18,7 +18,9 @@ from stentor.commands import (
     cluster,
     database,
     dev,
+    exporting,
     gateways,
+    importing,
     invite,
     processes,
     report,
@@ -41,7 +43,7 @@ for command in (dev.dev, processes.run, processes.c2s, processes.router, gateway
     cli.add_command(command)
 for group in (
     s2s.s2s, user.user, invite.invite, report.report, blocklist.blocklist, session.session, room.room, cluster.cluster,
-    database.db, check.check,
+    database.db, check.check, importing.import_, exporting.export,
 ):  # fmt: skip
     cli.add_command(group)
 

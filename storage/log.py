@@ -290,6 +290,23 @@ async def maintain(conn: Connection, now: float, keep_days: dict[int, int]) -> l
     return dropped
 
 
+def period_of(class_: int, id_: int) -> int:
+    """The number of the partition that a row is in."""
+    return (id_ >> ID_BITS) // PERIOD_MS[class_]
+
+
+async def make_partitions(conn: Connection, class_: int, numbers: Sequence[int]) -> None:
+    """Rows of long ago, which come from elsewhere, need partitions that nobody has made yet."""
+    parent, period = _NAMES[class_], PERIOD_MS[class_]
+    await conn.execute("select pg_advisory_lock(%s)", (MAINTENANCE_LOCK,))
+    try:
+        there = {int(name.rpartition("_")[2]) for name in await _partitions(conn, parent)}
+        for number in sorted(set(numbers) - there):
+            await _create(conn, parent, number, period)
+    finally:
+        await conn.execute("select pg_advisory_unlock(%s)", (MAINTENANCE_LOCK,))
+
+
 async def _partitions(conn: Connection, parent: str) -> list[str]:
     return await fetch_values(
         conn, "select inhrelid::regclass::text from pg_inherits where inhparent = %s::regclass", parent

@@ -114,6 +114,20 @@ def replace(turn: Turn, storage: etree._Element) -> None:
     read(turn, partial(_replace, _of_storage(storage)))
 
 
+def add(turn: Turn, storage: etree._Element) -> None:
+    """Rooms of an old list, as far as they are not there: nothing is taken back."""
+    wanted = _of_storage(storage)
+
+    def run(later: Turn, items: list[Item]) -> None:
+        known = {item.id for item in items}
+        for jid, bookmark in wanted.items():
+            if jid not in known:
+                payload = _written(bookmark, ns.BOOKMARKS, None)
+                publishing.put_own(later, ns.BOOKMARKS, jid, payload, configs.initial(ns.BOOKMARKS, is_service=False))
+
+    read(turn, run)
+
+
 def _replace(wanted: dict[str, Bookmark], turn: Turn, items: list[Item]) -> None:
     known = {item.id: item for item in items}
     for jid, bookmark in wanted.items():

@@ -186,6 +186,17 @@ def _not_met(text: str) -> Conflict:
     return Conflict(text, application=element("precondition-not-met", ns.PUBSUB_ERRORS))
 
 
+def to_options(config: NodeConfig) -> dict[str, list[str]]:
+    """The fields of the form with their values, for another server."""
+    found = {}
+    for name in _names(is_service=False):
+        value = getattr(config, name)
+        if (name == "max_items" and value == MAX) or (name == "item_expire" and not value):
+            value = "max"
+        found[_var(name)] = list(options.shown(_KINDS[name], _var(name), value).values)
+    return found
+
+
 def to_json(config: NodeConfig) -> str:
     """As the database keeps it: what is not as it is by itself."""
     plain = asdict(NodeConfig())

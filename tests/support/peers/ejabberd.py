@@ -121,7 +121,7 @@ class Ejabberd:
 def _modules(dialback: bool, muc: bool) -> dict[str, dict[str, Any]]:
     names = [
         "mod_admin_extra", "mod_blocking", "mod_carboncopy", "mod_caps", "mod_disco", "mod_last", "mod_offline", "mod_ping",
-        "mod_privacy", "mod_roster", "mod_stream_mgmt", "mod_time", "mod_vcard", "mod_version",
+        "mod_privacy", "mod_private", "mod_roster", "mod_stream_mgmt", "mod_time", "mod_vcard", "mod_version",
     ]  # fmt: skip
     found: dict[str, dict[str, Any]] = {name: {} for name in names}
     found["mod_mam"] = {"default": "always"}

@@ -23,6 +23,7 @@ STOP_S: Final = 5.0
 TAIL_BYTES: Final = 4_000
 DEBIAN_PACKAGES: Final = {
     "prosody": "prosody prosody-modules lua-unbound",
+    "prosody-migrator": "prosody lua-dbi-sqlite3",
     "erl": "ejabberd",
     "ejabberd": "ejabberd",
     "ngircd": "ngircd",

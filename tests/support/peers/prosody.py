@@ -46,7 +46,7 @@ class Prosody:
     `muc`: rooms at `conference.DOMAIN`, with an archive. `publishing`: a service at `pubsub.DOMAIN`, where `admin` makes
     nodes. `components` (XEP-0114): JID -> secret; those of `privileged` may
     act for users (XEP-0356): JID -> access -> type, such as `{"roster": "both"}`. `log_level`: debug, info, warn or
-    error. `settings`: more lines of Lua, global.
+    error. `authentication`: what keeps passwords. `settings`: more lines of Lua, global.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Prosody:
         components: Mapping[str, str] | None = None,
         privileged: Mapping[str, Mapping[str, str]] | None = None,
         log_level: str = "debug",
+        authentication: str = "internal_plain",
         settings: str = "",
     ) -> None:
         assert without <= {*MODULES}, f"not among the modules: {without - {*MODULES}}"
@@ -90,7 +91,13 @@ class Prosody:
             *(_component(jid, secret, jid in self._privileged) for jid, secret in components.items()),
         ]
         file.write_text(
-            "\n".join([self._global(zone, authority, enabled, secure, direct_tls, log_level), settings, *hosts])
+            "\n".join(
+                [
+                    self._global(zone, authority, enabled, secure, direct_tls, log_level, authentication),
+                    settings,
+                    *hosts,
+                ]
+            )
         )
         self._install(certificates)
         publish(zone, self.host, [*self.domains, *rooms, *services, *components], direct_tls=direct_tls)
@@ -101,7 +108,7 @@ class Prosody:
 
     def _global(
         self, zone: Zone, authority: Path, enabled: Sequence[str], secure: bool | Sequence[str], direct_tls: bool,
-        log_level: str,
+        log_level: str, authentication: str,
     ) -> str:  # fmt: skip
         tls_ports = f"{{ {S2S_DIRECT_TLS} }}" if direct_tls else "{}"
         domains = secure if not isinstance(secure, bool) else ()
@@ -118,7 +125,7 @@ class Prosody:
             component_ports = {{ {COMPONENT} }}
             http_ports, https_ports = {{}}, {{}}
             unbound = {{ resolvconf = false, forward = "{zone.host}@{zone.port}" }}
-            authentication = "internal_plain"
+            authentication = {_lua(authentication)}
             c2s_require_encryption = false
             allow_unencrypted_plain_auth = true
             s2s_require_encryption = true
