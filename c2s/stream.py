@@ -207,6 +207,11 @@ class ClientStream:
         return self._state
 
     @property
+    def is_signed_in(self) -> bool:
+        """Whether the client has shown who it is."""
+        return bool(self._bare)
+
+    @property
     def awaits_header(self) -> bool:
         """Whether a stream header comes next."""
         return self._state is State.HEADER

@@ -49,6 +49,8 @@ class Bosh:
         self._mark = mark_of(incarnation)
         self._relay = relay
         self._sessions: dict[str, BoshSession] = {}
+        self._strangers: set[BoshSession] = set()  # nobody has signed in on them, as far as was looked
+        self._most_strangers = config.http.connections
         c2s = config.c2s
         self._limits = Limits(c2s.stanza_bytes + OVERHEAD_BYTES, c2s.depth + 1, c2s.attributes)
         relay.handler = self._handle
@@ -106,12 +108,15 @@ class Bosh:
         rid, sid = number(get("rid")), get("sid")
         if rid is None or not 0 < rid < MAX_RID:
             answer(terminal("bad-request"))
+        elif sid is None and self._is_full():
+            answer(None)
         elif sid is None:
             made = BoshSession(
                 self._connections, f"{secrets.token_urlsafe(16)}.{self._mark}", body, address, is_secure, self._wait_s,
                 self._inactivity_s, time.monotonic, self._ended,
             )  # fmt: skip
             self._sessions[made.sid] = made
+            self._strangers.add(made)
             made.receive(rid, body, answer)
         elif session is None or session.sid != sid:
             answer(terminal("item-not-found"))
@@ -120,7 +125,14 @@ class Bosh:
         else:
             session.receive(rid, body, answer)
 
+    def _is_full(self) -> bool:
+        """Whether as many as may be have a session and have not signed in: of connections, the kernel would run out."""
+        if len(self._strangers) >= self._most_strangers:
+            self._strangers = {one for one in self._strangers if one.stream is not None and not one.stream.is_signed_in}
+        return len(self._strangers) >= self._most_strangers
+
     def _ended(self, session: BoshSession) -> None:
+        self._strangers.discard(session)
         asyncio.get_running_loop().call_later(FORGOTTEN_AFTER_S, self._sessions.pop, session.sid, None)
 
 

@@ -261,6 +261,21 @@ def test_a_request_that_is_too_big_is_not_read(cluster: RunningCluster) -> None:
     assert post(cluster, b"<body>" + b" " * 1_000_000 + b"</body>")[0] == 413
 
 
+def test_too_many_strangers_are_told_to_come_later(new_cluster: Callable[..., RunningCluster]) -> None:
+    """Who has not signed in holds no connection here that would run out: so many sessions, and no more."""
+    cluster = new_cluster("--tls", "optional", "--c2s", "1", "--set", "http.connections=10")
+    account = cluster.account()
+    for _ in range(9):
+        Browser(cluster)
+    signed_in = Browser(cluster)
+    signed_in.sign_in(account)
+    Browser(cluster)
+    body = f"<body xmlns='{ns.HTTPBIND}' rid='1' to='{cluster.domain}' wait='60' hold='1'/>".encode()
+    status, headers, _ = post(cluster, body)
+    assert (status, headers["retry-after"]) == (503, "1")
+    signed_in.ask("<presence xmlns='jabber:client'/>")
+
+
 def test_pages_of_other_sites_may_ask(cluster: RunningCluster) -> None:
     """Fetch, 3.2: any, unless `http.origins` says which."""
     origin = {"Origin": "https://chat.elsewhere.example"}
