@@ -625,7 +625,7 @@ class Upload(Section):
         "components and domains of guests only if they are named",
     )
     types: MediaTypes = Field(default=("*/*",), description="content types that are taken, as image/png or image/*")
-    file_bytes: int = Field(default=104_857_600, ge=4_096, le=10_995_116_277_760, description="greatest file")
+    file_bytes: int = Field(default=104_857_600, ge=4_096, le=50_000_000_000, description="greatest file")
     bytes_per_user: int = Field(
         default=1_073_741_824, ge=4_096, description="all files of one account, each counted as 4,096 at least"
     )
@@ -643,12 +643,15 @@ class Upload(Section):
     )
     slot_s: int = Field(default=300, ge=10, le=86_400, description="time in which an upload has to begin, seconds")
     slowest_bytes_per_s: int = Field(
-        default=8_192, ge=256, description="an upload may take as long as it takes at this pace, and no longer"
+        default=8_192,
+        ge=256,
+        description="a file may take as long, up or down, as it takes at this pace, and no longer",
     )
     stall_s: Seconds = Field(default=30.0, description="an upload or download that does not go on so long is ended")
     uploads: int = Field(default=32, ge=1, le=10_000, description="uploads at a time of one c2s; each may need 10 MiB")
     uploads_per_account: int = Field(default=4, ge=1, le=1_000, description="of which so many of one account")
     downloads: int = Field(default=200, ge=1, le=100_000, description="downloads at a time of one c2s, 1 MiB each")
+    downloads_per_address: int = Field(default=30, ge=1, le=100_000, description="of which so many of one address")
 
     @model_validator(mode="after")
     def _has_both_keys(self) -> Upload:

@@ -169,6 +169,7 @@ XEP_NAMES: Final = {
     357: "Push Notifications",
     356: "Privileged Entity",
     359: "Unique and Stable Stanza IDs",
+    363: "HTTP File Upload",
     368: "SRV records for XMPP over TLS",
     372: "References",
     377: "Blocking Command Reports",

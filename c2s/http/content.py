@@ -31,6 +31,8 @@ INERT: Final = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
     "X-Content-Type-Options": "nosniff",
 }
+# What a page of this site could load as a script or style, an attachment or not, were it told apart from other bytes.
+_LOADED: Final = re.compile(r"javascript|ecmascript|jscript|livescript|^text/css$|^application/wasm$")
 CACHED_S: Final = 7 * 86_400  # longest; a file does not change, but may be deleted
 
 _RANGE: Final = re.compile(r"bytes=[ \t]*(\d{0,18})-(\d{0,18})[ \t]*", re.ASCII | re.IGNORECASE)
@@ -81,7 +83,7 @@ def is_same(header: str | None, etag: str) -> bool:
 
 def headers_of(name: str, type: str, left_s: int | None) -> dict[str, str]:
     """For a file of this name and type that is there for so many seconds more, None: for as long as anybody knows."""
-    kind = type or OCTETS
+    kind = OCTETS if not type or _LOADED.search(type) else type
     age = CACHED_S if left_s is None else max(0, min(CACHED_S, left_s))
     return {
         **CROSS_ORIGIN,

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 
 from aiohttp import ClientPayloadError, HttpVersion11, web
 
@@ -28,6 +28,8 @@ from xmpp import upload
 from xmpp.upload import FOR_EVER, File, Permit
 
 log = logs.get_logger()
+
+T = TypeVar("T")
 
 PATH: Final = "/upload/{id}/{name:[^/]+}"
 PIECE_BYTES: Final = 1_048_576  # read from the storage at a time
@@ -64,6 +66,7 @@ class Uploads:
     """The routes, and what is under way."""
 
     def __init__(self, server: HttpServer, edge: Edge, config: Config, files: Files) -> None:
+        self._server = server
         self._edge = edge
         self._domains = config.server.domains
         self._settings: Upload = config.upload
@@ -72,6 +75,7 @@ class Uploads:
         self._asking: asyncio.Task[Answer] | None = None
         self._puts: dict[bytes, web.Request] = {}  # by object: the one that counts
         self._accounts: Counter[bytes] = Counter()
+        self._addresses: Counter[str] = Counter()
         self._uploads = self._downloads = 0
         self._bytes_in = self._bytes_out = 0
         self._complained_at = -COMPLAIN_S
@@ -192,9 +196,7 @@ class Uploads:
             yield
         finally:
             self._uploads -= 1
-            self._accounts[permit.account] -= 1
-            if not self._accounts[permit.account]:
-                del self._accounts[permit.account]
+            _subtract(self._accounts, permit.account)
             if self._puts.get(file.object) is request:
                 del self._puts[file.object]
 
@@ -252,11 +254,16 @@ class Uploads:
         _, file = await self._file(request)
         if self._downloads >= self._settings.downloads:
             raise _later(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "There are too many downloads just now.")
+        address = self._server.address_of(request)
+        if self._addresses[address] >= self._settings.downloads_per_address:
+            raise _later(HTTPStatus.TOO_MANY_REQUESTS, "busy", "You have too many downloads under way.")
         self._downloads += 1
+        self._addresses[address] += 1
         try:
             return await self._serve(request, file)
         finally:
             self._downloads -= 1
+            _subtract(self._addresses, address)
 
     async def _serve(self, request: web.Request, file: File) -> web.StreamResponse:
         left_s = None if file.expires_at == FOR_EVER else int(file.expires_at - time.time())
@@ -284,7 +291,7 @@ class Uploads:
         if stored is None:
             raise _unknown()
         if stored.size != file.size:
-            log.error("upload_damaged", path=file.stored_as, size=stored.size, wanted=file.size)
+            log.error("upload_damaged", path=file.stored_as, problem=f"{stored.size} bytes, not {file.size}")
             raise _unknown()
         return stored
 
@@ -304,10 +311,11 @@ class Uploads:
         )
         response.content_length = end - start
         await response.prepare(request)
+        give_up_at = time.monotonic() + self._settings.stall_s + (end - start) / self._settings.slowest_bytes_per_s
         try:
             while True:
                 for at in range(0, len(piece), SLICE_BYTES):
-                    async with asyncio.timeout(self._settings.stall_s):
+                    async with asyncio.timeout(min(self._settings.stall_s, give_up_at - time.monotonic())):
                         await response.write(piece[at : at + SLICE_BYTES])
                 start += len(piece)
                 self._bytes_out += len(piece)
@@ -339,6 +347,12 @@ def check_body(request: web.Request, file: File) -> None:
         raise Refused(HTTPStatus.BAD_REQUEST, "length", f"The slot is for {file.size} bytes.")
     if file.type and "Content-Type" in request.headers and request.content_type != file.type:
         raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "type", f"The slot is for {file.type}.")
+
+
+def _subtract(counter: Counter[T], of: T) -> None:
+    counter[of] -= 1
+    if not counter[of]:
+        del counter[of]
 
 
 async def _invite_body(request: web.Request) -> None:

@@ -8,7 +8,7 @@ from stentor import cli
 from tests.support.cluster import RunningCluster
 
 # What the web side will bring.
-MISSING = ("RFC 7395", "XEP-0206", "XEP-0363")
+MISSING = ("RFC 7395", "XEP-0206")
 CATEGORIES = ("Core", "Web", "IM", "Mobile", "A/V")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import time
 from base64 import urlsafe_b64decode
@@ -29,7 +30,7 @@ DAY_BYTES = 25_000_000
 def uploading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
     options = (
         "upload.file_bytes=20000000", f"upload.bytes_per_user={USER_BYTES}", f"upload.bytes_per_day={DAY_BYTES}",
-        "upload.kept_bytes_per_user=20000", "upload.stall_s=1", 'upload.types=["image/*","text/*","video/mp4","application/octet-stream"]',
+        "upload.kept_bytes_per_user=20000", "upload.stall_s=2", 'upload.types=["image/*","text/*","video/mp4","application/octet-stream"]',
         'authentication.domains={"guests.localhost":{"backend":"anonymous"}}',
     )  # fmt: skip
     sets = [part for option in options for part in ("--set", option)]
@@ -52,7 +53,7 @@ def stored(cluster: RunningCluster) -> set[str]:
 
 
 def metric(cluster: RunningCluster, node: str, name: str, labels: str) -> float:
-    found = re.search(rf"^{name}\{{{labels}\}} (\S+)$", cluster.get(node, "/metrics")[1], re.MULTILINE)
+    found = re.search(rf"^{name}(?:\{{{labels}\}})? (\S+)$", cluster.get(node, "/metrics")[1], re.MULTILINE)
     assert found is not None, name
     return float(found[1])
 
@@ -121,7 +122,7 @@ def test_headers_keep_it_inert(uploading: RunningCluster, romeo: Client) -> None
         ("x.html", "text/html"),
         ("x.svg", "image/svg+xml"),
         ("x.xml", "text/xml"),
-        ("x.js", "text/javascript"),
+        ("x.txt", "text/plain"),
         ("x", None),
     ],
 )
@@ -477,6 +478,26 @@ def test_what_a_process_that_died_was_writing_is_swept_away(uploading: RunningCl
     with sign_in(uploading, Account(romeo.bare, "secret")) as again:
         hurry(uploading, again)
         wait_until(lambda: not {left for left in stored(uploading) if left.startswith(name)}, 20, "it is gone")
+
+
+def test_a_drain_waits_for_an_upload(uploading: RunningCluster, romeo: Client) -> None:
+    data = os.urandom(7_000_000)
+    given = slot(romeo, "last.bin", len(data))
+    with raw(uploading) as connection:
+        connection.sendall(head_of(given, len(data)) + data[:6_000_000])
+
+        def where() -> list[str]:
+            nodes = ("c2s-0", "c2s-1")
+            return [node for node in nodes if metric(uploading, node, "stentor_upload_transfers", 'direction="in"')]
+
+        wait_until(lambda: len(where()) == 1, 10, "it is under way")
+        (node,) = where()
+        pid = uploading.kill(node, signal.SIGTERM)
+        wait_until(lambda: metric(uploading, node, "stentor_draining", "") == 1, 10, "it drains")
+        connection.sendall(data[6_000_000:])
+        assert connection.recv(1_000).startswith(b"HTTP/1.1 201 ")
+    uploading.wait_restarted(node, pid)
+    assert get(uploading, given).body == data
 
 
 def test_an_account_that_is_erased_takes_its_files_with_it(uploading: RunningCluster) -> None:

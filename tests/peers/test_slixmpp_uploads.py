@@ -44,9 +44,9 @@ def test_files_for_good(cluster: RunningCluster, tmp_path: Path, purpose: str) -
 def test_what_is_too_large_is_known_beforehand_and_refused(cluster: RunningCluster) -> None:
     with Slixmpp(cluster, cluster.account("romeo")) as romeo:
 
-        def upload(size: int) -> str:
+        def upload(size: int) -> None:
             with open(os.devnull, "rb") as nothing:
-                return romeo.plugin("xep_0363", lambda plugin: plugin.upload_file("a", size, input_file=nothing))
+                romeo.plugin("xep_0363", lambda plugin: plugin.upload_file("a", size, input_file=nothing))
 
         with pytest.raises(FileTooBig):
             upload(10**9)

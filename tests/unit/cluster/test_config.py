@@ -113,9 +113,11 @@ def test_a_secret_is_shown_nowhere(tmp_path: Path) -> None:
     callout = 'authentication.domains={"example.org": {"backend": "http", "url": "https://h", "secret": "hunter2"}}'
     assert "hunter2" not in repr(load(None, [callout], {}))
     assert "hunter2" not in str(problems(callout.replace("https", "ftp"))["authentication.domains.example.org.url"])
+    assert "hunter2" not in repr(load(None, ["upload.s3_access_key=a", "upload.s3_secret_key=hunter2"], {}))
+    assert "hunter2" not in str(problems("upload.s3_secret_key=hunter2")["upload"])
     secrets = {
         "admin.token", "authentication.domains", "database.url", "bus.secret_key", "components.domains",
-        "calls.services",
+        "calls.services", "upload.s3_access_key", "upload.s3_secret_key",
     }  # fmt: skip
     assert {key for key in keys() if is_secret(key)} == secrets
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.config import Authentication, Config, Rooms, Server
+from cluster.config import Authentication, Config, Rooms, Server, load
 from cluster.process import CannotStart
-from router.settings import Guests, from_config
+from router.settings import Guests, Settings, from_config
 
 
 def test_rooms_are_at_a_domain_of_each_domain() -> None:
@@ -27,6 +27,30 @@ def test_a_new_room_is_as_the_settings_say() -> None:
 def test_a_default_that_cannot_be_ends_the_start_and_says_so(options: dict[str, str]) -> None:
     with pytest.raises(CannotStart, match=r"^rooms\.defaults: "):
         from_config(Config(rooms=Rooms(defaults=options)))
+
+
+def uploads(*settings: str) -> Settings:
+    return from_config(load(None, list(settings), {}))
+
+
+def test_files_need_a_storage_and_a_url() -> None:
+    assert uploads().uploads is None
+    assert uploads("http.public_url=https://example.com").upload_domains == frozenset()
+    for without in ((), ("http.public_url=https://example.com", "http.enabled=false")):
+        with pytest.raises(CannotStart, match=r"^upload\.storage is set, but .* Set http\.public_url"):
+            uploads("upload.storage=/srv/files", *without)
+    two = uploads(
+        "upload.storage=/srv/files", "http.public_url=https://chat.example.com", "upload.public_url=https://files.{domain}/",
+        'server.domains=["a.example", "b.example"]', "limits.enabled=false",
+    )  # fmt: skip
+    assert two.upload_domains == {"upload.a.example", "upload.b.example"}
+    assert two.uploads is not None
+    assert (two.uploads.url, two.uploads.day_bytes) == ("https://files.{domain}", 0)
+
+
+def test_the_upload_service_is_nothing_else() -> None:
+    with pytest.raises(CannotStart, match=r"^upload\.domain: conference\.localhost, for localhost, is something else"):
+        uploads("upload.storage=/f", "http.public_url=https://e.example", "upload.domain=conference.{domain}")
 
 
 def test_domains_of_guests() -> None:

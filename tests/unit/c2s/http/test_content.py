@@ -124,6 +124,14 @@ def test_what_may_run_is_never_shown(type: str) -> None:
     assert "sandbox" in headers["Content-Security-Policy"]
 
 
+@pytest.mark.parametrize(
+    "type", ["text/javascript", "application/x-javascript", "application/ecmascript", "text/css", "application/wasm"]
+)
+def test_a_page_of_this_site_cannot_load_it_as_a_script(type: str) -> None:
+    """Attachments may be loaded so; that they are bytes of no type, and nosniff, is what stops it."""
+    assert headers_of("a.js", type, None)["Content-Type"] == "application/octet-stream"
+
+
 def test_what_is_shown_is_pictures_sounds_and_films() -> None:
     assert {type.partition("/")[0] for type in SHOWN} == {"image", "audio", "video"}
     assert not any("xml" in type for type in SHOWN)
