@@ -45,9 +45,10 @@ from cluster.wire import (
     Shard,
     new_incarnation,
 )  # fmt: skip
-from router import backends, interests
+from router import administration, backends, interests
+from router.administration.desk import Desk
+from router.administration.service import Administration
 from router.admission import Admission
-from router.api import Api
 from router.batch import Batch
 from router.blocklist_keeper import Keeper
 from router.calls import CallError, Calls, Passwords
@@ -249,8 +250,9 @@ class RouterApplication:
         process.essential("invitations", admission.follow())
         process.essential("guests", guesting.follow())
         if config.admin.token:
-            api = Api(self._settings, store, calls, self._map, bus)
-            server = ApiServer(config.admin.host, config.admin.api_port, config.admin.token, api.routes())
+            desk = Desk(self._settings, store, calls, self._map, bus)
+            served = Administration(desk, administration.AREAS)
+            server = ApiServer(config.admin.host, config.admin.api_port, config.admin.token, served.routes())
             try:
                 await server.start()
             except OSError as problem:

@@ -72,20 +72,13 @@ def create(
 @connects
 def list_invitations(api: Api, domain: str | None) -> None:
     """List invitations: id, kind, state, uses, account or domain, contact, who made it, until when."""
-    after = 0
-    while True:
-        query = {"after": str(after)} | ({"domain": domain} if domain else {})
-        found = api.call("GET", "/invitations", query=query)["invitations"]
-        for one in found:
-            contact = f"contact {one['contact']}  " if one["contact"] else ""
-            click.echo(
-                f"{one['id']}  {one['kind']}  {one['state']}  {one['used']}/{one['uses']}  "
-                f"{one['jid'] or one['domain']}  {contact}by {one['maker'] or 'operator'}  "
-                f"until {one['expires_at'] or 'revoked'}"
-            )
-        if not found:
-            return
-        after = found[-1]["id"]
+    for one in api.pages("/invitations", "invitations", {"domain": domain} if domain else {}):
+        contact = f"contact {one['contact']}  " if one["contact"] else ""
+        click.echo(
+            f"{one['id']}  {one['kind']}  {one['state']}  {one['used']}/{one['uses']}  "
+            f"{one['jid'] or one['domain']}  {contact}by {one['maker'] or 'operator'}  "
+            f"until {one['expires_at'] or 'revoked'}"
+        )
 
 
 @invite.command()

@@ -1,0 +1,89 @@
+"""Serves the table of commands: checks who may, reads what was given, runs the command, and says what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from cluster.admin import ApiError, ApiRequest, Caller, Route
+from cluster.metrics import software_version
+from router.administration.command import Area, Call, Command, Parameter
+from router.administration.desk import Desk
+from router.administration.openapi import document
+from router.administration.schema import problem
+
+
+class Administration:
+    """The commands of some areas."""
+
+    def __init__(self, desk: Desk, areas: Iterable[Area]) -> None:
+        self._desk = desk
+        self._areas = tuple(areas)
+        self._document = document(self._areas, software_version())
+
+    def routes(self) -> list[Route]:
+        """Everything below /api/v1."""
+        commands = [command for area in self._areas for command in area.commands]
+        return [
+            ("GET", "/openapi.json", self._describe),
+            *((one.method, one.path, partial(self._answer, one)) for one in commands),
+        ]
+
+    async def _describe(self, request: ApiRequest) -> Any:
+        return self._document
+
+    async def _answer(self, command: Command, request: ApiRequest) -> Any:
+        require_scope(command, request.caller)
+        return await self.run(command, request.caller, given(command, request))
+
+    async def run(self, command: Command, caller: Caller, given: Mapping[str, Any]) -> Any:
+        """Run a command whose parameters are right. Raises ApiError."""
+        return await command.run(self._desk, Call(caller, given))
+
+
+def require_scope(command: Command, caller: Caller) -> None:
+    """Raises ApiError 403 where the caller may not."""
+    if not caller.may(command.scope):
+        raise ApiError(
+            403, f"{caller.name} has not the scope {command.scope}",
+            f"Make a token that has it: stentor token create NAME --scope {command.scope}",
+        )  # fmt: skip
+
+
+def given(command: Command, request: ApiRequest) -> dict[str, Any]:
+    """What was given, by name, as its schemas say. Raises ApiError 400."""
+    found: dict[str, Any] = {}
+    for place, values in (("path", request.path), ("query", request.query), ("body", request.body)):
+        for name, value in values.items():
+            parameter = command.by_name.get(name)
+            if parameter is None or parameter.place != place:
+                raise ApiError(400, f"{name} means nothing here", _known(command))
+            found[name] = _converted(parameter, value) if place != "body" else value
+    return checked(command, found)
+
+
+def checked(command: Command, found: dict[str, Any]) -> dict[str, Any]:
+    """The same, if it is as the command wants it. Raises ApiError 400."""
+    for parameter in command.parameters:
+        name = parameter.name
+        if name not in found:
+            if parameter.is_required:
+                raise ApiError(400, f"{name} is missing", f'Send a JSON object with "{name}": {parameter.description}')
+        elif (wrong := problem(parameter.schema, found[name])) is not None:
+            raise ApiError(400, f"{name} {wrong}", f"It is: {parameter.description}")
+    return found
+
+
+def _known(command: Command) -> str:
+    names = [one.name for one in command.parameters if one.place != "path"]
+    return f"There are: {', '.join(names)}" if names else "Nothing but the path is wanted"
+
+
+def _converted(parameter: Parameter, text: str) -> Any:
+    """What stands in a path or a query is text; what cannot be a number or a truth value stays so, and is refused."""
+    if parameter.schema.get("type") == "integer" and len(text) < 30 and text.removeprefix("-").isdecimal():
+        return int(text)
+    if parameter.schema.get("type") == "boolean":
+        return {"true": True, "false": False}.get(text, text)
+    return text
