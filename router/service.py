@@ -7,6 +7,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from cluster import logs, metrics
@@ -76,6 +77,7 @@ from router.tokens import TokenLogin
 from router.turn import Request
 from storage import (
     accounts,
+    audit,
     blocklists,
     capabilities,
     erasures,
@@ -250,9 +252,15 @@ class RouterApplication:
         process.essential("invitations", admission.follow())
         process.essential("guests", guesting.follow())
         if config.admin.token:
-            desk = Desk(self._settings, store, calls, self._map, bus)
+            desk = Desk(self._settings, store, calls, self._map, bus, self._later)
             served = Administration(desk, administration.AREAS)
-            server = ApiServer(config.admin.host, config.admin.api_port, config.admin.token, served.routes())
+            server = ApiServer(
+                config.admin.host,
+                config.admin.api_port,
+                config.admin.token,
+                served.routes(),
+                partial(administration.tokens.recognise, desk),
+            )
             try:
                 await server.start()
             except OSError as problem:
@@ -487,6 +495,7 @@ class RouterApplication:
         await self._again_while_away(lambda: store.run(invitations.prune))
         await self._again_while_away(lambda: store.run(erasures.prune))
         await self._again_while_away(lambda: store.run(reports.prune, self._config.abuse.keep_days))
+        await self._again_while_away(lambda: store.run(audit.prune, self._config.admin.audit_days))
         if dropped:
             log.info("partitions_dropped", count=len(dropped))
 
@@ -715,6 +724,11 @@ class RouterApplication:
             assert self._store is not None
             value = await self._again_while_away(lambda: self._store.run(request.statement, *request.arguments))  # type: ignore[union-attr]  # asserted
         self._around(lambda: self._owner.answered(token, value))
+
+    def _later(self, statement: Callable[..., Any], *arguments: Any) -> None:
+        store = self._store
+        assert store is not None
+        self._start(self._again_while_away(lambda: store.run(statement, *arguments)))
 
     async def _again_while_away(self, attempt: Callable[[], Any]) -> Any:
         """A database that is away is waited for: nothing fails for it (docs/architecture.md)."""

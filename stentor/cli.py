@@ -13,6 +13,7 @@ import traceback
 import click
 
 from stentor.commands import (
+    audit,
     blocklist,
     check,
     cluster,
@@ -25,6 +26,7 @@ from stentor.commands import (
     room,
     s2s,
     session,
+    token,
     user,
 )
 from stentor.failure import Failed
@@ -40,7 +42,7 @@ for command in (dev.dev, processes.run, processes.c2s, processes.router, gateway
     cli.add_command(command)
 for group in (
     s2s.s2s, user.user, invite.invite, report.report, blocklist.blocklist, session.session, room.room, cluster.cluster,
-    database.db, check.check,
+    database.db, check.check, token.token, audit.audit,
 ):  # fmt: skip
     cli.add_command(group)
 

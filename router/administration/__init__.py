@@ -14,6 +14,7 @@ from router.administration import (
     restrictions,
     rooms,
     sessions,
+    tokens,
     users,
 )
 
@@ -28,5 +29,7 @@ AREAS: Final = (
     rooms.AREA,
     federation.AREA,
     cluster.AREA,
+    tokens.TOKENS,
+    tokens.AUDIT,
 )
 ALL: Final = tuple(command for area in AREAS for command in area.commands)

@@ -33,7 +33,8 @@ SCOPES: Final[Mapping[str, str]] = {
     "config:write": "have files read again, change what is logged",
     "cluster:read": "processes, shards, numbers",
     "cluster:write": "drain processes",
-    "tokens:write": "make and revoke tokens: whoever has it can have all scopes",
+    "admins:write": "with users:write: also what concerns accounts of `server.admins`, who may do everything",
+    "tokens:write": "see, make and revoke tokens, with no more than one's own scopes",
     "audit:read": "what was done by whom",
 }
 

@@ -44,6 +44,7 @@ class Desk:
     calls: Calls
     map: ShardMap
     bus: Bus
+    later: Callable[..., None]  # a repository function with its arguments, run when the database is there
 
     async def read(self, statement: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
         """Run a repository function. Raises ApiError 503 where the database is away."""

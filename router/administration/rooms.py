@@ -150,6 +150,7 @@ AREA: Final = Area(
             record(history=list_of(record(at=TEXT, nick=TEXT, body=TEXT))), (_JID,), errors=(404,),
         ),
     ),
-    "The options of `config` are those of XEP-0045, 10.2, without `muc#roomconfig_`, each a string as in the form "
-    "when it is given; a list is parted by commas. Operators are bound by no affiliation: they may also take the last owner away.",
+    "The options of `config` are those of XEP-0045, 10.2, without `muc#roomconfig_`, each a string as in the form when "
+    "it is given; a list is parted by commas. Operators are bound by no affiliation: they may also take the last owner "
+    "away.",
 )  # fmt: skip

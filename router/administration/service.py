@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
+from cluster import logs
 from cluster.admin import ApiError, ApiRequest, Caller, Route
 from cluster.metrics import software_version
 from router.administration.command import Area, Call, Command, Parameter
 from router.administration.desk import Desk
 from router.administration.openapi import document
 from router.administration.schema import problem
+from storage import audit
+from xmpp.errors import JidError
+from xmpp.jid import JID
+
+log = logs.get_logger()
 
 
 class Administration:
@@ -39,7 +46,42 @@ class Administration:
 
     async def run(self, command: Command, caller: Caller, given: Mapping[str, Any]) -> Any:
         """Run a command whose parameters are right. Raises ApiError."""
-        return await command.run(self._desk, Call(caller, given))
+        call = Call(caller, given)
+        require_admins(command, call, self._desk.settings.admins)
+        if not command.writes:
+            return await command.run(self._desk, call)
+        deed, at, outcome = await self._begun(command, call), time.time(), "interrupted"
+        try:
+            answer = await command.run(self._desk, call)
+            outcome = "done"
+        except ApiError as problem:
+            outcome = f"{problem.status}: {problem.error}"
+            raise
+        except Exception:
+            outcome = "500: internal error"
+            raise
+        finally:
+            self._ended(deed, at, command, call, outcome)
+        return answer
+
+    async def _begun(self, command: Command, call: Call) -> int | None:
+        """The row of the audit log; None where the database is away: what needs no database can be done meanwhile."""
+        caller, target = call.caller, command.target(call.given)
+        try:
+            id_: int = await self._desk.read(audit.begin, caller.name, caller.address, command.name, target)
+        except ApiError:
+            return None
+        return id_
+
+    def _ended(self, deed: int | None, at: float, command: Command, call: Call, outcome: str) -> None:
+        caller, target = call.caller, command.target(call.given)
+        log.info(
+            "administered", by=caller.name, address=caller.address, command=command.name, on=target, outcome=outcome
+        )
+        if deed is None:
+            self._desk.later(audit.add, at, caller.name, caller.address, command.name, target, outcome)
+        else:
+            self._desk.later(audit.end, deed, outcome)
 
 
 def require_scope(command: Command, caller: Caller) -> None:
@@ -49,6 +91,26 @@ def require_scope(command: Command, caller: Caller) -> None:
             403, f"{caller.name} has not the scope {command.scope}",
             f"Make a token that has it: stentor token create NAME --scope {command.scope}",
         )  # fmt: skip
+
+
+def require_admins(command: Command, call: Call, admins: frozenset[str]) -> None:
+    """Raises ApiError 403 where a command makes somebody an administrator, or takes one's account over."""
+    names = [call.text("jid"), f"{call.text('user')}@{call.text('domain')}"]
+    if command.scope != "users:write" or call.caller.may("admins:write"):
+        return
+    for name in names:
+        if name.strip("@") and _bare(name) in admins:
+            raise ApiError(
+                403, f"{call.caller.name} has not the scope admins:write, and {_bare(name)} is an administrator",
+                "Use admin.token, or a token that has it; or take the account out of server.admins",
+            )  # fmt: skip
+
+
+def _bare(name: str) -> str:
+    try:
+        return JID.parse(name).bare
+    except JidError:
+        return ""
 
 
 def given(command: Command, request: ApiRequest) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from schemathesis import APIOperation, GenerationMode
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi import checks as openapi_checks
 
+from stentor.client import Api, Refused
 from tests.support.cluster import FACTOR, RunningCluster, start_cluster, wait_until
 
 FUZZ_S: Final = 45.0  # all operations together
@@ -48,7 +49,7 @@ class Described:
     def headers(self, token: str = "") -> dict[str, str]:
         return {"Authorization": f"Bearer {token or self.api.token}"}
 
-    def use(self, name: str, status: int = 200, *, token: str = "", **given: Any) -> Any:
+    def use(self, name: str, status: int = 200, /, *, token: str = "", **given: Any) -> Any:
         """Use a command; parameters are told by their names. The answer must be as the document has it."""
         operation = self.operations[name]
         places: dict[str, dict[str, Any]] = {"path": {}, "query": {}}
@@ -64,12 +65,21 @@ class Described:
             self.used.add(name)
         return json.loads(response.text)
 
+    def is_refused(self, token: str) -> bool:
+        """Whether a token is of no use."""
+        try:
+            Api(self.api.url, token).call("GET", "/users")
+        except Refused as refused:
+            return refused.status == 401
+        return False
+
 
 @pytest.fixture(scope="module")
 def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Described]:
     running = start_cluster(
-        tmp_path_factory.mktemp("administration"), "--tls", "optional", "--set", "registration.mode=invite"
-    )
+        tmp_path_factory.mktemp("administration"), "--tls", "optional", "--set", "registration.mode=invite",
+        "--set", 'server.admins=["boss@localhost"]',
+    )  # fmt: skip
     yield Described(running)
     assert running.stop() == 0
 
@@ -135,6 +145,10 @@ def use_the_rest(described: Described) -> None:
     use("s2s retry", 404, domain="example.net")
     assert use("cluster status")["shards"]["unowned"] == 0
     use("cluster drain", 404, node="nobody")
+    use("token create", name="shown", scopes=["users:read"], expires_s=60)
+    assert "shown" in {one["name"] for one in use("token list")["tokens"]}
+    use("token revoke", name="shown")
+    assert use("audit list", limit=1)["deeds"][0]["command"] == "token revoke"
 
 
 #: What needs a state that other tests make: a session, a report, a peer, a process to lose.
@@ -165,6 +179,58 @@ def test_every_command_answers_as_the_document_says(described: Described) -> Non
 )
 def test_what_is_wrong_is_named(described: Described, name: str, given: dict[str, Any], word: str) -> None:
     assert word in described.use(name, 400, **given)["error"]
+
+
+def test_a_token_may_what_its_scopes_say(described: Described) -> None:
+    use, domain = described.use, described.cluster.domain
+    token = use("token create", name="helpdesk", scopes=["users:read", "users:write", "tokens:write"])["token"]
+    jid = f"helped@{domain}"
+    assert use("user add", token=token, jid=jid, password="secret") == {"jid": jid}
+    refused = use("session list", 403, token=token)
+    assert "sessions:read" in refused["error"]
+    assert "sessions:read" in refused["remedy"]
+    (deed,) = use("audit list", who="helpdesk", what=jid)["deeds"]
+    assert (deed["command"], deed["on"], deed["outcome"], deed["address"]) == ("user add", jid, "done", "127.0.0.1")
+    assert "secret" not in json.dumps(use("audit list"))
+    more = use("token create", 403, token=token, name="more", scopes=["users:read", "cluster:write"])
+    assert "cluster:write" in more["error"]
+    for name in (f"Boss@{domain}", f"boss@{domain.upper()}"):
+        assert "admins:write" in use("user add", 403, token=token, jid=name, password="taken over")["error"]
+    made = use("invite create", 403, token=token, kind="account", user="Boss", domain=domain)
+    assert "administrator" in made["error"]
+    (known,) = [one for one in use("token list")["tokens"] if one["name"] == "helpdesk"]
+    assert known["used_at"] is not None
+    assert token not in json.dumps(use("token list"))
+    use("token revoke", name="helpdesk")
+    use("user list", 401, token=token)
+
+
+def test_a_token_that_has_expired_is_none(described: Described) -> None:
+    token = described.use("token create", name="brief", scopes=["users:read"], expires_s=0.2)["token"]
+    wait_until(lambda: described.is_refused(token), 10, "the token has expired")
+    described.use("token create", 409, name="brief", scopes=["users:read"])
+    described.use("user list", 401, token=token[:-1] + "-")
+
+
+def test_what_fails_is_in_the_audit_log_too(described: Described) -> None:
+    described.use("user del", 404, jid=f"nobody@{described.cluster.domain}")
+    deed = described.use("audit list", limit=1, what="user del")["deeds"][0]
+    assert (deed["who"], deed["outcome"][:4]) == ("admin.token", "404:")
+    assert described.use("audit list", since="2100-01-01") == {"deeds": [], "next": None}
+    logs = "".join(described.cluster.log(router.node) for router in described.cluster.processes("router"))
+    assert f'"on": "nobody@{described.cluster.domain}"' in logs
+
+
+def test_the_command_line_makes_tokens(described: Described) -> None:
+    made = described.cluster.command("token", "create", "cli", "--scope", "users:read", "--expires", "90d")
+    assert made.returncode == 0, made.stderr
+    described.use("user list", token=made.stdout.strip())
+    assert "cli  users:read  until 20" in described.cluster.command("token", "list").stdout
+    assert described.cluster.command("token", "revoke", "cli").stdout == "cli revoked\n"
+    listed = described.cluster.command("audit", "list", "--since", "1h", "--what", "token")
+    assert "admin.token  127.0.0.1  token revoke  cli  done\n" in listed.stdout
+    wrong = described.cluster.command("token", "create", "cli", "--scope", "users:everything")
+    assert (wrong.returncode, "users:everything" in wrong.stderr or "scopes" in wrong.stderr) == (1, True)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
