@@ -57,6 +57,7 @@ from router.dialing import Dialing
 from router.directory import PEER_SESSIONS, Directory
 from router.erasing import Erasing
 from router.features import ALL
+from router.features import administration as administering
 from router.features.disco import server_caps
 from router.guesting import Guesting
 from router.introductions import METHOD, Introductions
@@ -73,6 +74,7 @@ from router.rooms.operating import Operating
 from router.rooms.room import HISTORY
 from router.settings import Settings, from_config
 from router.shared_groups import wildcards
+from router.tending import Tending
 from router.tokens import TokenLogin
 from router.turn import Request
 from storage import (
@@ -96,7 +98,7 @@ from storage.log import Row, Wanted
 from storage.pool import StorageError, is_away
 from storage.store import Store, Whole
 from xmpp import ns
-from xmpp.errors import stanza_error
+from xmpp.errors import ResourceConstraint, stanza_error
 from xmpp.xml import element
 
 log = logs.get_logger()
@@ -153,6 +155,7 @@ class RouterApplication:
         self._calls: Calls | None = None
         self._nobodies: Nobodies | None = None
         self._ownership: Ownership | None = None
+        self._administration: Administration | None = None
         self._api: ApiServer | None = None
         self._batch_started_at = 0.0
         self._batch_since: float | None = None
@@ -230,7 +233,9 @@ class RouterApplication:
                 **admission.methods(),
                 **guesting.methods(),
                 **Restricting(registration.command).methods(),
+                **Tending(registration.command).methods(),
                 **TokenLogin(store, self._settings).methods(),
+                administering.METHOD: self._administer,
             },
             self._backends,
         )
@@ -251,9 +256,9 @@ class RouterApplication:
         process.essential("everybody", self._follow_everybody())
         process.essential("invitations", admission.follow())
         process.essential("guests", guesting.follow())
+        desk = Desk(self._settings, store, calls, self._map, bus, self._later)
+        self._administration = served = Administration(desk, administration.AREAS)
         if config.admin.token:
-            desk = Desk(self._settings, store, calls, self._map, bus, self._later)
-            served = Administration(desk, administration.AREAS)
             server = ApiServer(
                 config.admin.host,
                 config.admin.api_port,
@@ -380,7 +385,10 @@ class RouterApplication:
         self, sender: Incarnation, shard: Shard, epoch: Epoch, request: str, method: str, arguments: tuple[Any, ...]
     ) -> None:
         if self._calls is not None and self._owner.tenures[shard] == epoch:
-            self._calls.receive(sender, request, method, arguments)
+            if method == administering.METHOD:
+                return  # only of this router's own turns: whoever asks says who they are
+            is_router = self._bus is not None and self._bus.role_of(sender) == "router"
+            self._calls.receive(sender, request, method, arguments, is_router)
 
     def _on_map(self, entries: tuple[tuple[Shard, Epoch, Incarnation], ...]) -> None:
         changed = []
@@ -724,6 +732,11 @@ class RouterApplication:
             assert self._store is not None
             value = await self._again_while_away(lambda: self._store.run(request.statement, *request.arguments))  # type: ignore[union-attr]  # asserted
         self._around(lambda: self._owner.answered(token, value))
+
+    async def _administer(self, bare: str, name: str, given: Mapping[str, Any]) -> Any:
+        if self._administration is None:
+            raise ResourceConstraint("The router is still starting.")
+        return await self._administration.run_for(bare, name, given)
 
     def _later(self, statement: Callable[..., Any], *arguments: Any) -> None:
         store = self._store

@@ -21,11 +21,14 @@ from stentor.commands import (
     dev,
     gateways,
     invite,
+    message,
     processes,
     report,
     room,
+    roster,
     s2s,
     session,
+    stats,
     token,
     user,
 )
@@ -38,11 +41,12 @@ def cli() -> None:
     """Stentor, a clustered XMPP server."""
 
 
-for command in (dev.dev, processes.run, processes.c2s, processes.router, gateways.sms):
+for command in (dev.dev, processes.run, processes.c2s, processes.router, gateways.sms, stats.stats):
     cli.add_command(command)
 for group in (
     s2s.s2s, user.user, invite.invite, report.report, blocklist.blocklist, session.session, room.room, cluster.cluster,
     database.db, check.check, token.token, audit.audit,
+    roster.roster, message.message,
 ):  # fmt: skip
     cli.add_command(group)
 

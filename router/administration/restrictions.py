@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from router.administration.command import AFTER, LIMIT, Area, Call, Command, Run, body, page, paged, path
+from router.administration.command import AFTER, LIMIT, Area, Call, Command, Run, body, page, paged, path, query
 from router.administration.desk import Desk, moment, stamp, stamp_or_none
 from router.administration.schema import FLAG, JID, MOMENT, TEXT, WORD, one_of, or_null, record
 from storage import restrictions
@@ -35,7 +35,8 @@ def lift(kind: Kind) -> Run:
 
 
 async def restricted(desk: Desk, call: Call) -> Any:
-    found = await desk.read(restrictions.list_, call.text("after"), call.limit + 1)
+    filters = (call.text("domain"), call.text("kind"))
+    found = await desk.read(restrictions.list_, *filters, call.text("after"), call.limit + 1)
     return page(
         "restrictions", found, call.limit,
         lambda one: f"{one.jid} {one.kind}",
@@ -85,7 +86,9 @@ AREA: Final = Area(
         Command(
             "user restricted", "GET", "/restrictions", "users:read",
             "Accounts that are banned or in quarantine, in the order of JID and kind", restricted,
-            paged("restrictions", record(jid=JID, **_FIELDS)), (LIMIT, AFTER), items="restrictions",
+            paged("restrictions", record(jid=JID, **_FIELDS)),
+            (query("domain", TEXT, "only of this domain"), query("kind", _KIND, "only these"), LIMIT, AFTER),
+            items="restrictions",
         ),
     ),
     "[abuse.md](abuse.md) says what follows from them.",

@@ -21,6 +21,8 @@ ID: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
 JID: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": 3071}
 MOMENT: Final[Schema] = {"type": "string", "description": "RFC 3339; without an offset it is UTC"}
 
+_NO_TEXT: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2
+
 _TYPES: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
     "string": ((str,), "text"),
     "integer": ((int,), "a whole number"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from cluster import logs
 from cluster.admin import ApiError, ApiRequest, Caller, Route
@@ -15,10 +15,27 @@ from router.administration.desk import Desk
 from router.administration.openapi import document
 from router.administration.schema import problem
 from storage import audit
-from xmpp.errors import JidError
+from xmpp.errors import (
+    BadRequest,
+    Conflict,
+    Forbidden,
+    InternalServerError,
+    ItemNotFound,
+    JidError,
+    ResourceConstraint,
+    StanzaError,
+)
 from xmpp.jid import JID
 
 log = logs.get_logger()
+
+_FAULTS: Final[Mapping[int, type[StanzaError]]] = {
+    400: BadRequest,
+    403: Forbidden,
+    404: ItemNotFound,
+    409: Conflict,
+    503: ResourceConstraint,
+}
 
 
 class Administration:
@@ -28,6 +45,7 @@ class Administration:
         self._desk = desk
         self._areas = tuple(areas)
         self._document = document(self._areas, software_version())
+        self._by_name = {command.name: command for area in self._areas for command in area.commands}
 
     def routes(self) -> list[Route]:
         """Everything below /api/v1."""
@@ -63,6 +81,16 @@ class Administration:
         finally:
             self._ended(deed, at, command, call, outcome)
         return answer
+
+    async def run_for(self, bare: str, name: str, values: Mapping[str, Any]) -> Any:
+        """Run a command for an administrator who has asked by an ad-hoc command. Raises StanzaError."""
+        if bare not in self._desk.settings.admins:
+            raise Forbidden("This is for administrators to do.")
+        command = self._by_name[name]
+        try:
+            return await self.run(command, Caller(bare, is_account=True), checked(command, dict(values)))
+        except ApiError as problem:
+            raise _FAULTS.get(problem.status, InternalServerError)(f"{problem.error}. {problem.remedy}") from problem
 
     async def _begun(self, command: Command, call: Call) -> int | None:
         """The row of the audit log; None where the database is away: what needs no database can be done meanwhile."""

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from cluster.admin import ApiError
 from router.administration.command import AFTER, LIMIT, Area, Call, Command, body, page, paged, path, query
-from router.administration.desk import Desk, stamp
+from router.administration.desk import Desk, stamp, stamp_or_none
 from router.administration.restrictions import RESTRICTION, shown_restriction
-from router.administration.schema import COUNT, FLAG, JID, TEXT, WORD, list_of, record
+from router.administration.schema import COUNT, FLAG, JID, TEXT, WORD, list_of, or_null, record
 from storage import accounts, devices, restrictions, rosters, sessions
 from storage.devices import Device
 
@@ -44,6 +44,7 @@ async def show(desk: Desk, call: Call) -> Any:
     return {
         "jid": bare,
         "created_at": stamp(account.created_at),
+        "last_at": stamp_or_none(account.last_at),
         "contacts": sum(contact.in_roster for contact in contacts),
         "restrictions": [shown_restriction(found) for found in restricted if found.kind != "guest"],
         "sessions": [f"{row.bare}/{row.resource}" for row in rows],
@@ -121,8 +122,11 @@ AREA: Final = Area(
         ),
         Command(
             "user show", "GET", "/users/{jid}", "users:read", "An account and its sessions", show,
-            record(jid=JID, created_at=TEXT, contacts=COUNT, restrictions=list_of(RESTRICTION), sessions=list_of(TEXT)),
-            (_JID,), errors=(404,),
+            record(
+                jid=JID, created_at=TEXT, last_at=or_null(TEXT), contacts=COUNT, restrictions=list_of(RESTRICTION),
+                sessions=list_of(TEXT),
+            ),
+            (_JID,), "`last_at`: when it was available last, null where it never was.", (404,),
         ),
         Command(
             "user del", "DELETE", "/users/{jid}", "users:write", "End an account", delete, ACCOUNT, (_JID,),

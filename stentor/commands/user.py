@@ -164,6 +164,8 @@ def show(api: Api, jid: str) -> None:
     account = api.call("GET", f"/users/{segment(jid)}")
     click.echo(f"jid       {account['jid']}")
     click.echo(f"created   {account['created_at']}")
+    if account.get("last_at"):
+        click.echo(f"online    until {account['last_at']}")
     click.echo(f"contacts  {account['contacts']}")
     for found in account.get("restrictions", ()):
         until = f" until {found['until']}" if found["until"] else ""

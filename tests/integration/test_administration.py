@@ -18,7 +18,8 @@ from schemathesis.core.result import Ok
 from schemathesis.specs.openapi import checks as openapi_checks
 
 from stentor.client import Api, Refused
-from tests.support.cluster import FACTOR, RunningCluster, start_cluster, wait_until
+from tests.support.client import CLIENT, condition, sign_in
+from tests.support.cluster import FACTOR, Account, RunningCluster, start_cluster, wait_until
 
 FUZZ_S: Final = 45.0  # all operations together
 LINE: Final = 8_000  # a longer request line is refused before anybody asks what it means
@@ -99,6 +100,16 @@ def use_accounts(described: Described) -> None:
     assert use("user devices", jid=jid) == {"devices": []}
     use("user logout", jid=jid)
     use("user logout device", jid=jid, device="00ff")
+    romeo = f"romeo@{domain}"
+    use("roster add", jid=jid, contact=romeo, name="Romeo", groups=["Friends"], subscription="to")
+    (contact,) = use("roster list", jid=jid)["contacts"]
+    assert (contact["jid"], contact["name"], contact["subscription"]) == (romeo, "Romeo", "to")
+    use("roster del", jid=jid, contact=romeo)
+    use("roster del", 404, jid=jid, contact=romeo)
+    use("roster add", 409, jid=jid, contact=jid)
+    assert use("roster list", jid=jid) == {"contacts": []}
+    use("message send", jid=jid, subject="Tonight", body="Maintenance")
+    use("message send", 404, jid=f"nobody@{domain}", body="Maintenance")
     made = use("invite create", kind="account", domain=domain, user="paris", contact=jid)
     assert use("invite list")["invitations"][-1]["id"] == made["id"]
     use("invite revoke", id=made["id"])
@@ -143,6 +154,8 @@ def use_the_rest(described: Described) -> None:
     use("blocklist refresh", 409)
     assert use("s2s list") == {"peers": []}
     use("s2s retry", 404, domain="example.net")
+    (numbers,) = use("stats", domain=described.cluster.domain)["domains"]
+    assert (numbers["sessions"], numbers["banned"]) == (0, 0)
     assert use("cluster status")["shards"]["unowned"] == 0
     use("cluster drain", 404, node="nobody")
     use("token create", name="shown", scopes=["users:read"], expires_s=60)
@@ -231,6 +244,45 @@ def test_the_command_line_makes_tokens(described: Described) -> None:
     assert "admin.token  127.0.0.1  token revoke  cli  done\n" in listed.stdout
     wrong = described.cluster.command("token", "create", "cli", "--scope", "users:everything")
     assert (wrong.returncode, "users:everything" in wrong.stderr or "scopes" in wrong.stderr) == (1, True)
+
+
+COMMAND: Final = (
+    "<command xmlns='http://jabber.org/protocol/commands' node='http://jabber.org/protocol/admin#{}' action='complete'>"
+    "<x xmlns='jabber:x:data' type='submit'>{}</x></command>"
+)
+
+
+def test_an_administrator_does_it_from_a_client(described: Described) -> None:
+    """XEP-0133: the same command, with a row of the audit log that names who."""
+    cluster, domain = described.cluster, described.cluster.domain
+    described.use("user add", jid=f"boss@{domain}", password="secret")
+    victim = cluster.account("spammer")
+    fields = f"<field var='accountjids'><value>{victim.jid}</value></field>"
+    with sign_in(cluster, Account(f"boss@{domain}", "secret")) as boss, sign_in(cluster, victim) as spammer:
+        refused = spammer.iq("set", COMMAND.format("disable-user", fields), domain)
+        assert condition(refused) == "forbidden"
+        done = boss.iq("set", COMMAND.format("disable-user", fields), domain)
+        assert done.get("type") == "result", condition(done)
+        assert spammer.end() == "policy-violation"
+        unknown = boss.iq("set", COMMAND.format("delete-user", fields.replace("spammer", "nobody")), domain)
+        assert condition(unknown) == "item-not-found"
+        listed = boss.iq("set", COMMAND.format("get-disabled-users-list", ""), domain)
+        assert victim.jid in [value.text for value in listed.iter("{jabber:x:data}value")]
+    done_by = described.use("audit list", who=f"boss@{domain}")["deeds"]
+    assert [(deed["command"], deed["outcome"][:4]) for deed in done_by] == [("user del", "404:"), ("user ban", "done")]
+    (ban,) = described.use("user show", jid=victim.jid)["restrictions"]
+    assert ban["by"] == f"boss@{domain}"
+
+
+def test_an_account_reads_what_an_operator_writes(described: Described) -> None:
+    reader = described.cluster.account("reader")
+    with sign_in(described.cluster, reader) as client:
+        client.send("<presence/>")
+        client.ping()
+        described.use("message send", jid=reader.jid, body="Maintenance at <four>", subject="Tonight")
+        message = client.expect(lambda element: element.tag == f"{CLIENT}message")
+        assert message.get("from") == described.cluster.domain
+        assert message.findtext(f"{CLIENT}body") == "Maintenance at <four>"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
