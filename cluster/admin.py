@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from aiohttp import web
@@ -80,12 +80,31 @@ def _probe(checks: Callable[[], Checks]) -> Callable[[web.Request], Awaitable[we
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """Who uses the API: a token's name or an administrator's bare JID, what they may (None: everything), from where."""
+
+    name: str
+    scopes: frozenset[str] | None = None
+    address: str = ""
+    is_account: bool = False
+
+    def may(self, scope: str) -> bool:
+        """Whether they have a scope."""
+        return self.scopes is None or scope in self.scopes
+
+
+OPERATOR: Final = Caller("admin.token")
+_CALLER: Final = web.RequestKey("caller", Caller)
+
+
+@dataclass(frozen=True, slots=True)
 class ApiRequest:
     """One call of the administration API."""
 
     path: Mapping[str, str]  # what stands for {name} in the route
     query: Mapping[str, str]
     body: Mapping[str, Any]  # the JSON object sent, empty if none
+    caller: Caller = OPERATOR
 
     def text(self, key: str) -> str:
         """A string that must be in the body; raises ApiError 400."""
@@ -109,13 +128,24 @@ ApiHandler = Callable[[ApiRequest], Awaitable[Any]]  # returns what becomes the 
 Route = tuple[str, str, ApiHandler]  # method, path below /api/v1 as in "/users/{jid}", handler
 
 
-class ApiServer:
-    """The administration API, /api/v1, for whoever knows the token. Routers on one machine share its port."""
+Recognise = Callable[[str], Awaitable[Caller | None]]  # whose token it is; raises ApiError
 
-    def __init__(self, host: str, port: int, token: str, routes: Sequence[Route]) -> None:
+
+async def _nobody(token: str) -> Caller | None:
+    return None
+
+
+class ApiServer:
+    """The administration API, /api/v1, for whoever knows the token, or one that `recognise` knows. Routers on one
+    machine share its port."""
+
+    def __init__(
+        self, host: str, port: int, token: str, routes: Sequence[Route], recognise: Recognise = _nobody
+    ) -> None:
         if not token:
             raise ValueError("the administration API needs a token")
-        self._expected = f"Bearer {token}".encode()
+        self._token = token.encode()
+        self._recognise = recognise
         self.app = web.Application(middlewares=[self._guard], client_max_size=BODY_BYTES)
         for method, path, handler in routes:
             self.app.router.add_route(method, f"/api/v1{path}", _json_handler(handler))
@@ -134,19 +164,30 @@ class ApiServer:
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         try:
-            given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
-            if not hmac.compare_digest(given, self._expected):
-                raise ApiError(401, "wrong or missing token", "Send the header Authorization: Bearer TOKEN")
+            request[_CALLER] = await self._caller(request)
             return await handler(request)
         except ApiError as error:
-            return web.json_response({"error": error.error, "remedy": error.remedy}, status=error.status)
+            headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+            answer = {"error": error.error, "remedy": error.remedy}
+            return web.json_response(answer, status=error.status, headers=headers)
         except web.HTTPException as error:
             remedy = "docs/admin-api.md lists paths, methods and sizes"
-            return web.json_response({"error": error.reason, "remedy": remedy}, status=error.status)
+            allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+            return web.json_response({"error": error.reason, "remedy": remedy}, status=error.status, headers=allowed)
         except Exception:
             log.exception("api_call_failed", method=request.method, path=request.path)
             remedy = "The log of the router says more"
             return web.json_response({"error": "internal error", "remedy": remedy}, status=500)
+
+    async def _caller(self, request: web.Request) -> Caller:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        caller = None
+        if scheme.lower() == "bearer" and token:
+            is_operator = hmac.compare_digest(token.encode(errors="surrogateescape"), self._token)
+            caller = OPERATOR if is_operator else await self._recognise(token)
+        if caller is None:
+            raise ApiError(401, "wrong or missing token", "Send the header Authorization: Bearer TOKEN")
+        return replace(caller, address=request.remote or "")
 
 
 def _json_handler(handler: ApiHandler) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -158,7 +199,8 @@ def _json_handler(handler: ApiHandler) -> Callable[[web.Request], Awaitable[web.
             body = None
         if not isinstance(body, dict):
             raise ApiError(400, "the body is not a JSON object", "Send one with Content-Type: application/json")
-        return web.json_response(await handler(ApiRequest(request.match_info, request.query, body)))
+        given = ApiRequest(request.match_info, request.query, body, request[_CALLER])
+        return web.json_response(await handler(given))
 
     return answer
 

@@ -182,6 +182,11 @@ class Bus:
             return [ipc_address(config.node.runtime_dir, seed) for seed in config.bus.seeds]
         return [f"tcp://{seed}" for seed in config.bus.seeds]
 
+    def role_of(self, peer: Incarnation) -> str | None:
+        """What a peer has proved to be, alive or not."""
+        known = self._membership.peers.get(peer)
+        return None if known is None else known.role
+
     @property
     def peers(self) -> dict[Incarnation, Peer]:
         """Living peers by incarnation."""

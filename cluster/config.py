@@ -414,7 +414,12 @@ class Admin(Section):
     host: str = Field(default="127.0.0.1", description="address of both")
     port: Port = Field(default=9100, description="port of /metrics, /healthz, /readyz")
     api_port: Port = Field(default=5281, description="port of /api/v1, routers only")
-    token: Secret = Field(default="", description="bearer token of /api/v1; without one it is not served")
+    token: Secret = Field(
+        default="", description="bearer token of /api/v1 with all scopes; without one it is not served"
+    )
+    audit_days: int = Field(
+        default=365, ge=1, le=36_500, description="how long it is kept what was changed by whom (`stentor audit`), days"
+    )
 
 
 class Limits(Section):

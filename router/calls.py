@@ -45,6 +45,17 @@ ASK_AGAIN_S: Final = 1.0  # a router asks another again, of the same owner or th
 ASK_TIMES: Final = 10
 MOVED_S: Final = 0.3  # after an owner has said that it is none any more
 _MOVED: Final = (ResourceConstraint.condition, MOVED)
+_OF_EDGES: Final = frozenset(
+    {
+        "register",
+        "stream_features",
+        "invitations.check",
+        "invitations.show",
+        "invitations.register",
+        "invitations.reset",
+    }
+)
+_KINDS_OF_EDGES: Final = frozenset({"auth", "archive", "bytestreams", "federation", "uploads"})
 NO_BACKENDS: Final = Backends({})
 
 
@@ -147,9 +158,15 @@ class Calls:
         """The account's credentials have changed: an exchange that has begun does not end with the old ones."""
         self._begun.pop(bare, None)
 
-    def receive(self, sender: Incarnation, request: str, method: str, arguments: tuple[Any, ...]) -> None:
-        """One CALL for a shard that is owned here. While it runs, edges ask again: that changes nothing, and least of
-        all is a back end asked again."""
+    def receive(
+        self, sender: Incarnation, request: str, method: str, arguments: tuple[Any, ...], is_router: bool = True
+    ) -> None:
+        """One CALL for a shard that is owned here; a captured edge may not call what operators do. While it runs, edges
+        ask again: that changes nothing, and least of all is a back end asked again."""
+        if not is_router and method not in _OF_EDGES and method.partition(".")[0] not in _KINDS_OF_EDGES:
+            log.error("call_refused", method=method, peer=sender)
+            self._effects.send(sender, (ANSWER, request, False, "forbidden"))
+            return
         if (sender, request) in self._running:
             return
         self._running.add((sender, request))

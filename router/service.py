@@ -7,6 +7,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from cluster import logs, metrics
@@ -50,9 +51,10 @@ from cluster.wire import (
     Shard,
     new_incarnation,
 )  # fmt: skip
-from router import backends, interests
+from router import administration, backends, interests
+from router.administration.desk import Desk
+from router.administration.service import Administration
 from router.admission import Admission
-from router.api import Api
 from router.batch import Batch
 from router.blocklist_keeper import Keeper
 from router.calls import CallError, Calls, Passwords
@@ -60,6 +62,7 @@ from router.dialing import Dialing
 from router.directory import PEER_SESSIONS, Directory
 from router.erasing import Erasing
 from router.features import ALL
+from router.features import administration as administering
 from router.features.disco import server_caps
 from router.guesting import Guesting
 from router.importing.calls import Importing
@@ -78,6 +81,7 @@ from router.rooms.operating import Operating
 from router.rooms.room import HISTORY
 from router.settings import Settings, from_config
 from router.shared_groups import wildcards
+from router.tending import Tending
 from router.tokens import TokenLogin
 from router.traces import Traces
 from router.tracing import RouterTracing
@@ -85,6 +89,7 @@ from router.turn import Request
 from router.upload_keeper import UploadKeeper
 from storage import (
     accounts,
+    audit,
     blocklists,
     capabilities,
     erasures,
@@ -103,7 +108,7 @@ from storage.log import Row, Wanted
 from storage.pool import StorageError, is_away
 from storage.store import Store, Whole
 from xmpp import ns
-from xmpp.errors import stanza_error
+from xmpp.errors import ResourceConstraint, stanza_error
 from xmpp.xml import element
 
 log = logs.get_logger()
@@ -167,6 +172,7 @@ class RouterApplication:
         self._calls: Calls | None = None
         self._nobodies: Nobodies | None = None
         self._ownership: Ownership | None = None
+        self._administration: Administration | None = None
         self._api: ApiServer | None = None
         self._batch_started_at = 0.0
         self._batch_since: float | None = None
@@ -254,9 +260,11 @@ class RouterApplication:
                 **guesting.methods(),
                 **importing.methods(),
                 **Restricting(registration.command).methods(),
+                **Tending(registration.command).methods(),
                 **TokenLogin(store, self._settings).methods(),
                 **self._traces.methods(),
                 **uploads.methods(),
+                administering.METHOD: self._administer,
             },
             self._backends,
         )
@@ -278,9 +286,16 @@ class RouterApplication:
         process.essential("invitations", admission.follow())
         process.essential("guests", guesting.follow())
         process.essential("uploads", uploads.follow())
+        desk = Desk(self._settings, store, calls, self._map, bus, self._traces, self._write_later)
+        self._administration = served = Administration(desk, administration.AREAS)
         if config.admin.token:
-            api = Api(self._settings, store, calls, self._map, bus, self._traces)
-            server = ApiServer(config.admin.host, config.admin.api_port, config.admin.token, api.routes())
+            server = ApiServer(
+                config.admin.host,
+                config.admin.api_port,
+                config.admin.token,
+                served.routes(),
+                partial(administration.tokens.recognise, desk),
+            )
             try:
                 await server.start()
             except OSError as problem:
@@ -406,10 +421,11 @@ class RouterApplication:
     def _on_call(
         self, sender: Incarnation, shard: Shard, epoch: Epoch, request: str, method: str, arguments: tuple[Any, ...]
     ) -> None:
-        if method in self._traces.methods() and self._role_of(sender) != self.role:
-            self.send(sender, (ANSWER, request, False, "forbidden"))  # nobody else needs to know what is gathered
-        elif self._calls is not None and self._owner.tenures[shard] == epoch:
-            self._calls.receive(sender, request, method, arguments)
+        if self._calls is not None and self._owner.tenures[shard] == epoch:
+            if method == administering.METHOD:
+                return  # only of this router's own turns: whoever asks says who they are
+            is_router = self._bus is not None and self._bus.role_of(sender) == "router"
+            self._calls.receive(sender, request, method, arguments, is_router)
 
     def _on_map(self, entries: tuple[tuple[Shard, Epoch, Incarnation], ...]) -> None:
         changed = []
@@ -556,6 +572,7 @@ class RouterApplication:
         await self._again_while_away(lambda: store.run(invitations.prune))
         await self._again_while_away(lambda: store.run(erasures.prune))
         await self._again_while_away(lambda: store.run(reports.prune, self._config.abuse.keep_days))
+        await self._again_while_away(lambda: store.run(audit.prune, self._config.admin.audit_days))
         if dropped:
             log.info("partitions_dropped", count=len(dropped))
 
@@ -784,6 +801,16 @@ class RouterApplication:
             assert self._store is not None
             value = await self._again_while_away(lambda: self._store.run(request.statement, *request.arguments))  # type: ignore[union-attr]  # asserted
         self._around(lambda: self._owner.answered(token, value))
+
+    async def _administer(self, bare: str, name: str, given: Mapping[str, Any]) -> Any:
+        if self._administration is None:
+            raise ResourceConstraint("The router is still starting.")
+        return await self._administration.run_for(bare, name, given)
+
+    def _write_later(self, statement: Callable[..., Any], *arguments: Any) -> None:
+        store = self._store
+        assert store is not None
+        self._start(self._again_while_away(lambda: store.run(statement, *arguments)))
 
     async def _again_while_away(self, attempt: Callable[[], Any]) -> Any:
         """A database that is away is waited for: nothing fails for it (docs/architecture.md)."""

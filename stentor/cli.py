@@ -9,28 +9,52 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from importlib import import_module
 
 import click
 
 from stentor.commands import (
+    audit,
     blocklist,
     check,
     cluster,
     database,
     dev,
-    exporting,
     gateways,
-    importing,
     invite,
+    message,
     processes,
     report,
     room,
+    roster,
     s2s,
     session,
+    stats,
+    token,
     trace,
     user,
 )
 from stentor.failure import Failed
+
+
+class Later(click.Group):
+    """A group of commands whose module is loaded when one of them is used: it is heavy."""
+
+    def __init__(self, name: str, help: str, module: str, group: str) -> None:
+        super().__init__(name, help=help)
+        self._module, self._name = module, group
+
+    def _group(self) -> click.Group:
+        group: click.Group = getattr(import_module(f"stentor.commands.{self._module}"), self._name)
+        return group
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """See click.Group."""
+        return self._group().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """See click.Group."""
+        return self._group().get_command(ctx, cmd_name)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -39,11 +63,13 @@ def cli() -> None:
     """Stentor, a clustered XMPP server."""
 
 
-for command in (dev.dev, processes.run, processes.c2s, processes.router, gateways.sms, trace.trace):
+for command in (dev.dev, processes.run, processes.c2s, processes.router, gateways.sms, stats.stats, trace.trace):
     cli.add_command(command)
 for group in (
     s2s.s2s, user.user, invite.invite, report.report, blocklist.blocklist, session.session, room.room, cluster.cluster,
-    database.db, check.check, importing.import_, exporting.export,
+    database.db, check.check, token.token, audit.audit, roster.roster, message.message,
+    Later("import", "Bring in what another server has: prosody, ejabberd, xep0227.", "importing", "import_"),
+    Later("export", "Write what accounts have: xep0227.", "exporting", "export"),
 ):  # fmt: skip
     cli.add_command(group)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -42,7 +44,7 @@ class Place:
     web_port: int = 443
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Api:
     """A router's administration API. `place`: where the cluster is, as far as that is known here."""
 
@@ -74,13 +76,38 @@ class Api:
             raise Refused(". ".join(text for text in said if text), response.status)
         return answer
 
+    def pages(self, path: str, items: str, query: dict[str, str] | None = None) -> Iterator[Any]:
+        """Every entry of a list, read page by page; `items` is its key in the answers."""
+        wanted = dict(query or {})
+        while True:
+            answer = self.call("GET", path, query=wanted)
+            yield from answer[items]
+            if not answer["next"]:
+                return
+            wanted["after"] = answer["next"]
+
+
+class _Recorder(Api):
+    """Remembers the last answer; of a list, all pages as one."""
+
+    said: Any = None
+
+    def call(self, method: str, path: str, body: Any = None, query: dict[str, str] | None = None) -> Any:
+        self.said = super().call(method, path, body, query)
+        return self.said
+
+    def pages(self, path: str, items: str, query: dict[str, str] | None = None) -> Iterator[Any]:
+        found = list(super().pages(path, items, query))
+        self.said = {items: found}
+        yield from found
+
 
 def segment(text: str) -> str:
     """A JID as one segment of a path."""
     return quote(text, safe="@")
 
 
-def connects(command: Callable[..., R]) -> Callable[..., R]:
+def finds(command: Callable[..., R]) -> Callable[..., R]:
     """Give a command the options that find a cluster; it is called with `api` first."""
 
     @click.option("--data", metavar="DIR", help="Folder of a running `stentor dev` [default: dev-data]")
@@ -97,6 +124,26 @@ def connects(command: Callable[..., R]) -> Callable[..., R]:
         **options: Any,
     ) -> R:
         return command(find(data, config_file, admin_url, token), *arguments, **options)
+
+    return found
+
+
+def connects(command: Callable[..., R]) -> Callable[..., R]:
+    """The same, and --json, with which it prints what the API has answered last, and nothing else."""
+
+    @finds
+    @click.option("--json", "as_json", is_flag=True, help="Print the answer of the administration API")
+    @wraps(command)
+    def found(api: Api, *arguments: Any, as_json: bool, **options: Any) -> R:
+        if not as_json:
+            return command(api, *arguments, **options)
+        recorder = _Recorder(api.url, api.token, api.place)
+        try:
+            with redirect_stdout(io.StringIO()):
+                return command(recorder, *arguments, **options)
+        finally:
+            if recorder.said is not None:
+                click.echo(json.dumps(recorder.said))
 
     return found
 

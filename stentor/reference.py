@@ -1,8 +1,10 @@
-"""References in docs/ (settings.md, settings-sms.md, xeps.md), made from what the code declares; tests hold them to it.
+"""References in docs/ (settings.md, settings-sms.md, xeps.md, admin-api.md), made from what the code declares; tests
+hold them to it.
 
 python -m stentor.reference settings > docs/settings.md
 python -m stentor.reference settings-sms > docs/settings-sms.md
 python -m stentor.reference xeps > docs/xeps.md
+python -m stentor.reference admin-api > docs/admin-api.md
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from cluster.section import Section
 from router import features
 from router.feature import Feature
 from s2s.gateways.sms.settings import SmsSettings
+from stentor import api_reference
 
 HEAD = """# Settings
 
@@ -292,7 +295,7 @@ def _told(whose: str, names: Iterable[str]) -> str:
     return f"| {whose} | {', '.join(f'`{name}`' for name in sorted(set(names)))} |\n"
 
 
-PAGES: Final = {"settings": settings, "settings-sms": sms_settings, "xeps": xeps}
+PAGES: Final = {"settings": settings, "settings-sms": sms_settings, "xeps": xeps, "admin-api": api_reference.page}
 
 
 if __name__ == "__main__":

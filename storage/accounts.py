@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from storage.rows import Connection, fetch_all, fetch_one, fetch_value
+from storage.rows import Connection, fetch_all, fetch_one, fetch_value, fetch_values
 from xmpp.scram import Credentials
 
 _COLUMNS: Final = """
@@ -205,6 +205,20 @@ async def list_(conn: Connection, domain: str, after: str = "", limit: int = 100
         after,
         limit,
     )
+
+
+async def page(conn: Connection, domains: Sequence[str], search: str, after: str, limit: int) -> list[str]:
+    """A page of bare JIDs of these domains' accounts, ordered bytewise, from the first one above `after`; only those
+    with `search` in them, "" for all."""
+    return await fetch_values(
+        conn,
+        """
+        select e.jid from entities e join accounts a using (key)
+        where split_part(e.jid, '@', 2) = any (%s) and e.jid > %s and (%s = '' or position(%s in e.jid) > 0)
+        order by e.jid limit %s
+        """,
+        list(domains), after, search, search, limit,
+    )  # fmt: skip
 
 
 async def count(conn: Connection, domain: str) -> int:

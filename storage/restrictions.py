@@ -66,15 +66,17 @@ async def bans(conn: Connection, jids: Sequence[str]) -> dict[str, Restriction]:
     return {jid: Restriction(*columns) for jid, *columns in await cursor.fetchall()}
 
 
-async def list_(conn: Connection, after: str, limit: int) -> list[Restricted]:
-    """A page of all that are in force, in the order of JID and kind, from the first one above `after` ("JID kind")."""
+async def list_(conn: Connection, domain: str, kind: str, after: str, limit: int) -> list[Restricted]:
+    """A page of all that are in force (of a domain, of a kind; "" for all), in the order of JID and kind, from the
+    first one above `after` ("JID kind")."""
     return await fetch_all(
         conn, Restricted,
         f"""
         select e.jid, {_COLUMNS} from restrictions r join entities e on e.key = r.owner
-        where {_ACTIVE} and e.jid || ' ' || r.kind > %s order by e.jid || ' ' || r.kind limit %s
+        where {_ACTIVE} and %s in ('', split_part(e.jid, '@', 2)) and %s in ('', r.kind)
+            and e.jid || ' ' || r.kind > %s order by e.jid || ' ' || r.kind limit %s
         """,
-        after, limit,
+        domain, kind, after, limit,
     )  # fmt: skip
 
 

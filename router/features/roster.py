@@ -100,13 +100,14 @@ def set_(turn: Turn, iq: Stanza) -> None:
         raise BadRequest("A roster set has exactly one item.")  # 2.3.3
     asked = roster_changes.read_item(items[0])
     if asked.subscription == "remove":
-        _remove(turn, asked.jid)
+        remove(turn, asked.jid)
     else:
-        _update(turn, asked)
+        update(turn, asked)
     turn.answer(iq)
 
 
-def _update(turn: Turn, asked: roster_changes.Asked) -> None:
+def update(turn: Turn, asked: roster_changes.Asked) -> None:
+    """2.3 and 2.4: a contact is added or changed. Raises StanzaError."""
     entity = turn.entity
     if asked.jid == entity.bare:
         raise NotAllowed("You are not in your own roster.")  # 2.3.3
@@ -118,7 +119,8 @@ def _update(turn: Turn, asked: roster_changes.Asked) -> None:
     roster_changes.save(turn, contact)
 
 
-def _remove(turn: Turn, jid: str) -> None:
+def remove(turn: Turn, jid: str) -> None:
+    """2.5: a contact is removed. Raises StanzaError."""
     contact = turn.entity.roster.contacts.get(jid)
     if contact is not None and contact.shared and not contact.in_roster:
         raise NotAllowed("Your operator has put you into one group.")

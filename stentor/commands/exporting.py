@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from stentor.client import Api, connects, segment
+from stentor.client import Api, finds, segment
 from stentor.failure import Failed
 from stentor.moving.pie_writer import write_file, write_folder
 
@@ -62,7 +62,7 @@ class _Account:
     help="A file (NAME.xml), or a folder for a file per account",
 )
 @click.option("--for", "reader", type=click.Choice(["ejabberd"]), help="Credentials as this server reads them")
-@connects
+@finds
 def xep0227(api: Api, domains: tuple[str, ...], users: tuple[str, ...], out: Path, reader: str | None) -> None:
     """Write accounts as XEP-0227: all of them, or those of --domain and --user. Keep it as you keep the database: it
     has what SCRAM needs, from which weak passwords can be guessed, and everybody's messages."""
@@ -98,17 +98,9 @@ def _chosen(api: Api, domains: Iterable[str], users: tuple[str, ...]) -> Iterato
     if users and not whole:
         return
     for domain in sorted(whole) or _domains(api):
-        after = ""
-        while page := api.call("GET", "/users", query={"after": after, "domain": domain})["users"]:
-            yield from (found["jid"] for found in page)
-            after = page[-1]["jid"]
+        yield from (found["jid"] for found in api.pages("/users", "users", {"domain": domain}))
 
 
 def _domains(api: Api) -> list[str]:
     """The domains of all accounts."""
-    found: set[str] = set()
-    after = ""
-    while page := api.call("GET", "/users", query={"after": after})["users"]:
-        found |= {one["jid"].rpartition("@")[2] for one in page}
-        after = page[-1]["jid"]
-    return sorted(found)
+    return sorted({one["jid"].rpartition("@")[2] for one in api.pages("/users", "users")})

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from stentor.client import Api, connects
+from stentor.client import Api, finds
 from stentor.failure import Failed
 from stentor.moving import prosody_sql
 from stentor.moving.domains import Domains
@@ -40,7 +40,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--passwords", is_flag=True, help="Accounts that are here get the passwords of there")
     @click.option("--dry-run", is_flag=True, help="Import nothing, say what would be")
     @click.option("--json", "as_json", is_flag=True, help="The summary as JSON")
-    @connects
+    @finds
     @wraps(command)
     def found(*arguments: Any, **options: Any) -> None:
         command(*arguments, **options)

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from stentor.client import Api, connects
-
-_UNITS: Final = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+from stentor.times import seconds
 
 
 @click.group()
 def invite() -> None:
     """Invitations: create, list, revoke."""
-
-
-def _seconds(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    """`7d`, `12h`, `30m`, `2w`; `never` is -1."""
-    if value is None:
-        return None
-    if value == "never":
-        return -1.0
-    match = re.fullmatch(r"([0-9]{1,6})([mhdw])", value)
-    if match is None or int(match[1]) == 0:
-        raise click.BadParameter("write it as 30m, 12h, 7d, 2w or never")
-    return float(int(match[1]) * _UNITS[match[2]])
 
 
 @invite.command()
@@ -35,7 +21,7 @@ def _seconds(context: click.Context, parameter: click.Parameter, value: str | No
 @click.option("--uses", type=click.IntRange(1, 10_000), help="How many may use it [default: 1]")
 @click.option(
     "--expires",
-    callback=_seconds,
+    callback=seconds,
     metavar="TIME",
     help="30m, 12h, 7d, 2w or never [default: registration.invitation_days]",
 )
@@ -72,20 +58,13 @@ def create(
 @connects
 def list_invitations(api: Api, domain: str | None) -> None:
     """List invitations: id, kind, state, uses, account or domain, contact, who made it, until when."""
-    after = 0
-    while True:
-        query = {"after": str(after)} | ({"domain": domain} if domain else {})
-        found = api.call("GET", "/invitations", query=query)["invitations"]
-        for one in found:
-            contact = f"contact {one['contact']}  " if one["contact"] else ""
-            click.echo(
-                f"{one['id']}  {one['kind']}  {one['state']}  {one['used']}/{one['uses']}  "
-                f"{one['jid'] or one['domain']}  {contact}by {one['maker'] or 'operator'}  "
-                f"until {one['expires_at'] or 'revoked'}"
-            )
-        if not found:
-            return
-        after = found[-1]["id"]
+    for one in api.pages("/invitations", "invitations", {"domain": domain} if domain else {}):
+        contact = f"contact {one['contact']}  " if one["contact"] else ""
+        click.echo(
+            f"{one['id']}  {one['kind']}  {one['state']}  {one['used']}/{one['uses']}  "
+            f"{one['jid'] or one['domain']}  {contact}by {one['maker'] or 'operator'}  "
+            f"until {one['expires_at'] or 'revoked'}"
+        )
 
 
 @invite.command()

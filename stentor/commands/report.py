@@ -17,18 +17,11 @@ def report() -> None:
 @connects
 def list_reports(api: Api, also_closed: bool) -> None:
     """List reports: number, time, who, whom, why, how many messages were copied."""
-    after = 0
-    while True:
-        query = {"after": str(after)} | ({"all": "true"} if also_closed else {})
-        found = api.call("GET", "/reports", query=query)["reports"]
-        for one in found:
-            closed = "  closed" if one["closed_at"] else ""
-            text = " ".join(one["text"].split())[:60]
-            words = f"{one['id']}  {one['at']}  {one['reporter']} -> {one['reported']}  {one['reason'] or '-'}"
-            click.echo(f"{words}  {len(one['stanzas'])} messages{closed}  {text}".rstrip())
-        if not found:
-            return
-        after = found[-1]["id"]
+    for one in api.pages("/reports", "reports", {"all": "true"} if also_closed else {}):
+        closed = "  closed" if one["closed_at"] else ""
+        text = " ".join(one["text"].split())[:60]
+        words = f"{one['id']}  {one['at']}  {one['reporter']} -> {one['reported']}  {one['reason'] or '-'}"
+        click.echo(f"{words}  {len(one['stanzas'])} messages{closed}  {text}".rstrip())
 
 
 @report.command()

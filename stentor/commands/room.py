@@ -42,18 +42,9 @@ def _show(found: dict[str, Any]) -> None:
 @connects
 def list_rooms(api: Api, domain: str | None) -> None:
     """List rooms: address, occupants, whether it is hidden and stays when nobody is there, name."""
-    after = ""
-    while True:
-        query = {"after": after} | ({"domain": domain} if domain else {})
-        rooms = api.call("GET", "/rooms", query=query)["rooms"]
-        for found in rooms:
-            kind = (
-                f"{'public' if found['is_public'] else 'hidden'} {'stays' if found['is_persistent'] else 'temporary'}"
-            )
-            click.echo(f"{found['jid']}  {found['occupants']}  {kind}  {found['name'] or ''}".rstrip())
-        if not rooms:
-            return
-        after = rooms[-1]["jid"]
+    for found in api.pages("/rooms", "rooms", {"domain": domain} if domain else {}):
+        kind = f"{'public' if found['is_public'] else 'hidden'} {'stays' if found['is_persistent'] else 'temporary'}"
+        click.echo(f"{found['jid']}  {found['occupants']}  {kind}  {found['name'] or ''}".rstrip())
 
 
 @room.command()

@@ -24,14 +24,8 @@ def list_sessions(api: Api, user: str | None, domain: str | None, node: str | No
     if count:
         click.echo(api.call("GET", "/sessions", query=wanted | {"count": "true"})["count"])
         return
-    after = ""
-    while True:
-        sessions = api.call("GET", "/sessions", query=wanted | {"after": after})["sessions"]
-        for found in sessions:
-            click.echo(f"{found['jid']}  {found['node'] or 'detached'}  {found['router'] or 'unowned'}")
-        if not sessions:
-            return
-        after = sessions[-1]["jid"]
+    for found in api.pages("/sessions", "sessions", wanted):
+        click.echo(f"{found['jid']}  {found['node'] or 'detached'}  {found['router'] or 'unowned'}")
 
 
 @session.command()

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import click
 
-from stentor.client import Api, Refused, connects, segment
+from stentor.client import Api, Refused, finds, segment
 from stentor.failure import Failed
 
 RETRIES_S: Final = 8.0
@@ -47,7 +47,7 @@ class Duration(click.ParamType[int]):
 @click.option("--json", "is_json", is_flag=True, help="One JSON object a line")
 @click.option("--list", "lists", is_flag=True, help="List the traces that run, whoever has begun them")
 @click.option("--stop", "stopped", metavar="TRACE", help="End the trace of this id")
-@connects
+@finds
 def trace(
     api: Api, jid: str | None, seconds: int, wanted: str | None, is_json: bool, lists: bool, stopped: str | None
 ) -> None:

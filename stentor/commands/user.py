@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import Final
@@ -67,9 +66,8 @@ def delete(api: Api, jid: str) -> None:
 @click.argument("jid")
 @click.option("--rooms", is_flag=True, help="Also what JID has said in rooms: tombstones stay in their archives")
 @click.option("--wait", default=600.0, show_default=True, help="Seconds to wait for the end")
-@click.option("--json", "as_json", is_flag=True, help="The report as JSON")
 @connects
-def erase(api: Api, jid: str, rooms: bool, wait: float, as_json: bool) -> None:
+def erase(api: Api, jid: str, rooms: bool, wait: float) -> None:
     """Erase everything of and about JID, and show what was removed.
 
     JID need not have an account (any more), nor be of this server. What others keep of their own stays: their copies
@@ -81,9 +79,6 @@ def erase(api: Api, jid: str, rooms: bool, wait: float, as_json: bool) -> None:
             raise Failed(f"{jid} is still being erased. It goes on; run the same again to see its end")
         time.sleep(0.5)
         found = api.call("GET", f"/erasures/{found['id']}")
-    if as_json:
-        click.echo(json.dumps({"jid": jid, **found}))
-        return
     for kind, count in found["removed"].items():
         click.echo(f"{kind:<21}{count:>8}")
     click.echo(f"{jid} erased")
@@ -145,31 +140,20 @@ def release(api: Api, jid: str) -> None:
 @connects
 def restricted(api: Api) -> None:
     """List accounts that are banned or in quarantine: since when, by whom, why, until when."""
-    after = ""
-    while True:
-        found = api.call("GET", "/restrictions", query={"after": after})["restrictions"]
-        for one in found:
-            until = f" until {one['until']}" if one["until"] else ""
-            click.echo(f"{one['jid']}  {one['kind']}  {one['at']}{until}  by {one['by']}  {one['reason']}")
-        if not found:
-            return
-        after = f"{found[-1]['jid']} {found[-1]['kind']}"
+    for one in api.pages("/restrictions", "restrictions"):
+        until = f" until {one['until']}" if one["until"] else ""
+        click.echo(f"{one['jid']}  {one['kind']}  {one['at']}{until}  by {one['by']}  {one['reason']}")
 
 
 @user.command("list")
 @click.option("--domain", help="Only accounts of this domain")
+@click.option("--search", metavar="TEXT", help="Only accounts whose JID has this in it")
 @connects
-def list_users(api: Api, domain: str | None) -> None:
+def list_users(api: Api, domain: str | None, search: str | None) -> None:
     """List accounts, one JID a line."""
-    after = ""
-    while True:
-        query = {"after": after} | ({"domain": domain} if domain else {})
-        users = api.call("GET", "/users", query=query)["users"]
-        for found in users:
-            click.echo(found["jid"])
-        if not users:
-            return
-        after = users[-1]["jid"]
+    wanted = {key: value for key, value in (("domain", domain), ("search", search)) if value}
+    for found in api.pages("/users", "users", wanted):
+        click.echo(found["jid"])
 
 
 @user.command()
@@ -180,6 +164,8 @@ def show(api: Api, jid: str) -> None:
     account = api.call("GET", f"/users/{segment(jid)}")
     click.echo(f"jid       {account['jid']}")
     click.echo(f"created   {account['created_at']}")
+    if account.get("last_at"):
+        click.echo(f"online    until {account['last_at']}")
     click.echo(f"contacts  {account['contacts']}")
     for found in account.get("restrictions", ()):
         until = f" until {found['until']}" if found["until"] else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ class FakeApi:
         self._answers = answers
 
     def call(self, api: Api, method: str, path: str, body: Any = None, query: dict[str, str] | None = None) -> Any:
-        self.calls.append((method, path, body, query))
+        self.calls.append((method, path, body, None if query is None else dict(query)))
         answer = self._answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -134,19 +135,37 @@ def test_invitations_are_listed_with_their_state(
     one = {"id": 7, "kind": "account", "state": "open", "used": 1, "uses": 3, "jid": None, "domain": "b",
            "contact": "c@b", "maker": None, "expires_at": None}  # fmt: skip
     two = one | {"id": 8, "kind": "reset", "jid": "a@b", "contact": None, "maker": "m@b", "expires_at": "2026"}
-    _, out, _, calls = run(monkeypatch, capsys, [{"invitations": [one, two]}, {"invitations": []}], "invite", "list")
+    _, out, _, calls = run(
+        monkeypatch,
+        capsys,
+        [{"invitations": [one], "next": "7"}, {"invitations": [two], "next": None}],
+        "invite",
+        "list",
+    )
     assert out == (
         "7  account  open  1/3  b  contact c@b  by operator  until revoked\n"
         "8  reset  open  1/3  a@b  by m@b  until 2026\n"
     )
-    assert [query for *_, query in calls] == [{"after": "0"}, {"after": "8"}]
+    assert [query for *_, query in calls] == [{}, {"after": "7"}]
 
 
 def test_lists_are_read_page_by_page(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    pages = [{"users": [{"jid": "a@x"}, {"jid": "b@x"}]}, {"users": [{"jid": "c@x"}]}, {"users": []}]
+    pages = [{"users": [{"jid": "a@x"}, {"jid": "b@x"}], "next": "b@x"}, {"users": [{"jid": "c@x"}], "next": None}]
     code, out, _, calls = run(monkeypatch, capsys, list(pages), "user", "list", "--domain", "x")
     assert (code, out) == (0, "a@x\nb@x\nc@x\n")
-    assert [query for *_, query in calls] == [{"after": after, "domain": "x"} for after in ("", "b@x", "c@x")]
+    assert [query for *_, query in calls] == [{"domain": "x"}, {"domain": "x", "after": "b@x"}]
+
+
+def test_json_is_what_the_api_has_answered(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a list one document, whatever the number of its pages."""
+    pages = [{"users": [{"jid": "a@x"}], "next": "a@x"}, {"users": [{"jid": "c@x"}], "next": None}]
+    _, out, _, _ = run(monkeypatch, capsys, list(pages), "user", "list", "--json")
+    assert json.loads(out) == {"users": [{"jid": "a@x"}, {"jid": "c@x"}]}
+    answer = {"nodes": [], "shards": {"owned": 0, "unowned": 1_024}}
+    code, out, _, _ = run(monkeypatch, capsys, [answer], "cluster", "status", "--json")
+    assert (code, json.loads(out)) == (1, answer)
+    code, out, error, _ = run(monkeypatch, capsys, [Refused("no", 404)], "user", "show", "a@b", "--json")
+    assert (code, out, error) == (1, "", "stentor: no\n")
 
 
 def test_sessions_show_where_they_are(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,7 +173,7 @@ def test_sessions_show_where_they_are(monkeypatch: pytest.MonkeyPatch, capsys: p
         {"jid": "a@x/1", "node": "c2s-0", "router": "router-1"},
         {"jid": "b@x/2", "node": None, "router": "router-0"},
     ]
-    _, out, _, _ = run(monkeypatch, capsys, [{"sessions": page}, {"sessions": []}], "session", "list")
+    _, out, _, _ = run(monkeypatch, capsys, [{"sessions": page, "next": None}], "session", "list")
     assert out == "a@x/1  c2s-0  router-1\nb@x/2  detached  router-0\n"
 
 
