@@ -12,11 +12,25 @@ from storage.rows import Connection, fetch_value, fetch_values
 
 SID: Final = 0  # of a row that came from elsewhere: no session of ours has sent it
 ARCHIVED: Final = 0  # its `n`
+AT_ONCE: Final = 1_000
 WAITED: Final = 1  # the same, of one that had not been read there
 
 
 async def rows_between(conn: Connection, owner: int, ranges: Sequence[tuple[int, int]]) -> list[Row]:
-    """The rows of one owner with ids in these ranges (both ends included), archived or queued."""
+    """The rows of one owner with ids in these ranges (both ends included), archived or queued; or also some between
+    them, for mostly they are next to each other, and one range costs less than many."""
+    least, most = min(least for least, _ in ranges), max(most for _, most in ranges)
+    cursor = await conn.execute(
+        f"""
+        select {FIELDS} from log where owner = %s and class in ({QUEUE}, {ARCHIVE}) and id between %s and %s
+        order by id limit {AT_ONCE + 1}
+        """,
+        (owner, least, most),
+        binary=True,
+    )
+    rows = [Row._make(row) for row in await cursor.fetchall()]
+    if len(rows) <= AT_ONCE:
+        return rows
     cursor = await conn.execute(
         f"""
         select {", ".join(f"l.{name}" for name in FIELDS.split(", "))} from

@@ -59,7 +59,8 @@ AREA: Final = Area(
     "It goes on if a router dies. `removed` counts rows by kind, kinds without any left out: `account`, `credentials`, "
     "`contacts`, `former_contacts`, `blocks`, `private_data`, `vcard`, `push_services`, `restrictions`, `sessions`, "
     "`archive`, `queue` (kept only until delivered), `away` (of rooms, while they were away), `nodes`, `items`, "
-    "`node_archive`, `uploads`; elsewhere: `room_visits`, `room_affiliations`, `room_nicknames`, `room_occupancies`, `room_hats`, "
+    "`node_archive`, `uploads`; elsewhere: `room_visits`, `room_affiliations`, `room_nicknames`, `room_occupancies`, "
+    "`room_hats`, "
     "`room_messages`, `node_affiliations`, `subscriptions`, `published` (at nodes of others), `waiting_for_servers`, "
     "`reports`. Others keep their own: copies of messages, rosters, block lists. A report is kept for a month, without "
     "the name.",

@@ -12,7 +12,6 @@ import click
 
 from stentor.client import Api, finds, segment
 from stentor.failure import Failed
-from stentor.moving.pie_writer import write_file, write_folder
 
 
 @click.group()
@@ -66,6 +65,8 @@ class _Account:
 def xep0227(api: Api, domains: tuple[str, ...], users: tuple[str, ...], out: Path, reader: str | None) -> None:
     """Write accounts as XEP-0227: all of them, or those of --domain and --user. Keep it as you keep the database: it
     has what SCRAM needs, from which weak passwords can be guessed, and everybody's messages."""
+    from stentor.moving.pie_writer import write_file, write_folder
+
     counts = [0, 0]
 
     def accounts() -> Iterator[_Account]:

@@ -7,21 +7,16 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stentor.client import Api, finds
 from stentor.failure import Failed
-from stentor.moving import prosody_sql
-from stentor.moving.domains import Domains
-from stentor.moving.ejabberd import Dump
-from stentor.moving.pie import Pie
-from stentor.moving.prosody import Prosody
-from stentor.moving.prosody_files import Files
-from stentor.moving.sending import Sender, Summary
-from stentor.moving.sources import several
-from stentor.moving.things import Source, Unreadable
+
+if TYPE_CHECKING:
+    from stentor.moving.sending import Sender, Summary
+    from stentor.moving.things import Source
 
 
 @click.group("import")
@@ -53,6 +48,8 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 @_options
 def xep0227(api: Api, file: Path, **options: Any) -> None:
     """Import FILE, a document of XEP-0227, and the files that it includes."""
+    from stentor.moving.pie import Pie
+
     _run(api, lambda: Pie(file), **options)
 
 
@@ -62,6 +59,9 @@ def xep0227(api: Api, file: Path, **options: Any) -> None:
 @_options
 def prosody(api: Api, source: Path, hosts: tuple[str, ...], **options: Any) -> None:
     """Import SOURCE, the data folder of a Prosody (as /var/lib/prosody), or its database of SQLite."""
+    from stentor.moving import prosody_sql
+    from stentor.moving.prosody import Prosody
+    from stentor.moving.prosody_files import Files
 
     def read() -> Source:
         stores = Files(source) if source.is_dir() else prosody_sql.Database(source)
@@ -79,6 +79,10 @@ def prosody(api: Api, source: Path, hosts: tuple[str, ...], **options: Any) -> N
 def ejabberd(api: Api, source: Path, **options: Any) -> None:
     """Import SOURCE: what `ejabberdctl dump` has written, what `ejabberdctl export_piefxis` has, or a folder with
     both."""
+    from stentor.moving.ejabberd import Dump
+    from stentor.moving.pie import Pie
+    from stentor.moving.sources import several
+    from stentor.moving.things import Unreadable
 
     def read() -> Source:
         files = [source] if source.is_file() else sorted(file for file in source.iterdir() if file.is_file())
@@ -105,6 +109,10 @@ def _run(
     api: Api, read: Callable[[], Source], domains: tuple[str, ...], existing: Any, passwords: bool, dry_run: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
+    from stentor.moving.domains import Domains
+    from stentor.moving.sending import Sender
+    from stentor.moving.things import Unreadable
+
     names: dict[str, str] = {}
     for pair in domains:
         old, separator, new = pair.partition("=")
@@ -146,6 +154,11 @@ def _show(summary: Summary, is_dry: bool, as_json: bool, *, is_whole: bool) -> N
     for kind in kinds:
         counts = summary.imported[kind], summary.there[kind], summary.left_out[kind]
         click.echo(f"{kind:<13}{counts[0]:>18}{counts[1]:>15}{counts[2]:>10}")
+    if summary.signing_in:
+        known = "; ".join(f"{count} by {means}" for means, count in sorted(summary.signing_in.items()))
+        click.echo(f"\naccounts there sign in: {known}")
+        if any(means.startswith("SCRAM") and "SHA-512" not in means for means in summary.signing_in):
+            click.echo("set authentication.hashes to what all of them have, before they sign in here (docs/moving.md)")
     if summary.reasons:
         click.echo("\nleft out, and why:")
     for (kind, why), reason in sorted(summary.reasons.items()):

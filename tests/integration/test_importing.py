@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,7 +19,7 @@ import pytest
 
 from stentor.client import Api, Refused
 from tests.support.client import Client, sign_in
-from tests.support.cluster import Account, RunningCluster
+from tests.support.cluster import Account, RunningCluster, wait_until
 from tests.support.rooms import archived, join
 
 MINUTE = 60_000_000
@@ -403,6 +405,43 @@ def test_a_domain_that_is_not_served_is_told(cluster: RunningCluster, tmp_path: 
     found = json.loads(done.stdout)
     assert found["left_out"] == {"account": 1, "vcard": 1}
     assert "elsewhere.example is not served here" in found["reasons"][0]["why"]
+
+
+def test_an_import_that_is_interrupted_goes_on(cluster: RunningCluster, tmp_path: Path) -> None:
+    name = f"u{time.monotonic_ns()}"
+    users = "".join(f"<user name='{name}-{number}' password='x'/>" for number in range(300))
+    file = write_pie(tmp_path / "a.xml", users)
+    command = [
+        sys.executable,
+        "-m",
+        "stentor",
+        "import",
+        "xep0227",
+        str(file),
+        "--json",
+        "--data",
+        str(cluster.directory),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: is_there(cluster, f"{name}-3@localhost"), 20, "something is imported")
+        process.send_signal(signal.SIGINT)
+        told, wrong = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "interrupted" in wrong
+    first = json.loads(told)
+    assert not first["is_whole"]
+    done = json.loads(cluster.command("import", "xep0227", str(file), "--json").stdout)
+    assert done["is_whole"]
+    assert done["there"] == first["imported"]
+    assert done["imported"]["account"] + done["there"]["account"] == 300
+
+
+def is_there(cluster: RunningCluster, jid: str) -> bool:
+    try:
+        cluster.api.call("GET", f"/users/{jid}")
+    except Refused:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("pair", ["x", "=y", "x="])
