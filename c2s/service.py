@@ -32,8 +32,9 @@ from cluster.certificates import CertificateError
 from cluster.config import Config
 from cluster.edge import Answer, Edge
 from cluster.membership import PeerDown, PeerEvent, PeerUp
+from cluster.orders import Orders
 from cluster.process import CannotStart, Drain, Process
-from cluster.wire import ACTIVATE, DRAIN, Envelope, Incarnation, new_incarnation
+from cluster.wire import ACTIVATE, DRAIN, ORDER, Envelope, Incarnation, new_incarnation
 from xmpp.stream import Limits
 
 log = logs.get_logger()
@@ -63,6 +64,7 @@ class C2SApplication:
         self._connections = Connections(self._edge, self._make_stream, self._tls, config.c2s.tls_handshake_timeout_s)
         self._servers: list[asyncio.Server] = []
         self._bus: Bus | None = None
+        self._orders: Orders | None = None
         self._process: Process | None = None
         self._routers: set[Incarnation] = set()
         self._heard_at = 0.0
@@ -98,6 +100,8 @@ class C2SApplication:
         self._bus = bus = Bus.from_config(
             config, self.role, self._incarnation, self._receive, self._after_batch, self._on_peer
         )
+        self._orders = Orders(process, config, self.role)
+        self._orders.offer("tls.list", self._tls.certificates.describe)
         await bus.start()
         for seed in bus.seeds(config):
             bus.greet(seed)
@@ -190,6 +194,8 @@ class C2SApplication:
         for envelope in envelopes:
             if envelope[0] == DRAIN and self._process is not None:
                 self._process.terminate()
+            elif envelope[0] == ORDER and self._orders is not None and self._bus is not None:
+                self._orders.receive(self._bus.send, sender, *envelope[1:])
             elif envelope[0] == ACTIVATE:
                 self._bytestreams.activate(envelope[1])
             else:

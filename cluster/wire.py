@@ -48,6 +48,7 @@ ACTIVITY: Final = 18  # shard, epoch, sid, gen, active: whether somebody looks a
 READ: Final = 19  # shard, epoch, bare, [id, ...]: clients of sessions that are over had these rows of their log
 CALL: Final = 15  # shard, epoch, request, method, arguments: see router/calls.py
 UNREACHABLE: Final = 20  # shard, epoch, remote, local, condition, text, is permanent: the answer to DIAL that failed
+REPORT: Final = 21  # request, ok, value: answer to ORDER; not ok: what is wrong, in words (any -> router)
 
 # --- router -> c2s (and s2s)
 DELIVER: Final = (
@@ -63,6 +64,8 @@ ANSWER: Final = 37  # request, ok, value: answer to CALL; not ok: value is a con
 MAP: Final = 38  # [(shard, epoch, owner), ...]
 
 DRAIN: Final = 39  # reason: an operator wants this process to hand over and end (router -> any)
+
+ORDER: Final = 42  # request, name, arguments: what operators ask of one process (router -> any; cluster/orders.py)
 
 DIAL: Final = 40  # shard, epoch, remote, local: stanzas of this local domain wait for a stream to a domain (-> s2s)
 
@@ -86,15 +89,17 @@ ARITY: Final = {
     SUBMIT: 8, ACKNOWLEDGED: 6, ATTACH: 7, DETACH: 6, ANNOUNCE: 4, CALL: 6, ENABLED: 7, RESUME: 7, ACTIVITY: 6,
     READ: 5, UNREACHABLE: 8,
     DELIVER: 3, CONFIRMED: 6, REVOKED: 6, ATTACHED: 15, REFUSED: 7, STATE: 6, WANT: 3, ANSWER: 4, MAP: 2, DRAIN: 2,
-    DIAL: 5, ACTIVATE: 2,
+    DIAL: 5, ACTIVATE: 2, ORDER: 4, REPORT: 4,
     FORWARD: 9, CONFIRM: 4, AGAIN: 3, CAST: 8, CHECK: 5, MARKS: 5, REPLAY: 8,
 }  # fmt: skip
 
-FROM_EDGE: Final = frozenset({SUBMIT, ACKNOWLEDGED, ATTACH, DETACH, ANNOUNCE, CALL, ENABLED, RESUME, ACTIVITY, READ})
+FROM_EDGE: Final = frozenset(
+    {SUBMIT, ACKNOWLEDGED, ATTACH, DETACH, ANNOUNCE, CALL, ENABLED, RESUME, ACTIVITY, READ, REPORT}
+)
 FROM_S2S: Final = FROM_EDGE | {UNREACHABLE}
 FROM_ROUTER: Final = frozenset(
     {DELIVER, CONFIRMED, REVOKED, ATTACHED, REFUSED, STATE, WANT, ANSWER, MAP, DRAIN, NODES, DIAL, ACTIVATE}
-    | {FORWARD, CONFIRM, AGAIN, CALL, CAST, CHECK, MARKS, REPLAY}
+    | {FORWARD, CONFIRM, AGAIN, CALL, CAST, CHECK, MARKS, REPLAY, ORDER, REPORT}
 )
 GREETINGS: Final = frozenset({HELLO, WELCOME, GOODBYE})
 # A captured c2s cannot act as a router: each role may send only these kinds.

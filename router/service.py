@@ -15,6 +15,7 @@ from cluster.admin import ApiServer, Check
 from cluster.bus import Bus
 from cluster.config import Config
 from cluster.membership import PeerDown, PeerEvent, PeerUp
+from cluster.orders import Orders
 from cluster.process import CannotStart, Drain, Process
 from cluster.shards import ShardMap, shard_of
 from cluster.wire import (
@@ -34,8 +35,10 @@ from cluster.wire import (
     FORWARD,
     MAP,
     MARKS,
+    ORDER,
     READ,
     REPLAY,
+    REPORT,
     RESUME,
     SUBMIT,
     UNREACHABLE,
@@ -63,6 +66,7 @@ from router.guesting import Guesting
 from router.introductions import METHOD, Introductions
 from router.metrics import append_seconds, batch_messages, export, measured
 from router.nobodies import Nobodies
+from router.ordering import Ordering
 from router.owner import Loaded, Owner
 from router.ownership import Ownership
 from router.peers import WINDOW
@@ -72,7 +76,7 @@ from router.restricting import Restricting
 from router.rooms.config import keeps_for_members
 from router.rooms.operating import Operating
 from router.rooms.room import HISTORY
-from router.settings import Settings, from_config
+from router.settings import Settings, adopt, from_config
 from router.shared_groups import wildcards
 from router.tending import Tending
 from router.tokens import TokenLogin
@@ -155,6 +159,8 @@ class RouterApplication:
         self._calls: Calls | None = None
         self._nobodies: Nobodies | None = None
         self._ownership: Ownership | None = None
+        self._orders: Orders | None = None
+        self._ordering: Ordering | None = None
         self._administration: Administration | None = None
         self._api: ApiServer | None = None
         self._batch_started_at = 0.0
@@ -201,6 +207,8 @@ class RouterApplication:
             config, self.role, self._incarnation, self._receive, self._owner_end, self._on_peer
         )
         await bus.start()
+        self._orders = Orders(process, config, self.role, partial(adopt, self._settings))
+        self._ordering = Ordering(bus, self._orders, self.new_id)
         me = nodes.NodeRow.of(
             name=config.node.name, incarnation=self._incarnation, role=self.role, address=bus.address, wire=WIRE_VERSION
         )
@@ -256,7 +264,7 @@ class RouterApplication:
         process.essential("everybody", self._follow_everybody())
         process.essential("invitations", admission.follow())
         process.essential("guests", guesting.follow())
-        desk = Desk(self._settings, store, calls, self._map, bus, self._later)
+        desk = Desk(self._settings, store, calls, self._map, bus, self._ordering, self._later)
         self._administration = served = Administration(desk, administration.AREAS)
         if config.admin.token:
             server = ApiServer(
@@ -367,6 +375,10 @@ class RouterApplication:
                 self._calls.answered(*envelope[1:4])
             elif kind == UNREACHABLE:
                 self._dialing.unreachable(sender, *envelope[1:])
+            elif kind == ORDER and self._orders is not None:
+                self._orders.receive(self.send, sender, *envelope[1:])
+            elif kind == REPORT and self._ordering is not None:
+                self._ordering.reported(sender, *envelope[1:])
             elif kind == DRAIN and self._process is not None:
                 self._process.terminate()
 

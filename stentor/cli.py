@@ -17,6 +17,7 @@ from stentor.commands import (
     blocklist,
     check,
     cluster,
+    config,
     database,
     dev,
     gateways,
@@ -46,7 +47,7 @@ for command in (dev.dev, processes.run, processes.c2s, processes.router, gateway
 for group in (
     s2s.s2s, user.user, invite.invite, report.report, blocklist.blocklist, session.session, room.room, cluster.cluster,
     database.db, check.check, token.token, audit.audit,
-    roster.roster, message.message,
+    roster.roster, message.message, config.config, config.log, config.tls,
 ):  # fmt: skip
     cli.add_command(group)
 

@@ -8,6 +8,7 @@ from typing import Final
 from router.administration import (
     abuse,
     cluster,
+    configuration,
     erasures,
     federation,
     invitations,
@@ -35,6 +36,7 @@ AREAS: Final = (
     federation.AREA,
     cluster.AREA,
     statistics.AREA,
+    configuration.AREA,
     tokens.TOKENS,
     tokens.AUDIT,
 )

@@ -15,6 +15,7 @@ from cluster.bus import Bus
 from cluster.shards import ShardMap, shard_of
 from cluster.wire import node_of
 from router.calls import CallError, Calls
+from router.ordering import Ordering
 from router.settings import Settings
 from storage.pool import is_away
 from storage.store import Store
@@ -44,6 +45,7 @@ class Desk:
     calls: Calls
     map: ShardMap
     bus: Bus
+    ordering: Ordering
     later: Callable[..., None]  # a repository function with its arguments, run when the database is there
 
     async def read(self, statement: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:

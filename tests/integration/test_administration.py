@@ -158,6 +158,18 @@ def use_the_rest(described: Described) -> None:
     assert (numbers["sessions"], numbers["banned"]) == (0, 0)
     assert use("cluster status")["shards"]["unowned"] == 0
     use("cluster drain", 404, node="nobody")
+    shown = use("config show")["processes"]
+    assert {one["role"] for one in shown} >= {"c2s", "router"}
+    assert [one["problem"] for one in shown] == [""] * len(shown)
+    assert described.api.token not in json.dumps(shown)
+    assert all(one["changes"] == [] for one in use("config diff")["processes"])
+    use("config reload", node="c2s-0")
+    use("config show", 404, node="nobody")
+    before = use("log level", node="all", level="debug", logger="s2s.dns", for_s=60)["processes"]
+    assert {one["before"] for one in before} == {"as everywhere"}
+    certificates = use("tls list")
+    assert certificates["problems"] == []
+    assert any(described.cluster.domain in one["names"] for one in certificates["certificates"])
     use("token create", name="shown", scopes=["users:read"], expires_s=60)
     assert "shown" in {one["name"] for one in use("token list")["tokens"]}
     use("token revoke", name="shown")
@@ -244,6 +256,33 @@ def test_the_command_line_makes_tokens(described: Described) -> None:
     assert "admin.token  127.0.0.1  token revoke  cli  done\n" in listed.stdout
     wrong = described.cluster.command("token", "create", "cli", "--scope", "users:everything")
     assert (wrong.returncode, "users:everything" in wrong.stderr or "scopes" in wrong.stderr) == (1, True)
+
+
+def test_a_reload_counts_where_it_says_so(described: Described) -> None:
+    """The file says that a roster has one contact at most: so it is from then on, in each router."""
+    file = described.cluster.directory / "stentor.toml"
+    before = file.read_text()
+    jid = described.cluster.account("few").jid
+    try:
+        file.write_text(before.replace("roster = 5000", "roster = 1").replace("port = 7400", "port = 7401"))
+        assert file.read_text() != before
+        differ = {change["key"] for one in described.use("config diff")["processes"] for change in one["changes"]}
+        assert "limits.roster" in differ
+        done = described.use("config reload")["processes"]
+        of_routers = {
+            change["key"]: change["effect"] for one in done if one["role"] == "router" for change in one["changes"]
+        }
+        assert of_routers["limits.roster"] == "applied"
+        described.use("roster add", jid=jid, contact="one@example.org")
+        assert "full" in described.use("roster add", 409, jid=jid, contact="two@example.org")["error"]
+        file.write_text("[rooms]\nhistroy = 1\n")
+        problems = [one["problem"] for one in described.use("config reload")["processes"]]
+        assert all("rooms.histroy" in problem for problem in problems)
+        assert described.cluster.command("config", "reload").returncode == 1
+    finally:
+        file.write_text(before)
+    described.use("config reload")
+    described.use("roster add", jid=jid, contact="two@example.org")
 
 
 COMMAND: Final = (

@@ -25,6 +25,8 @@ from cluster.wire import (
     MAP,
     MARKS,
     NODES,
+    ORDER,
+    REPORT,
     SUBMIT,
     UNREACHABLE,
 )
@@ -69,7 +71,9 @@ def test_every_kind_has_a_handler() -> None:
         DRAIN,
         MAP,
         NODES,
-    }  # router/service.py, c2s/service.py, s2s/service.py, cluster/process.py, cluster/membership.py
+        ORDER,
+        REPORT,
+    }  # router/service.py, c2s/service.py, s2s/service.py, cluster/process.py, cluster/membership.py, cluster/orders.py
     assert kinds | elsewhere == FROM_S2S | FROM_ROUTER
     assert {kind for who, kind in handlers() if who == "directory"} == _FOR_DIRECTORY
     assert {kind for who, kind in handlers() if who == "owner"} == _FOR_OWNER

@@ -20,6 +20,7 @@ from cluster.wire import (
     GREETINGS,
     MAY_SEND,
     NO_ACK,
+    REPORT,
     SUBMIT,
     SUPPORTED_VERSIONS,
     WIRE_VERSION,
@@ -208,7 +209,7 @@ def test_every_kind_has_a_number_of_its_own_and_an_arity() -> None:
 
 def test_every_kind_is_for_one_side() -> None:
     assert set(ARITY) == FROM_S2S | FROM_ROUTER | GREETINGS
-    assert {CALL} == FROM_S2S & FROM_ROUTER, "routers ask each other; all else has one direction"
+    assert {CALL, REPORT} == FROM_S2S & FROM_ROUTER, "routers ask each other; all else has one direction"
     assert not GREETINGS & (FROM_S2S | FROM_ROUTER)
 
 
@@ -219,7 +220,7 @@ def test_a_captured_edge_cannot_speak_as_a_router() -> None:
     names = {KINDS_BY_NUMBER[kind] for kind in MAY_SEND["c2s"]}
     assert names == {
         "HELLO", "WELCOME", "GOODBYE", "SUBMIT", "ACKNOWLEDGED", "ATTACH", "DETACH", "ANNOUNCE", "CALL", "ENABLED",
-        "RESUME", "ACTIVITY", "READ",
+        "RESUME", "ACTIVITY", "READ", "REPORT",
     }  # fmt: skip
 
 
