@@ -49,7 +49,7 @@ from cluster.wire import (
     Shard,
     new_incarnation,
 )  # fmt: skip
-from router import administration, backends, interests
+from router import administration, announcing, backends, interests
 from router.administration.desk import Desk
 from router.administration.service import Administration
 from router.admission import Admission
@@ -64,6 +64,7 @@ from router.features import administration as administering
 from router.features.disco import server_caps
 from router.guesting import Guesting
 from router.introductions import METHOD, Introductions
+from router.jobs import Jobs
 from router.metrics import append_seconds, batch_messages, export, measured
 from router.nobodies import Nobodies
 from router.ordering import Ordering
@@ -88,6 +89,7 @@ from storage import (
     capabilities,
     erasures,
     invitations,
+    jobs,
     migrate,
     nodes,
     peers,
@@ -161,6 +163,7 @@ class RouterApplication:
         self._ownership: Ownership | None = None
         self._orders: Orders | None = None
         self._ordering: Ordering | None = None
+        self._jobs: Jobs | None = None
         self._administration: Administration | None = None
         self._api: ApiServer | None = None
         self._batch_started_at = 0.0
@@ -261,6 +264,10 @@ class RouterApplication:
         process.essential("router_tick", self._tick())
         process.essential("log_maintenance", self._maintain())
         process.essential("erasing", erasing.run())
+        self._jobs = Jobs(
+            store.run, self._incarnation, {announcing.KIND: announcing.announcing(store.run, self._ask_owner)}
+        )
+        process.essential("jobs", self._jobs.follow())
         process.essential("everybody", self._follow_everybody())
         process.essential("invitations", admission.follow())
         process.essential("guests", guesting.follow())
@@ -310,6 +317,8 @@ class RouterApplication:
 
     async def stop(self) -> None:
         """Leave the cluster."""
+        if self._jobs is not None:
+            await self._jobs.stop()
         if self._ownership is not None:
             await self._ownership.farewell()
         if self._api is not None:
@@ -515,6 +524,7 @@ class RouterApplication:
         await self._again_while_away(lambda: store.run(invitations.prune))
         await self._again_while_away(lambda: store.run(erasures.prune))
         await self._again_while_away(lambda: store.run(reports.prune, self._config.abuse.keep_days))
+        await self._again_while_away(lambda: store.run(jobs.prune))
         await self._again_while_away(lambda: store.run(audit.prune, self._config.admin.audit_days))
         if dropped:
             log.info("partitions_dropped", count=len(dropped))

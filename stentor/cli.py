@@ -22,6 +22,7 @@ from stentor.commands import (
     dev,
     gateways,
     invite,
+    job,
     message,
     processes,
     report,
@@ -42,12 +43,12 @@ def cli() -> None:
     """Stentor, a clustered XMPP server."""
 
 
-for command in (dev.dev, processes.run, processes.c2s, processes.router, gateways.sms, stats.stats):
+for command in (dev.dev, processes.run, processes.c2s, processes.router, gateways.sms, stats.stats, job.announce):
     cli.add_command(command)
 for group in (
     s2s.s2s, user.user, invite.invite, report.report, blocklist.blocklist, session.session, room.room, cluster.cluster,
     database.db, check.check, token.token, audit.audit,
-    roster.roster, message.message, config.config, config.log, config.tls,
+    roster.roster, message.message, config.config, config.log, config.tls, job.job,
 ):  # fmt: skip
     cli.add_command(group)
 

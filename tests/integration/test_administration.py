@@ -110,6 +110,11 @@ def use_accounts(described: Described) -> None:
     assert use("roster list", jid=jid) == {"contacts": []}
     use("message send", jid=jid, subject="Tonight", body="Maintenance")
     use("message send", 404, jid=f"nobody@{domain}", body="Maintenance")
+    begun = use("announce", body="Maintenance", domain=domain, rate=1)
+    assert use("job show", id=begun["id"])["state"] == "running"
+    assert use("job abort", id=begun["id"])["state"] == "aborted"
+    use("job abort", 404, id=begun["id"])
+    assert use("job list", limit=1)["jobs"][0]["id"] == begun["id"]
     made = use("invite create", kind="account", domain=domain, user="paris", contact=jid)
     assert use("invite list")["invitations"][-1]["id"] == made["id"]
     use("invite revoke", id=made["id"])
@@ -256,6 +261,28 @@ def test_the_command_line_makes_tokens(described: Described) -> None:
     assert "admin.token  127.0.0.1  token revoke  cli  done\n" in listed.stdout
     wrong = described.cluster.command("token", "create", "cli", "--scope", "users:everything")
     assert (wrong.returncode, "users:everything" in wrong.stderr or "scopes" in wrong.stderr) == (1, True)
+
+
+def test_an_announcement_reaches_everybody_once(described: Described) -> None:
+    cluster = described.cluster
+    online, away = cluster.account("online"), cluster.account("away")
+    with sign_in(cluster, online) as client:
+        client.send("<presence/>")
+        client.ping()
+        told = cluster.command(
+            "announce", "Tonight", "--to", "online", "--type", "headline", "--domain", cluster.domain
+        )
+        assert told.returncode == 0, told.stderr
+        assert "done: " in told.stdout
+        assert client.body() == "Tonight"
+        told = cluster.command("announce", "To all", "--rate", "1000")
+        assert told.returncode == 0, told.stderr
+        assert client.body() == "To all"
+    with sign_in(cluster, away) as client:
+        client.send("<presence/>")
+        assert client.body() == "To all"
+        with pytest.raises(TimeoutError):
+            client.body(0.5)  # the headline was not for who was away, and nothing comes twice
 
 
 def test_a_reload_counts_where_it_says_so(described: Described) -> None:
