@@ -49,7 +49,7 @@ from cluster.wire import (
     Shard,
     new_incarnation,
 )  # fmt: skip
-from router import administration, announcing, backends, interests
+from router import administration, announcing, backends, interests, purging
 from router.administration.desk import Desk
 from router.administration.service import Administration
 from router.admission import Admission
@@ -265,7 +265,12 @@ class RouterApplication:
         process.essential("log_maintenance", self._maintain())
         process.essential("erasing", erasing.run())
         self._jobs = Jobs(
-            store.run, self._incarnation, {announcing.KIND: announcing.announcing(store.run, self._ask_owner)}
+            store.run,
+            self._incarnation,
+            {
+                announcing.KIND: announcing.announcing(store.run, self._ask_owner),
+                purging.KIND: purging.purging_of(store.run),
+            },
         )
         process.essential("jobs", self._jobs.follow())
         process.essential("everybody", self._follow_everybody())

@@ -13,6 +13,7 @@ import traceback
 import click
 
 from stentor.commands import (
+    archive,
     audit,
     blocklist,
     check,
@@ -48,7 +49,7 @@ for command in (dev.dev, processes.run, processes.c2s, processes.router, gateway
 for group in (
     s2s.s2s, user.user, invite.invite, report.report, blocklist.blocklist, session.session, room.room, cluster.cluster,
     database.db, check.check, token.token, audit.audit,
-    roster.roster, message.message, config.config, config.log, config.tls, job.job,
+    roster.roster, message.message, config.config, config.log, config.tls, job.job, archive.archive,
 ):  # fmt: skip
     cli.add_command(group)
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from router.administration import (
     abuse,
+    archive,
     cluster,
     configuration,
     erasures,
@@ -33,6 +34,7 @@ AREAS: Final = (
     abuse.BLOCKLISTS,
     sessions.AREA,
     messages.AREA,
+    archive.AREA,
     jobs.AREA,
     rooms.AREA,
     federation.AREA,

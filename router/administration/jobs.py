@@ -36,30 +36,31 @@ async def announce(desk: Desk, call: Call) -> Any:
         "rate": call.given.get("rate", RATE),
     }
     total = sum(one.online if to == "online" else one.accounts for one in numbers)
-    return _shown(await desk.read(jobs.create, announcing.KIND, arguments, total, call.caller.name))
+    return shown_job(await desk.read(jobs.create, announcing.KIND, arguments, total, call.caller.name))
 
 
 async def list_jobs(desk: Desk, call: Call) -> Any:
     after = call.text("after")
     found = await desk.read(jobs.list_, number(after) if after else 2**63 - 1, call.limit + 1)
-    return page("jobs", found, call.limit, lambda job: str(job.id), _shown)
+    return page("jobs", found, call.limit, lambda job: str(job.id), shown_job)
 
 
 async def show(desk: Desk, call: Call) -> Any:
     found = await desk.read(jobs.find, call.given["id"])
     if found is None:
         raise ApiError(404, f"there is no job {call.given['id']}", "stentor job list shows them")
-    return _shown(found)
+    return shown_job(found)
 
 
 async def abort(desk: Desk, call: Call) -> Any:
     found = await desk.read(jobs.abort, call.given["id"])
     if found is None:
         raise ApiError(404, f"no job {call.given['id']} is running", "stentor job list shows them")
-    return _shown(found)
+    return shown_job(found)
 
 
-def _shown(job: Job) -> dict[str, Any]:
+def shown_job(job: Job) -> dict[str, Any]:
+    """As the API has it."""
     return {
         "id": job.id,
         "kind": job.kind,

@@ -32,10 +32,11 @@ def announce(
     job = api.call("POST", "/announcements", given)
     click.echo(f"job {job['id']}: {job['total']} accounts")
     if not no_wait:
-        _follow(api, job)
+        follow(api, job)
 
 
-def _follow(api: Api, job: dict[str, Any]) -> None:
+def follow(api: Api, job: dict[str, Any]) -> None:
+    """Show how far a job is, until its end. Raises Failed where it was not done."""
     is_terminal = sys.stderr.isatty()
     while job["state"] == "running":
         time.sleep(LOOK_S)
@@ -46,7 +47,7 @@ def _follow(api: Api, job: dict[str, Any]) -> None:
         click.echo(err=True)
     if job["state"] != "done":
         raise Failed(f"job {job['id']} {job['state']}: {job['problem'] or 'stentor audit list says by whom'}")
-    click.echo(f"job {job['id']} done: {job['done']} accounts")
+    click.echo(f"job {job['id']} done: {job['done']}")
 
 
 @click.group()
@@ -71,7 +72,7 @@ def list_jobs(api: Api) -> None:
 @connects
 def wait(api: Api, number: int) -> None:
     """Show how far the job NUMBER is, until its end."""
-    _follow(api, api.call("GET", f"/jobs/{number}"))
+    follow(api, api.call("GET", f"/jobs/{number}"))
 
 
 @job.command()

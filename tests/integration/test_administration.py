@@ -183,7 +183,7 @@ def use_the_rest(described: Described) -> None:
 
 #: What needs a state that other tests make: a session, a report, a peer, a process to lose.
 ELSEWHERE: Final = {
-    "session show", "report show", "report close", "blocklist refresh", "s2s retry", "cluster drain",
+    "archive export", "archive purge", "session show", "report show", "report close", "blocklist refresh", "s2s retry", "cluster drain",
 }  # fmt: skip
 
 
@@ -283,6 +283,14 @@ def test_an_announcement_reaches_everybody_once(described: Described) -> None:
         assert client.body() == "To all"
         with pytest.raises(TimeoutError):
             client.body(0.5)  # the headline was not for who was away, and nothing comes twice
+    exported = cluster.command("archive", "export", away.jid)
+    (line,) = exported.stdout.splitlines()
+    assert "<body>To all</body>" in json.loads(line)["stanza"]
+    assert described.use("audit list", what=away.jid)["deeds"][0]["command"] == "archive export"
+    purged = cluster.command("archive", "purge", away.jid)
+    assert (purged.returncode, "done: 0" in purged.stdout) == (0, True)  # all of it is younger than a day
+    described.use("archive export", jid=away.jid, since="2020-01-01")
+    described.use("archive purge", jid=away.jid, before="2020-01-01")
 
 
 def test_a_reload_counts_where_it_says_so(described: Described) -> None:
