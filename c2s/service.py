@@ -36,9 +36,10 @@ from cluster.config import Config
 from cluster.edge import Answer, Edge
 from cluster.edge_tracing import EdgeTracing
 from cluster.membership import PeerDown, PeerEvent, PeerUp
+from cluster.orders import Orders
 from cluster.process import CannotStart, Drain, Process
 from cluster.tracing import Tracer
-from cluster.wire import ACTIVATE, DRAIN, RELAYED, TRACE, Envelope, Incarnation, new_incarnation
+from cluster.wire import ACTIVATE, DRAIN, ORDER, RELAYED, TRACE, Envelope, Incarnation, new_incarnation
 from xmpp.stream import Limits
 
 log = logs.get_logger()
@@ -78,6 +79,7 @@ class C2SApplication:
             self._http = Site(config, self._edge, self._connections, attempts, self._incarnation, self._relay).server
         self._servers: list[asyncio.Server] = []
         self._bus: Bus | None = None
+        self._orders: Orders | None = None
         self._process: Process | None = None
         self._routers: set[Incarnation] = set()
         self._heard_at = 0.0
@@ -113,6 +115,8 @@ class C2SApplication:
         self._bus = bus = Bus.from_config(
             config, self.role, self._incarnation, self._receive, self._after_batch, self._on_peer
         )
+        self._orders = Orders(process, config, self.role)
+        self._orders.offer("tls.list", self._tls.certificates.describe)
         await bus.start()
         for seed in bus.seeds(config):
             bus.greet(seed)
@@ -230,6 +234,8 @@ class C2SApplication:
         for envelope in envelopes:
             if envelope[0] == DRAIN and self._process is not None:
                 self._process.terminate()
+            elif envelope[0] == ORDER and self._orders is not None and self._bus is not None:
+                self._orders.receive(self._bus.send, sender, *envelope[1:])
             elif envelope[0] == ACTIVATE:
                 self._bytestreams.activate(envelope[1])
             elif envelope[0] == RELAYED:

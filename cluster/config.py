@@ -816,6 +816,7 @@ class Settings(BaseSettings):
     )
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+    _read_from: tuple[Path | str | None, tuple[str, ...]] = PrivateAttr(default=(None, ()))
 
     def source_of(self, key: str) -> str:
         """Where the value of `section.key` came from: a file, a variable, `--set`, or "default"."""
@@ -952,6 +953,43 @@ def load(
     if problems:
         raise ConfigError(problems)
     config._sources.update(sources)
+    config._read_from = (path, tuple(overrides))
+    return config
+
+
+def again(config: S) -> S:
+    """The same, read anew from the same file, environment and overrides. Raises ConfigError."""
+    path, overrides = config._read_from
+    return load(path, overrides, None, type(config))
+
+
+def shown(config: Settings) -> dict[str, Any]:
+    """Every key with its value as JSON has it; of what is secret only whether it is set."""
+    values = config.model_dump(mode="json")
+    found = {}
+    for key in keys(type(config)):
+        section, _, name = key.partition(".")
+        value = values[section][name]
+        found[key] = ("(set)" if value else "(not set)") if is_secret(key, type(config)) else value
+    return found
+
+
+def changed(old: S, new: S) -> list[str]:
+    """The keys whose values differ, also where they are secret."""
+    found = []
+    for key in keys(type(old)):
+        section, _, name = key.partition(".")
+        if getattr(getattr(old, section), name) != getattr(getattr(new, section), name):
+            found.append(key)
+    return found
+
+
+def with_keys(config: S, new: S, wanted: Iterable[str]) -> S:
+    """The configuration with the values that another one has of these keys."""
+    for key in wanted:
+        section, _, name = key.partition(".")
+        value = getattr(getattr(new, section), name)
+        config = config.model_copy(update={section: getattr(config, section).model_copy(update={name: value})})
     return config
 
 

@@ -74,9 +74,65 @@ messages = metrics.counter("stentor_log_messages_total", "Log lines written", {"
 _counted: Final = {level: messages.labels(level) for level in LEVELS}
 
 
+class _Levels:
+    """Which lines are written. A logger's class has methods that do nothing for what is below its level, so that such
+    a line costs next to nothing; each module has a class of its own, whose methods are exchanged while it is in use."""
+
+    def __init__(self) -> None:
+        self.level = "info"
+        self.of_modules: dict[str, str] = {}
+        self._classes: dict[str, type] = {}
+
+    def class_of(self, module: str) -> type:
+        """The class of the loggers of a module."""
+        if module not in self._classes:
+            self._classes[module] = type("Logger", (structlog.make_filtering_bound_logger(logging.DEBUG),), {})
+            self._apply(module)
+        return self._classes[module]
+
+    def apply(self) -> None:
+        """What was changed counts from now on."""
+        for module in self._classes:
+            self._apply(module)
+
+    def _apply(self, module: str) -> None:
+        parents = [name for name in self.of_modules if f"{module}.".startswith(f"{name}.")]
+        level = self.of_modules[max(parents, key=len)] if parents else self.level
+        class_ = self._classes[module]
+        for name, number in LEVELS.items():
+            if number < LEVELS[level]:
+                setattr(class_, name, _write_nothing)
+            elif name in vars(class_):
+                delattr(class_, name)
+
+
+def _write_nothing(self: Any, event: str, *arguments: Any, **keys: Any) -> None:
+    return None
+
+
+_levels: Final = _Levels()
+
+
 def get_logger() -> Logger:
     """A logger; costs nothing until it is used. Bind what belongs to one stream or task once: `log.bind(...)`."""
-    return cast(Logger, structlog.get_logger())
+    module = sys._getframe(1).f_globals.get("__name__", "")
+    return cast(Logger, structlog.wrap_logger(None, wrapper_class=_levels.class_of(module), logger_factory_args=()))
+
+
+def level_of(module: str = "") -> str | None:
+    """The least that is written, or, of a module (`s2s`, `s2s.dns`), what was set for it; None if nothing was."""
+    return _levels.of_modules.get(module) if module else _levels.level
+
+
+def set_level(level: str | None, module: str = "") -> None:
+    """Write that from now on, everywhere or in a module and what is below it; None: there as everywhere."""
+    if not module:
+        _levels.level = level or "info"
+    elif level is None:
+        _levels.of_modules.pop(module, None)
+    else:
+        _levels.of_modules[module] = level
+    _levels.apply()
 
 
 def configure(
@@ -95,9 +151,10 @@ def configure(
         _node_binder(node),
     ]
     render = _renderers(is_console, output)
+    set_level(level)
     structlog.configure(
         processors=[*shared, *render],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        wrapper_class=_levels.class_of(""),
         logger_factory=structlog.WriteLoggerFactory(file=output),
         cache_logger_on_first_use=True,
     )

@@ -85,6 +85,13 @@ class Certificates(Generic[Contexts]):
         by_name, name = self._loaded.by_name, name.lower()
         return by_name.get(name) or by_name.get("*." + name.partition(".")[2]) or self._loaded.default
 
+    def describe(self) -> list[tuple[str, list[str], float]]:
+        """File, the names of ours that are shown it, and when it expires, of each certificate in use."""
+        names: dict[Pair, list[str]] = {}
+        for domain, pair in self._pairs.items():
+            names.setdefault(pair, []).append(domain)
+        return [(str(pair[0]), sorted(of), self.expires_at(to_dns(of[0]))) for pair, of in names.items()]
+
     # --- renewal
 
     def reload(self, *, force: bool = False) -> bool:

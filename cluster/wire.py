@@ -52,6 +52,7 @@ TRACED: Final = (
     22  # [([trace id, ...], event), ...], dropped: what was decided about stanzas (any -> the router that gathers)
 )
 UNREACHABLE: Final = 20  # shard, epoch, remote, local, condition, text, is permanent: the answer to DIAL that failed
+REPORT: Final = 23  # request, ok, value: answer to ORDER; not ok: what is wrong, in words (any -> router)
 
 # --- router -> c2s (and s2s)
 DELIVER: Final = (
@@ -67,6 +68,8 @@ ANSWER: Final = 37  # request, ok, value: answer to CALL; not ok: value is a con
 MAP: Final = 38  # [(shard, epoch, owner), ...]
 
 DRAIN: Final = 39  # reason: an operator wants this process to hand over and end (router -> any)
+
+ORDER: Final = 44  # request, name, arguments: what operators ask of one process (router -> any; cluster/orders.py)
 
 DIAL: Final = 40  # shard, epoch, remote, local: stanzas of this local domain wait for a stream to a domain (-> s2s)
 
@@ -95,18 +98,18 @@ ARITY: Final = {
     SUBMIT: 8, ACKNOWLEDGED: 6, ATTACH: 7, DETACH: 6, ANNOUNCE: 4, CALL: 6, ENABLED: 7, RESUME: 7, ACTIVITY: 6,
     READ: 5, UNREACHABLE: 8, TRACED: 3,
     DELIVER: 3, CONFIRMED: 6, REVOKED: 6, ATTACHED: 15, REFUSED: 7, STATE: 6, WANT: 3, ANSWER: 4, MAP: 2, DRAIN: 2,
-    DIAL: 5, ACTIVATE: 2, RELAY: 4, RELAYED: 4, TRACE: 2,
+    DIAL: 5, ACTIVATE: 2, RELAY: 4, RELAYED: 4, TRACE: 2, ORDER: 4, REPORT: 4,
     FORWARD: 9, CONFIRM: 4, AGAIN: 3, CAST: 8, CHECK: 5, MARKS: 5, REPLAY: 8,
 }  # fmt: skip
 
 FROM_EDGE: Final = frozenset(
-    {SUBMIT, ACKNOWLEDGED, ATTACH, DETACH, ANNOUNCE, CALL, ENABLED, RESUME, ACTIVITY, READ, TRACED}
+    {SUBMIT, ACKNOWLEDGED, ATTACH, DETACH, ANNOUNCE, CALL, ENABLED, RESUME, ACTIVITY, READ, TRACED, REPORT}
 )
 FROM_C2S: Final = FROM_EDGE | {RELAY}
 FROM_S2S: Final = FROM_EDGE | {UNREACHABLE}
 FROM_ROUTER: Final = frozenset(
     {DELIVER, CONFIRMED, REVOKED, ATTACHED, REFUSED, STATE, WANT, ANSWER, MAP, DRAIN, NODES, DIAL, ACTIVATE, RELAYED}
-    | {FORWARD, CONFIRM, AGAIN, CALL, CAST, CHECK, MARKS, REPLAY, TRACE, TRACED}
+    | {FORWARD, CONFIRM, AGAIN, CALL, CAST, CHECK, MARKS, REPLAY, TRACE, TRACED, ORDER, REPORT}
 )
 GREETINGS: Final = frozenset({HELLO, WELCOME, GOODBYE})
 # A captured c2s cannot act as a router: each role may send only these kinds.

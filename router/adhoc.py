@@ -128,6 +128,17 @@ def _rosters(answers: Sequence[Any]) -> Told:
     return (("contacts", tuple(f"{one['jid']} {one['subscription']}" for one in contacts)),)
 
 
+_ANNOUNCEMENT: Final = Field("announcement", "text-multi", (), "What they read")
+
+
+def _announce(domain: str, filled: Filled) -> list[Use]:
+    """4.23."""
+    text = "\n".join(filled.get(_ANNOUNCEMENT.var, ())).strip()
+    if not text:
+        raise BadRequest("'announcement' is missing.")
+    return [("announce", {"domain": domain, "to": "online", "body": text})]
+
+
 NODES: Final[Mapping[str, Adhoc]] = {
     # XEP-0133, 4.1 to 4.20; those of lists end after so many, which the XEP lets whoever asks choose
     "add-user": Adhoc("Add an account", _with_password("user add"), (_JID, _PASSWORD, _AGAIN)),
@@ -139,6 +150,7 @@ NODES: Final[Mapping[str, Adhoc]] = {
     "get-user-roster": Adhoc("Rosters", _each("roster list"), (_JIDS,), _rosters),
     "get-user-lastlogin": Adhoc("Last sign-ins", _each("user show"), (_JIDS,), _last_logins),
     "user-stats": Adhoc("Statistics of accounts", _each("user show"), (_JIDS,), _statistics),
+    "announce": Adhoc("Announce to accounts online", _announce, (_ANNOUNCEMENT,)),
     "get-registered-users-num": _counted("Number of accounts", "accounts", "registeredusersnum"),
     "get-disabled-users-num": _counted("Number of disabled accounts", "banned", "disabledusersnum"),
     "get-online-users-num": _counted("Number of accounts online", "online", "onlineusersnum"),

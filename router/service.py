@@ -16,6 +16,7 @@ from cluster.bus import Bus
 from cluster.config import Config
 from cluster.files import open_files
 from cluster.membership import PeerDown, PeerEvent, PeerUp
+from cluster.orders import Orders
 from cluster.process import CannotStart, Drain, Process
 from cluster.shards import ShardMap, shard_of
 from cluster.tracing import Tracer
@@ -36,9 +37,11 @@ from cluster.wire import (
     FORWARD,
     MAP,
     MARKS,
+    ORDER,
     READ,
     RELAY,
     REPLAY,
+    REPORT,
     RESUME,
     SUBMIT,
     TRACE,
@@ -51,7 +54,7 @@ from cluster.wire import (
     Shard,
     new_incarnation,
 )  # fmt: skip
-from router import administration, backends, interests
+from router import administration, announcing, backends, interests, purging
 from router.administration.desk import Desk
 from router.administration.service import Administration
 from router.admission import Admission
@@ -67,8 +70,10 @@ from router.features.disco import server_caps
 from router.guesting import Guesting
 from router.importing.calls import Importing
 from router.introductions import METHOD, Introductions
+from router.jobs import Jobs
 from router.metrics import append_seconds, batch_messages, export, measured
 from router.nobodies import Nobodies
+from router.ordering import Ordering
 from router.owner import Loaded, Owner
 from router.ownership import Ownership
 from router.peers import WINDOW
@@ -79,7 +84,7 @@ from router.restricting import Restricting
 from router.rooms.config import keeps_for_members
 from router.rooms.operating import Operating
 from router.rooms.room import HISTORY
-from router.settings import Settings, from_config
+from router.settings import Settings, adopt, from_config
 from router.shared_groups import wildcards
 from router.tending import Tending
 from router.tokens import TokenLogin
@@ -94,6 +99,7 @@ from storage import (
     capabilities,
     erasures,
     invitations,
+    jobs,
     migrate,
     nodes,
     peers,
@@ -172,6 +178,9 @@ class RouterApplication:
         self._calls: Calls | None = None
         self._nobodies: Nobodies | None = None
         self._ownership: Ownership | None = None
+        self._orders: Orders | None = None
+        self._ordering: Ordering | None = None
+        self._jobs: Jobs | None = None
         self._administration: Administration | None = None
         self._api: ApiServer | None = None
         self._batch_started_at = 0.0
@@ -218,6 +227,8 @@ class RouterApplication:
             config, self.role, self._incarnation, self._receive, self._owner_end, self._on_peer
         )
         await bus.start()
+        self._orders = Orders(process, config, self.role, partial(adopt, self._settings))
+        self._ordering = Ordering(bus, self._orders, self.new_id)
         me = nodes.NodeRow.of(
             name=config.node.name, incarnation=self._incarnation, role=self.role, address=bus.address, wire=WIRE_VERSION
         )
@@ -282,11 +293,22 @@ class RouterApplication:
         process.essential("router_tick", self._tick())
         process.essential("log_maintenance", self._maintain())
         process.essential("erasing", erasing.run())
+        self._jobs = Jobs(
+            store.run,
+            self._incarnation,
+            {
+                announcing.KIND: announcing.announcing(store.run, self._ask_owner),
+                purging.KIND: purging.purging_of(store.run),
+            },
+        )
+        process.essential("jobs", self._jobs.follow())
         process.essential("everybody", self._follow_everybody())
         process.essential("invitations", admission.follow())
         process.essential("guests", guesting.follow())
         process.essential("uploads", uploads.follow())
-        desk = Desk(self._settings, store, calls, self._map, bus, self._traces, self._write_later)
+        desk = Desk(
+            self._settings, store, calls, self._map, bus, self._traces, self._ordering, self._write_later
+        )  # fmt: skip
         self._administration = served = Administration(desk, administration.AREAS)
         if config.admin.token:
             server = ApiServer(
@@ -333,6 +355,8 @@ class RouterApplication:
 
     async def stop(self) -> None:
         """Leave the cluster."""
+        if self._jobs is not None:
+            await self._jobs.stop()
         if self._ownership is not None:
             await self._ownership.farewell()
         if self._api is not None:
@@ -400,6 +424,10 @@ class RouterApplication:
                 self._dialing.unreachable(sender, *envelope[1:])
             elif kind == RELAY:
                 self._relaying.relay(sender, *envelope[1:])
+            elif kind == ORDER and self._orders is not None:
+                self._orders.receive(self.send, sender, *envelope[1:])
+            elif kind == REPORT and self._ordering is not None:
+                self._ordering.reported(sender, *envelope[1:])
             elif kind == DRAIN and self._process is not None:
                 self._process.terminate()
             elif kind == TRACE:
@@ -572,6 +600,7 @@ class RouterApplication:
         await self._again_while_away(lambda: store.run(invitations.prune))
         await self._again_while_away(lambda: store.run(erasures.prune))
         await self._again_while_away(lambda: store.run(reports.prune, self._config.abuse.keep_days))
+        await self._again_while_away(lambda: store.run(jobs.prune))
         await self._again_while_away(lambda: store.run(audit.prune, self._config.admin.audit_days))
         if dropped:
             log.info("partitions_dropped", count=len(dropped))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from cluster.authentication import Anonymous, Internal
 from cluster.config import Component, Config, ExternalService, Policy, StrangerPolicy
@@ -132,6 +132,62 @@ class Settings:
     def policy_of(self, domain: str) -> Policy:
         """Whether another server is spoken to."""
         return self.peer_policies.get(domain, self.peer_policy)
+
+
+#: What turns read at the moment when they need it, so that a change of it counts at once: key, and its field here.
+LIVE: Final[Mapping[str, str]] = {
+    "server.admins": "admins",
+    "limits.roster": "roster_contacts",
+    "limits.blocks": "blocks",
+    "limits.private_bytes": "private_bytes",
+    "limits.vcard_bytes": "vcard_bytes",
+    "limits.sessions_per_account": "sessions",
+    "limits.directed_presences": "directed_presences",
+    "limits.offline": "offline_messages",
+    "rooms.create": "rooms_create",
+    "rooms.defaults": "room_defaults",
+    "rooms.history": "room_history",
+    "rooms.occupants": "room_occupants",
+    "rooms.affiliations": "room_affiliations",
+    "rooms.ask_s": "rooms_ask_s",
+    "rooms.keep_for_members": "rooms_keep_for_members",
+    "pubsub.create": "nodes_create",
+    "pubsub.nodes": "service_nodes",
+    "pubsub.nodes_per_account": "account_nodes",
+    "pubsub.items": "node_items",
+    "pubsub.subscriptions": "node_subscriptions",
+    "pubsub.affiliations": "node_affiliations",
+    "pubsub.item_bytes": "item_bytes",
+    "registration.reserved_names": "reserved_names",
+    "registration.invitations": "invitations",
+    "registration.invitation_days": "invitation_s",
+    "accounts.reuse_after_days": "reuse_after_days",
+    "abuse.reports_per_day": "reports_per_day",
+    "abuse.quarantine_reports": "quarantine_reports",
+    "abuse.quarantine_strangers": "strangers",
+    "strangers.local": "strangers",
+    "strangers.remote": "strangers",
+    "strangers.domains": "strangers",
+    "strangers.per_hour": "strangers",
+    "strangers.sender_per_hour": "strangers",
+    "archive.default": "archive_default",
+    "archive.page": "archive_page",
+    "tokens.days": "token_days",
+    "tokens.rotate_days": "token_rotate_days",
+    "push.tell": "push_tell",
+    "push.text": "push_text",
+}
+
+
+def adopt(settings: Settings, config: Config, changed: Iterable[str]) -> list[str]:
+    """Have turns go by a new configuration from now on, as far as they can; returns the keys of which that is so.
+    Raises CannotStart where it cannot be used, and changes nothing then."""
+    live = [key for key in changed if key in LIVE]
+    if live:
+        new = from_config(config)
+        for key in live:
+            object.__setattr__(settings, LIVE[key], getattr(new, LIVE[key]))  # the one exception to its being frozen
+    return live
 
 
 def _room_defaults(options: Mapping[str, str]) -> RoomConfig:

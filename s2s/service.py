@@ -21,10 +21,11 @@ from cluster.config import Config
 from cluster.edge import Answer, Edge
 from cluster.edge_tracing import EdgeTracing
 from cluster.membership import PeerDown, PeerEvent, PeerUp
+from cluster.orders import Orders
 from cluster.process import CannotStart, Drain, Process
 from cluster.tracing import Tracer
 from cluster.trust import Authorities
-from cluster.wire import DIAL, DRAIN, TRACE, Envelope, Epoch, Incarnation, Shard, new_incarnation
+from cluster.wire import DIAL, DRAIN, ORDER, TRACE, Envelope, Epoch, Incarnation, Shard, new_incarnation
 from s2s import features
 from s2s.component_listener import ComponentListener
 from s2s.connect import HANDSHAKE_S
@@ -76,6 +77,7 @@ class S2SApplication:
         self._authorities = _authorities(config)
         self._servers: list[asyncio.Server] = []
         self._bus: Bus | None = None
+        self._orders: Orders | None = None
         self._process: Process | None = None
         self._posh: Posh | None = None
         self._resolver: Resolver
@@ -114,6 +116,8 @@ class S2SApplication:
         self._bus = bus = Bus.from_config(
             config, self.role, self._incarnation, self._receive, self._after_batch, self._on_peer
         )
+        self._orders = Orders(process, config, self.role)
+        self._orders.offer("tls.list", self._tls.certificates.describe)
         await bus.start()
         for seed in bus.seeds(config):
             bus.greet(seed)
@@ -235,6 +239,8 @@ class S2SApplication:
                 self._on_dial(*envelope[1:])
             elif envelope[0] == DRAIN and self._process is not None:
                 self._process.terminate()
+            elif envelope[0] == ORDER and self._orders is not None and self._bus is not None:
+                self._orders.receive(self._bus.send, sender, *envelope[1:])
             else:
                 receive(sender, envelope[0], envelope[1:])
 

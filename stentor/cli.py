@@ -14,14 +14,17 @@ from importlib import import_module
 import click
 
 from stentor.commands import (
+    archive,
     audit,
     blocklist,
     check,
     cluster,
+    config,
     database,
     dev,
     gateways,
     invite,
+    job,
     message,
     processes,
     report,
@@ -63,11 +66,14 @@ def cli() -> None:
     """Stentor, a clustered XMPP server."""
 
 
-for command in (dev.dev, processes.run, processes.c2s, processes.router, gateways.sms, stats.stats, trace.trace):
+for command in (
+    dev.dev, processes.run, processes.c2s, processes.router, gateways.sms, stats.stats, trace.trace, job.announce,
+):  # fmt: skip
     cli.add_command(command)
 for group in (
     s2s.s2s, user.user, invite.invite, report.report, blocklist.blocklist, session.session, room.room, cluster.cluster,
-    database.db, check.check, token.token, audit.audit, roster.roster, message.message,
+    database.db, check.check, token.token, audit.audit, roster.roster, message.message, config.config, config.log,
+    config.tls, job.job, archive.archive,
     Later("import", "Bring in what another server has: prosody, ejabberd, xep0227.", "importing", "import_"),
     Later("export", "Write what accounts have: xep0227.", "exporting", "export"),
 ):  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any, Final, LiteralString, NamedTuple
 import msgpack
 
 from cluster.shards import shard_of
-from storage.rows import Connection, fetch_all, fetch_value
+from storage.rows import Connection, fetch_all, fetch_value, fetch_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +146,18 @@ async def list_(conn: Connection, user: str, domain: str, node: str, after: str,
         after,
         limit,
     )
+
+
+async def online(conn: Connection, domains: Sequence[str], after: str, limit: int) -> list[str]:
+    """A page of the accounts of these domains that have sessions, ordered bytewise, from the first above `after`."""
+    return await fetch_values(
+        conn,
+        """
+        select distinct bare from sessions
+        where position('@' in bare) > 0 and split_part(bare, '@', 2) = any (%s) and bare > %s order by bare limit %s
+        """,
+        list(domains), after, limit,
+    )  # fmt: skip
 
 
 async def count(conn: Connection, user: str, domain: str, node: str) -> int:

@@ -7,10 +7,13 @@ from typing import Final
 
 from router.administration import (
     abuse,
+    archive,
     cluster,
+    configuration,
     erasures,
     federation,
     invitations,
+    jobs,
     messages,
     moving,
     restrictions,
@@ -34,11 +37,14 @@ AREAS: Final = (
     abuse.BLOCKLISTS,
     sessions.AREA,
     messages.AREA,
+    archive.AREA,
+    jobs.AREA,
     rooms.AREA,
     federation.AREA,
     cluster.AREA,
     statistics.AREA,
     traces.AREA,
+    configuration.AREA,
     tokens.TOKENS,
     tokens.AUDIT,
 )

@@ -113,6 +113,7 @@ class Command:
     description: str = ""
     errors: Sequence[int] = ()
     writes: bool = False
+    audited: bool = False  # though it changes nothing
     on: Sequence[str] = ()
     items: str = ""
     by_name: Mapping[str, Parameter] = field(init=False)

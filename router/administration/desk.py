@@ -15,6 +15,7 @@ from cluster.bus import Bus
 from cluster.shards import ShardMap, shard_of
 from cluster.wire import node_of
 from router.calls import CallError, Calls
+from router.ordering import Ordering
 from router.settings import Settings
 from router.traces import Traces
 from storage.pool import is_away
@@ -46,6 +47,7 @@ class Desk:
     map: ShardMap
     bus: Bus
     traces: Traces
+    ordering: Ordering
     later: Callable[..., None]  # a repository function with its arguments, run when the database is there
 
     async def read(self, statement: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:

@@ -66,7 +66,7 @@ class Administration:
         """Run a command whose parameters are right. Raises ApiError."""
         call = Call(caller, given)
         require_admins(command, call, self._desk.settings.admins)
-        if not command.writes:
+        if not command.writes and not command.audited:
             return await command.run(self._desk, call)
         deed, at, outcome = await self._begun(command, call), time.time(), "interrupted"
         try:
@@ -79,7 +79,7 @@ class Administration:
             outcome = "500: internal error"
             raise
         finally:
-            self._ended(deed, at, command, call, outcome)
+            await self._ended(deed, at, command, call, outcome)
         return answer
 
     async def run_for(self, bare: str, name: str, values: Mapping[str, Any]) -> Any:
@@ -101,14 +101,17 @@ class Administration:
             return None
         return id_
 
-    def _ended(self, deed: int | None, at: float, command: Command, call: Call, outcome: str) -> None:
+    async def _ended(self, deed: int | None, at: float, command: Command, call: Call, outcome: str) -> None:
         caller, target = call.caller, command.target(call.given)
         log.info(
             "administered", by=caller.name, address=caller.address, command=command.name, on=target, outcome=outcome
         )
         if deed is None:
             self._desk.later(audit.add, at, caller.name, caller.address, command.name, target, outcome)
-        else:
+            return
+        try:
+            await self._desk.read(audit.end, deed, outcome)
+        except ApiError:  # the database has gone away meanwhile
             self._desk.later(audit.end, deed, outcome)
 
 

@@ -23,3 +23,23 @@ create table audit (
 );
 
 create index audit_by_time on audit (at);
+
+-- Long work that operators have asked for (router/jobs.py): how far it is, and which router does it. A router that was
+-- silent for so long is done for, and another goes on from `position`.
+create table jobs (
+    id bigint generated always as identity primary key,
+    kind text not null,
+    arguments jsonb not null,
+    state text not null default 'running' check (state in ('running', 'done', 'aborted', 'failed')),
+    position text not null default '',
+    done bigint not null default 0,
+    total bigint not null,
+    problem text not null default '',
+    created_by text not null,
+    created_at timestamptz not null default now(),
+    finished_at timestamptz,
+    runner text,
+    beat_at timestamptz
+);
+
+create index jobs_running on jobs (id) where state = 'running';

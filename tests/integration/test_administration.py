@@ -110,6 +110,11 @@ def use_accounts(described: Described) -> None:
     assert use("roster list", jid=jid) == {"contacts": []}
     use("message send", jid=jid, subject="Tonight", body="Maintenance")
     use("message send", 404, jid=f"nobody@{domain}", body="Maintenance")
+    begun = use("announce", body="Maintenance", domain=domain, rate=1)
+    assert use("job show", id=begun["id"])["state"] == "running"
+    assert use("job abort", id=begun["id"])["state"] == "aborted"
+    use("job abort", 404, id=begun["id"])
+    assert use("job list", limit=1)["jobs"][0]["id"] == begun["id"]
     made = use("invite create", kind="account", domain=domain, user="paris", contact=jid)
     assert use("invite list")["invitations"][-1]["id"] == made["id"]
     use("invite revoke", id=made["id"])
@@ -158,6 +163,18 @@ def use_the_rest(described: Described) -> None:
     assert (numbers["sessions"], numbers["banned"]) == (0, 0)
     assert use("cluster status")["shards"]["unowned"] == 0
     use("cluster drain", 404, node="nobody")
+    shown = use("config show")["processes"]
+    assert {one["role"] for one in shown} >= {"c2s", "router"}
+    assert [one["problem"] for one in shown] == [""] * len(shown)
+    assert described.api.token not in json.dumps(shown)
+    assert all(one["changes"] == [] for one in use("config diff")["processes"])
+    use("config reload", node="c2s-0")
+    use("config show", 404, node="nobody")
+    before = use("log level", node="all", level="debug", logger="s2s.dns", for_s=60)["processes"]
+    assert {one["before"] for one in before} == {"as everywhere"}
+    certificates = use("tls list")
+    assert certificates["problems"] == []
+    assert any(described.cluster.domain in one["names"] for one in certificates["certificates"])
     use("token create", name="shown", scopes=["users:read"], expires_s=60)
     assert "shown" in {one["name"] for one in use("token list")["tokens"]}
     use("token revoke", name="shown")
@@ -166,7 +183,7 @@ def use_the_rest(described: Described) -> None:
 
 #: What needs a state that other tests make: a session, a report, a peer, a process to lose.
 ELSEWHERE: Final = {
-    "session show", "report show", "report close", "blocklist refresh", "s2s retry", "cluster drain",
+    "archive export", "archive purge", "session show", "report show", "report close", "blocklist refresh", "s2s retry", "cluster drain",
 }  # fmt: skip
 
 
@@ -244,6 +261,63 @@ def test_the_command_line_makes_tokens(described: Described) -> None:
     assert "admin.token  127.0.0.1  token revoke  cli  done\n" in listed.stdout
     wrong = described.cluster.command("token", "create", "cli", "--scope", "users:everything")
     assert (wrong.returncode, "users:everything" in wrong.stderr or "scopes" in wrong.stderr) == (1, True)
+
+
+def test_an_announcement_reaches_everybody_once(described: Described) -> None:
+    cluster = described.cluster
+    online, away = cluster.account("online"), cluster.account("away")
+    with sign_in(cluster, online) as client:
+        client.send("<presence/>")
+        client.ping()
+        told = cluster.command(
+            "announce", "Tonight", "--to", "online", "--type", "headline", "--domain", cluster.domain
+        )
+        assert told.returncode == 0, told.stderr
+        assert "done: " in told.stdout
+        assert client.body() == "Tonight"
+        told = cluster.command("announce", "To all", "--rate", "1000")
+        assert told.returncode == 0, told.stderr
+        assert client.body() == "To all"
+    with sign_in(cluster, away) as client:
+        client.send("<presence/>")
+        assert client.body() == "To all"
+        with pytest.raises(TimeoutError):
+            client.body(0.5)  # the headline was not for who was away, and nothing comes twice
+    exported = cluster.command("archive", "export", away.jid)
+    (line,) = exported.stdout.splitlines()
+    assert "<body>To all</body>" in json.loads(line)["stanza"]
+    assert described.use("audit list", what=away.jid)["deeds"][0]["command"] == "archive export"
+    purged = cluster.command("archive", "purge", away.jid)
+    assert (purged.returncode, "done: 0" in purged.stdout) == (0, True)  # all of it is younger than a day
+    described.use("archive export", jid=away.jid, since="2020-01-01")
+    described.use("archive purge", jid=away.jid, before="2020-01-01")
+
+
+def test_a_reload_counts_where_it_says_so(described: Described) -> None:
+    """The file says that a roster has one contact at most: so it is from then on, in each router."""
+    file = described.cluster.directory / "stentor.toml"
+    before = file.read_text()
+    jid = described.cluster.account("few").jid
+    try:
+        file.write_text(before.replace("roster = 5000", "roster = 1").replace("port = 7400", "port = 7401"))
+        assert file.read_text() != before
+        differ = {change["key"] for one in described.use("config diff")["processes"] for change in one["changes"]}
+        assert "limits.roster" in differ
+        done = described.use("config reload")["processes"]
+        of_routers = {
+            change["key"]: change["effect"] for one in done if one["role"] == "router" for change in one["changes"]
+        }
+        assert of_routers["limits.roster"] == "applied"
+        described.use("roster add", jid=jid, contact="one@example.org")
+        assert "full" in described.use("roster add", 409, jid=jid, contact="two@example.org")["error"]
+        file.write_text("[rooms]\nhistroy = 1\n")
+        problems = [one["problem"] for one in described.use("config reload")["processes"]]
+        assert all("rooms.histroy" in problem for problem in problems)
+        assert described.cluster.command("config", "reload").returncode == 1
+    finally:
+        file.write_text(before)
+    described.use("config reload")
+    described.use("roster add", jid=jid, contact="two@example.org")
 
 
 COMMAND: Final = (

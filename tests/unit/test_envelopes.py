@@ -27,8 +27,10 @@ from cluster.wire import (
     MARKS,
     MAY_SEND,
     NODES,
+    ORDER,
     RELAY,
     RELAYED,
+    REPORT,
     SUBMIT,
     TRACE,
     TRACED,
@@ -83,7 +85,9 @@ def test_every_kind_has_a_handler() -> None:
         NODES,
         RELAY,
         RELAYED,
-    }  # router/service.py, c2s/service.py, s2s/service.py, cluster/process.py, cluster/membership.py
+        ORDER,
+        REPORT,
+    }  # router/service.py, c2s/service.py, s2s/service.py, cluster/process.py, cluster/membership.py, cluster/orders.py
     assert kinds | elsewhere == FROM_C2S | FROM_S2S | FROM_ROUTER
     assert {kind for who, kind in handlers() if who == "directory"} == _FOR_DIRECTORY
     assert {kind for who, kind in handlers() if who == "owner"} == _FOR_OWNER

@@ -20,6 +20,7 @@ from cluster.wire import (
     GREETINGS,
     MAY_SEND,
     NO_ACK,
+    REPORT,
     SUBMIT,
     SUPPORTED_VERSIONS,
     TRACED,
@@ -209,7 +210,7 @@ def test_every_kind_has_a_number_of_its_own_and_an_arity() -> None:
 
 def test_every_kind_is_for_one_side() -> None:
     assert set(ARITY) == FROM_C2S | FROM_S2S | FROM_ROUTER | GREETINGS
-    both_ways = {CALL, TRACED}  # routers ask each other, and tell each other of traced stanzas
+    both_ways = {CALL, TRACED, REPORT}  # routers ask each other, and tell each other
     assert both_ways == FROM_S2S & FROM_ROUTER, "all else has one direction"
     assert not GREETINGS & (FROM_S2S | FROM_ROUTER)
 
@@ -221,7 +222,7 @@ def test_a_captured_edge_cannot_speak_as_a_router() -> None:
     names = {KINDS_BY_NUMBER[kind] for kind in MAY_SEND["c2s"]}
     assert names == {
         "HELLO", "WELCOME", "GOODBYE", "SUBMIT", "ACKNOWLEDGED", "ATTACH", "DETACH", "ANNOUNCE", "CALL", "ENABLED",
-        "RESUME", "ACTIVITY", "READ", "RELAY", "TRACED",
+        "RESUME", "ACTIVITY", "READ", "RELAY", "TRACED", "REPORT",
     }  # fmt: skip
 
 

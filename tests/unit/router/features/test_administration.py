@@ -97,7 +97,7 @@ def test_what_there_is_is_found(scene: Scene) -> None:
 def test_what_needs_a_form_has_one(scene: Scene, name: str) -> None:
     answer = scene.run(scene.admin, name)
     assert 'status="executing"' in answer
-    assert 'var="accountjid' in answer
+    assert 'var="accountjid' in answer or 'var="announcement"' in answer
     assert not scene.used
     assert error("forbidden", "auth") in scene.run(scene.romeo, name)
 
@@ -137,6 +137,13 @@ def test_sessions_are_ended_one_or_all(scene: Scene) -> None:
 )
 def test_accounts_are_looked_at(scene: Scene, name: str, told: str) -> None:
     assert told in scene.fill_in(name, accountjids=ROMEO)
+
+
+def test_an_announcement_is_for_who_is_online(scene: Scene) -> None:
+    """XEP-0133, 4.23."""
+    assert 'status="completed"' in scene.fill_in("announce", announcement="Maintenance")
+    assert scene.used == [("announce", {"domain": DOMAIN, "to": "online", "body": "Maintenance"})]
+    assert error("bad-request", "modify") in scene.fill_in("announce", announcement="  ")
 
 
 def test_what_is_refused_is_told(scene: Scene) -> None:
