@@ -145,6 +145,35 @@ def use_rooms(described: Described) -> None:
     use("room show", 404, jid=jid)
 
 
+def use_traces_and_moves(described: Described) -> None:
+    use, domain = described.use, described.cluster.domain
+    jid, room = f"juliet@{domain}", f"mantua@conference.{domain}"
+    begun = use("trace", jid=jid, seconds=60)
+    assert begun["hint"] == ""
+    assert [one["jid"] for one in use("trace list")["traces"]] == [jid]
+    use("message send", jid=jid, body="seen")
+    assert use("trace events", id=begun["id"], after="0")["events"]
+    use("trace stop", id=begun["id"])
+    assert use("trace events", id=begun["id"])["is_over"]
+    use("trace events", 404, id="router-0-ffff")
+    use("trace", 400, jid=f"{jid}/balcony")
+    assert "no account" in use("trace", jid=f"nobody@{domain}", seconds=1)["hint"]
+    things = [{"kind": "contact", "jid": f"nurse@{domain}", "name": "Nurse", "groups": [], "subscription": "none",
+               "ask": False, "approved": False}]  # fmt: skip
+    (result,) = use("import user", jid=jid, things=things, dry_run=True)["results"]
+    assert use("import user", jid=jid, things=things)["results"] == [result]
+    (again,) = use("import user", jid=jid, things=things)["results"]
+    assert again["status"] != result["status"], "it is there already"
+    use("import user", 400, jid=jid, things=[{"kind": "nonsense"}])
+    told = use("export user", jid=jid)["things"]
+    assert f"nurse@{domain}" in {thing["jid"] for thing in told if thing["kind"] == "contact"}
+    use("export items", 404, jid=jid, node="nothing")
+    assert use("export messages", jid=jid)["things"]
+    assert use("export waiting", jid=jid)["things"]
+    use("import room", jid=room, things=[{"kind": "room", "options": {"roomname": "Mantua"}}])
+    assert use("room show", jid=room)["config"]["roomname"] == "Mantua"
+
+
 def use_the_rest(described: Described) -> None:
     use = described.use
     assert use("session list", count="true") == {"count": 0}
@@ -183,13 +212,15 @@ def use_the_rest(described: Described) -> None:
 
 #: What needs a state that other tests make: a session, a report, a peer, a process to lose.
 ELSEWHERE: Final = {
-    "archive export", "archive purge", "session show", "report show", "report close", "blocklist refresh", "s2s retry", "cluster drain",
+    "archive export", "archive purge", "session show", "report show", "report close", "blocklist refresh", "s2s retry",
+    "cluster drain", "export items",
 }  # fmt: skip
 
 
 def test_every_command_answers_as_the_document_says(described: Described) -> None:
     use_accounts(described)
     use_rooms(described)
+    use_traces_and_moves(described)
     use_the_rest(described)
     assert described.used == set(described.operations) - ELSEWHERE
 
