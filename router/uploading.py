@@ -46,24 +46,19 @@ class Wanted(NamedTuple):
 # --- who may
 
 
-def home_of(settings: Settings, entity: Entity) -> str | None:
-    """The served domain for which somebody may upload, None where there is none: an account's own, for a component the
-    first one."""
+def services_for(settings: Settings, entity: Entity) -> dict[str, str]:
+    """The services that somebody may use, each with the served domain that it is for: an account the one of its own, a
+    component all of them."""
     offered, domain = settings.uploads, domain_of(entity.bare)
     if offered is None or entity.key is None:
-        return None
+        return {}
     is_named = entity.bare in offered.allow or domain in offered.allow
     if entity.is_peer:
-        return min(settings.domains) if is_named and domain in settings.components else None
-    if not is_named and ("*" not in offered.allow or is_guest(entity)):
-        return None
-    return domain if domain in offered.domains else None
-
-
-def service_for(settings: Settings, entity: Entity) -> str | None:
-    """The domain of the service that somebody may use, None where there is none."""
-    home = home_of(settings, entity)
-    return settings.uploads.domains[home] if home is not None and settings.uploads is not None else None
+        is_ours = is_named and domain in settings.components
+        return {service: home for home, service in offered.domains.items()} if is_ours else {}
+    if domain not in offered.domains or not (is_named or ("*" in offered.allow and not is_guest(entity))):
+        return {}
+    return {offered.domains[domain]: domain}
 
 
 # --- what is asked for

@@ -242,8 +242,6 @@ class Uploads:
             if left < 0:
                 raise _too_large()
             yield chunk
-        if not request.content.at_eof() and await request.content.readany():
-            raise _too_large()
         if time.time() > end:
             raise TimeoutError
 

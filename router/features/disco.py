@@ -14,7 +14,7 @@ from router.pubsub.rights import is_known_to
 from router.restrictions import is_guest
 from router.settings import Settings
 from router.turn import Turn
-from router.uploading import service_for
+from router.uploading import services_for
 from xmpp import ns
 from xmpp.disco import Form, Identity, Info, caps_hash, info_payload, items_payload
 from xmpp.errors import ItemNotFound, ServiceUnavailable
@@ -99,9 +99,9 @@ def items_of_server(turn: Turn, iq: Stanza) -> None:
 
 
 def _services(turn: Turn) -> set[str]:
-    settings, upload = turn.settings, service_for(turn.settings, turn.entity)
+    settings = turn.settings
     everybody = {*settings.room_domains, *settings.service_domains, *settings.proxy_domains, *settings.components}
-    return everybody | {upload} if upload is not None else everybody
+    return everybody | services_for(settings, turn.entity).keys()
 
 
 @feature.on_iq("get", ns.DISCO_INFO, "query", at=At.OWN)

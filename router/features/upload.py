@@ -21,10 +21,10 @@ from router.uploading import (
     check_size,
     check_type,
     expiry,
-    home_of,
     largest,
     longest_s,
     refusal,
+    services_for,
     wanted_of,
 )
 from storage import uploads
@@ -54,7 +54,7 @@ _slots = metrics.counter(
 def info(turn: Turn, iq: Stanza) -> None:
     """3: what it is, and the greatest file."""
     _require_no_node(iq, ns.DISCO_INFO)
-    offered = _offered(turn, iq)
+    offered, _ = _offered(turn, iq)
     purposes = (name for name in PURPOSES if offered.kept_bytes or name not in KEPT)
     names = (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING, ns.HTTP_UPLOAD)
     form = Form(ns.HTTP_UPLOAD, (("max-file-size", (str(largest(offered)),)),))
@@ -85,13 +85,15 @@ def _require_no_node(iq: Stanza, namespace: str) -> None:
         raise ItemNotFound
 
 
-def _offered(turn: Turn, iq: Stanza) -> Uploads:
-    offered, home = turn.settings.uploads, home_of(turn.settings, turn.entity)
-    if offered is None or home is None:
+def _offered(turn: Turn, iq: Stanza) -> tuple[Uploads, str]:
+    """What there is for whoever asks, and for which served domain."""
+    offered, services = turn.settings.uploads, services_for(turn.settings, turn.entity)
+    if offered is None or not services:
         raise Forbidden("You may not upload files here.")
-    if iq.to != offered.domains[home]:
-        raise Forbidden(f"Your service for this is {offered.domains[home]}.")
-    return offered
+    home = services.get(iq.to or "")
+    if home is None:
+        raise Forbidden(f"Your service for this is {', '.join(services)}.")
+    return offered, home
 
 
 # --- a slot
@@ -101,7 +103,7 @@ def _offered(turn: Turn, iq: Stanza) -> Uploads:
 def give_slot(turn: Turn, iq: Stanza) -> None:
     """4: a slot, or why there is none (6)."""
     try:
-        offered = _offered(turn, iq)
+        offered, home = _offered(turn, iq)
     except Forbidden:
         _slots.labels("forbidden").inc()
         raise
@@ -115,8 +117,7 @@ def give_slot(turn: Turn, iq: Stanza) -> None:
         None if expires_at == upload.FOR_EVER else expires_at,
     )  # fmt: skip
     quota = Quota(offered.user_bytes, offered.kept_bytes, offered.day_bytes)
-    home, until = home_of(turn.settings, turn.entity), int(turn.now) + offered.slot_s
-    assert home is not None
+    until = int(turn.now) + offered.slot_s
     permit = Permit(home, upload.account_tag(turn.entity.bare), until, until + longest_s(offered, wanted.size))
     file = File(object, wanted.name, wanted.size, wanted.type, expires_at)
     turn.fetch(uploads.grant, partial(_granted, iq, wanted, file, permit), draft, quota)

@@ -10,15 +10,17 @@ import time
 from base64 import urlsafe_b64decode
 from collections.abc import Iterator
 from datetime import timedelta
+from hashlib import sha1
 from typing import Any, LiteralString
 from urllib.parse import urlsplit
+from xml.etree import ElementTree
 
 import psycopg
 import pytest
 
 from tests.support.client import Client, Element, condition, sign_in
 from tests.support.cluster import FACTOR, Account, RunningCluster, start_cluster, wait_until
-from tests.support.uploads import NS, PURPOSE, Slot, ask_slot, get, put, request, slot
+from tests.support.uploads import NS, PURPOSE, Slot, ask_slot, get, put, request, slot, slot_of
 
 DISCO_INFO = "http://jabber.org/protocol/disco#info"
 DISCO_ITEMS = "http://jabber.org/protocol/disco#items"
@@ -31,6 +33,7 @@ def uploading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningClust
     options = (
         "upload.file_bytes=20000000", f"upload.bytes_per_user={USER_BYTES}", f"upload.bytes_per_day={DAY_BYTES}",
         "upload.kept_bytes_per_user=20000", "upload.stall_s=2", 'upload.types=["image/*","text/*","video/mp4","application/octet-stream"]',
+        'upload.allow=["*","irc.localhost"]', 'components.domains={"irc.localhost":{"secret":"12345678"},"sms.localhost":{"secret":"12345678"}}',
         'authentication.domains={"guests.localhost":{"backend":"anonymous"}}',
     )  # fmt: skip
     sets = [part for option in options for part in ("--set", option)]
@@ -355,6 +358,45 @@ def test_guests_may_not(uploading: RunningCluster) -> None:
             item for item in items.iter(f"{{{DISCO_ITEMS}}}item") if (item.get("jid") or "").startswith("upload.")
         ]
         assert condition(ask_slot(guest)) == "forbidden"
+
+
+class Component:
+    """A gateway, as it asks for a slot."""
+
+    def __init__(self, cluster: RunningCluster, domain: str) -> None:
+        self.domain = domain
+        self.socket = socket.create_connection((cluster.host, cluster.facts["ports"]["component"]), 10 * FACTOR)
+        self.socket.settimeout(10 * FACTOR)
+        header = f"<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' to='{domain}'>"
+        id_ = re.search(rb"id=[\"']([^\"']+)", self.say(header, b">"))
+        assert id_ is not None
+        secret = sha1(id_[1] + b"12345678").hexdigest()
+        self.say(f"<handshake>{secret}</handshake>", b"handshake")
+
+    def say(self, text: str, until: bytes) -> bytes:
+        self.socket.sendall(text.encode())
+        heard = b""
+        while until not in heard or not heard.endswith(b">"):
+            heard += self.socket.recv(10_000)
+        return heard
+
+    def ask_slot(self) -> Element:
+        """`from` is the gateway itself."""
+        request = f"<request xmlns='{NS[1:-1]}' filename='a.bin' size='5'/>"
+        iq = f"<iq type='get' id='s1' from='{self.domain}' to='upload.localhost'>{request}</iq>"
+        heard = self.say(iq, b"</iq>").decode().replace("<iq ", "<iq xmlns='jabber:client' ", 1)
+        return ElementTree.fromstring(heard[heard.index("<iq") :])
+
+
+def test_a_component_may_if_it_is_named(uploading: RunningCluster) -> None:
+    irc = Component(uploading, "irc.localhost")
+    with irc.socket:
+        given = slot_of(irc.ask_slot())
+        assert put(uploading, given, b"12345").status == 201
+        assert get(uploading, given).body == b"12345"
+    sms = Component(uploading, "sms.localhost")
+    with sms.socket:
+        assert condition(sms.ask_slot()) == "forbidden"
 
 
 # --- quotas

@@ -12,7 +12,7 @@ from lxml import etree
 from router.feature import At
 from router.features import upload as feature
 from router.settings import Settings, Uploads
-from router.uploading import home_of
+from router.uploading import services_for
 from storage import uploads
 from storage.restrictions import Restriction
 from storage.uploads import Draft, Quota, Verdict
@@ -220,13 +220,10 @@ def test_a_component_that_is_named_may() -> None:
     component.key = 7
     component.is_peer = True
     known = replace(world.settings, components={"irc.example.org": object()})  # type: ignore[dict-item]  # only its name counts
-    assert home_of(known, component) is None
-    assert (
-        home_of(replace(known, uploads=replace(OFFERED, allow=frozenset({"*", "irc.example.org"}))), component)
-        == "example.com"
-    )
-    other = replace(world.settings, uploads=replace(OFFERED, allow=frozenset({"irc.example.org"})))
-    assert home_of(other, component) is None, "another server, however it is called"
+    assert services_for(known, component) == {}
+    named = replace(OFFERED, allow=frozenset({"*", "irc.example.org"}))
+    assert services_for(replace(known, uploads=named), component) == {SERVICE: "example.com"}
+    assert services_for(replace(world.settings, uploads=named), component) == {}, "another server of that name"
 
 
 def test_every_answer_is_at_the_service() -> None:
