@@ -22,6 +22,7 @@ from xmpp.stanza import MESSAGE, Stanza
 
 EARLIEST: Final = 915_148_800_000_000  # 1999: before that there was no Jabber
 NEAR_US: Final = 2_000_000  # so far a server's two notes of one message are apart
+AHEAD_US: Final = 2_000_000  # so far another server's clock may be ahead
 _STEPS: Final = 16  # places tried where another message has the one
 _DAY_US: Final = 86_400_000_000
 # What a server says of its own storage: said anew here.
@@ -41,7 +42,7 @@ class Draft(NamedTuple):
 
 def check_time(at: int, now: float, keep_days: int, setting: str) -> None:
     """Raises Unfit where a row of this moment cannot be, or would not stay."""
-    if not EARLIEST <= at <= now * 1_000_000:
+    if not EARLIEST <= at <= now * 1_000_000 + AHEAD_US:
         raise Unfit("its time is before 1999, or in the future")
     if keep_days and at < now * 1_000_000 - keep_days * _DAY_US:
         raise Unfit(f"it is older than {keep_days} days ({setting})")
