@@ -91,7 +91,8 @@ class Sender:
         self._source = source
         self._domains = domains
         self._existing = existing
-        self._options = {"dry_run": is_dry, "passwords": passwords}
+        self._is_dry = is_dry
+        self._of_users = {"passwords": passwords}
         self._progress = progress
         self._skipped: set[str] = set()
         self._refused: dict[str, str] = {}  # accounts and rooms that cannot be here, or their domains, and why
@@ -208,8 +209,8 @@ class Sender:
             why = self._refused.get(jid)
             answer: Any = None
             if why is None:
-                what = "rooms" if jid in self._rooms else "users"
-                body = {"things": [given for _, given in batch], **self._options}
+                what, more = ("rooms", {}) if jid in self._rooms else ("users", self._of_users)
+                body = {"things": [given for _, given in batch], "dry_run": self._is_dry, **more}
                 try:
                     answer = self._call("POST", f"/import/{what}/{segment(jid)}", body)
                 except Refused as problem:
