@@ -79,7 +79,7 @@ class _Levels:
     a line costs next to nothing; each module has a class of its own, whose methods are exchanged while it is in use."""
 
     def __init__(self) -> None:
-        self.level = "info"
+        self.level = "debug"  # until `configure` says more
         self.of_modules: dict[str, str] = {}
         self._classes: dict[str, type] = {}
 

@@ -23,7 +23,7 @@ from router.registration import Registration
 from router.rooms.room import occupant_id
 from router.turn import Turn
 from router.upload_keeper import UploadKeeper
-from storage import erasures
+from storage import audit, erasures
 from storage.erasures import Erasure
 from storage.pool import is_away
 from storage.store import Store
@@ -99,6 +99,7 @@ class Erasing:
         if not is_guest or self._may_write_to_others(jid):
             removed["waiting_for_servers"] += await self._store.run(erasures.forget_outbound, jid)
         removed["reports"] += await self._store.run(erasures.forget_reports, jid)
+        await self._store.run(audit.forget, jid, f"erasure {job.id}")
         await self._store.run(erasures.finish, job.id, jid, dict(removed), not is_guest)
         erased.labels(job.by).inc()
         if is_guest:

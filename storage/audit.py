@@ -57,6 +57,26 @@ async def list_(conn: Connection, since: float, who: str, what: str, before: int
     )  # fmt: skip
 
 
+async def forget(conn: Connection, jid: str, instead: str) -> None:
+    """Somebody is erased: what was done to or by them stays, with `instead` in the place of their bare JID."""
+    await conn.execute(
+        """
+        with t as (update api_tokens set created_by = %(instead)s where created_by = %(jid)s),
+            j as (update jobs set created_by = %(instead)s where created_by = %(jid)s)
+        update audit set target = case when found.is_target then %(instead)s else audit.target end,
+            who = case when audit.who = %(jid)s then %(instead)s else audit.who end,
+            outcome = split_part(audit.outcome, ':', 1)
+        from (
+            select id, position(' ' || %(jid)s || ' ' in ' ' || target || ' ') > 0
+                or position(' ' || %(jid)s || '/' in ' ' || target) > 0 as is_target, who
+            from audit
+        ) found
+        where audit.id = found.id and (found.is_target or found.who = %(jid)s)
+        """,
+        {"jid": jid, "instead": instead},
+    )
+
+
 async def prune(conn: Connection, keep_days: int) -> None:
     """Those that are so old."""
     await conn.execute("delete from audit where at < now() - make_interval(days => %s)", (keep_days,))

@@ -44,7 +44,7 @@ async def purge(desk: Desk, call: Call) -> Any:
     latest = time.time() - KEPT_S
     before = _id_at(min(moment("before", call.text("before")), latest) if call.text("before") else latest)
     total = await desk.read(purging.count, account.key, before)
-    arguments = {"owner": account.key, "jid": account.jid, "before": before}
+    arguments = {"owner": account.key, "before": before}
     return shown_job(await desk.read(jobs.create, purge_steps.KIND, arguments, total, call.caller.name))
 
 

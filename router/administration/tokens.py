@@ -150,6 +150,6 @@ AUDIT: Final = Area(
     ),
     "Every command that is not a GET, and who reads archives, is a row here, whichever way it came (this API, "
     "`stentor`, ad-hoc commands), and one line of the log, `administered`. `outcome` is `done`, or an error's status "
-    "and text, or null: it is under way, or its router died over it. What is secret is never kept. Rows go after "
-    "`admin.audit_days`.",
+    "and text, or null: it is under way, or its router died over it. What is secret is never kept, and where an "
+    "account was erased, the number of its erasure stands for its name. Rows go after `admin.audit_days`.",
 )  # fmt: skip

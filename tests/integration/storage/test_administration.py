@@ -35,6 +35,29 @@ async def test_a_token_is_of_no_use_after_its_time(database: str) -> None:
 
 
 @asynchronous
+async def test_who_is_erased_is_not_named_any_more(database: str) -> None:
+    async with connected(database) as conn:
+        kept = [
+            ("ci", "user add", "ann@b.example"),
+            ("ci", "user add", "a@b.example.org"),
+            ("ci", "user add", "xa@b.example"),
+        ]
+        gone = [("ci", "user del", "a@b.example"), ("ci", "session kick", "a@b.example/phone"),
+                ("ci", "room affiliation", "room@c.example a@b.example")]  # fmt: skip
+        for who, command, target in (*kept, *gone):
+            await audit.end(conn, await audit.begin(conn, who, "", command, target), f"404: {target} does not exist")
+        await audit.begin(conn, "a@b.example", "", "user ban", "ann@b.example")
+        await audit.forget(conn, "a@b.example", "erasure 7")
+        newest, *others = await audit.list_(conn, 0.0, "", "", 2**63 - 1, 10)
+        assert (newest.who, newest.target) == ("erasure 7", "ann@b.example")
+        found = [(deed.who, deed.command, deed.target, deed.outcome) for deed in reversed(others)]
+        assert found == [
+            *((who, command, target, f"404: {target} does not exist") for who, command, target in kept),
+            *((who, command, "erasure 7", "404") for who, command, _ in gone),
+        ]
+
+
+@asynchronous
 async def test_deeds_are_listed_newest_first_and_go_when_they_are_old(database: str) -> None:
     async with connected(database) as conn:
         first = await audit.begin(conn, "ci", "127.0.0.1", "user add", "a@b")

@@ -24,12 +24,13 @@ OF_STRUCTLOG = {"exc_info"}
 @pytest.fixture
 def output() -> Iterator[io.StringIO]:
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, before = root.handlers[:], root.level, logs.level_of()
     stream = io.StringIO()
     logs.configure("info", "json", "c2s-0", stream)
     yield stream
     root.handlers[:] = handlers
     root.setLevel(level)
+    logs.set_level(before)
     structlog.reset_defaults()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -132,10 +133,12 @@ def test_a_level_lasts_as_long_as_it_was_asked_for(world: World) -> None:
 
 @pytest.fixture
 def output() -> Iterator[Callable[[], str]]:
-    stream = io.StringIO()
-    before = logs.level_of()
+    stream, root = io.StringIO(), logging.getLogger()
+    before, handlers, level = logs.level_of(), root.handlers[:], root.level
     logs.configure("info", "json", "", stream)
     yield stream.getvalue
+    root.handlers[:] = handlers
+    root.setLevel(level)
     logs.set_level(before)
     structlog.reset_defaults()
 
