@@ -41,6 +41,11 @@ class Ordering:
         found = await asyncio.gather(*(self._ask(one, name, arguments) for one in wanted))
         return sorted(found)
 
+    async def ask_role(self, role: str, name: str, *arguments: Any) -> list[Reported]:
+        """Ask all processes of a role, by their names."""
+        wanted = [one for one, of in self.processes().items() if of == role]
+        return sorted(await asyncio.gather(*(self._ask(one, name, arguments) for one in wanted)))
+
     async def _ask(self, process: Incarnation, name: str, arguments: tuple[Any, ...]) -> Reported:
         role = self.processes().get(process, "")
         if process == self._bus.incarnation:

@@ -171,16 +171,25 @@ class Federation:
 
     # --- for operators
 
-    def reports(self) -> list[StreamReport]:
-        """Every stream, the oldest first."""
-        return [_report(stream) for stream in self.streams]
+    def reports(self, domain: str) -> list[StreamReport]:
+        """Every stream with a domain, the oldest first."""
+        return [_report(stream) for stream in self.streams if _concerns(stream, domain)]
 
-    def failures(self) -> list[FailureReport]:
-        """The last failure of each pair that could not be had, the oldest first."""
+    def failures(self, domain: str) -> list[FailureReport]:
+        """The last failure of each pair with a domain that could not be had, the oldest first."""
         return [
             FailureReport(*pair, failure.at, failure.count, failure.problem.condition, failure.problem.text)
             for pair, failure in self._failures.items()
+            if pair[0] == domain
         ]
+
+    def close(self, domain: str) -> int:
+        """End every stream with a domain, so that nothing is lost: what is written is acknowledged first, the rest goes
+        back to its owner, who dials anew if there is anything. Returns how many there were."""
+        found = [stream for stream in self.streams if _concerns(stream, domain) and stream.state not in ENDING]
+        for stream in found:
+            stream.leave("operator")
+        return len(found)
 
     # --- what streams tell (s2s/stream.py and outgoing.py, Host)
 
@@ -296,6 +305,11 @@ class Federation:
             self._outgoing[remote].remove(stream)
             if not self._outgoing[remote]:
                 del self._outgoing[remote]
+
+
+def _concerns(stream: Stream, domain: str) -> bool:
+    assert isinstance(stream, IncomingStream | OutgoingStream)
+    return stream.remote == domain or any(remote == domain for remote, _ in stream.pairs)
 
 
 def _report(stream: Stream) -> StreamReport:

@@ -118,6 +118,9 @@ class S2SApplication:
         )
         self._orders = Orders(process, config, self.role)
         self._orders.offer("tls.list", self._tls.certificates.describe)
+        self._orders.offer("s2s.streams", lambda domain: self._federation.reports(domain))
+        self._orders.offer("s2s.failures", lambda domain: self._federation.failures(domain))
+        self._orders.offer("s2s.close", self._close)
         await bus.start()
         for seed in bus.seeds(config):
             bus.greet(seed)
@@ -250,6 +253,13 @@ class S2SApplication:
                 self._early[(remote, local)] = (shard, epoch)
         elif self._edge.map.is_current(shard, epoch):  # else the owner asks again
             self._federation.dial(remote, local)
+
+    def _close(self, domain: str) -> int:
+        """An operator wants the streams with a domain to end."""
+        closed = self._federation.close(domain)
+        self._after_batch()
+        log.info("streams_closed", remote=domain, count=closed)
+        return closed
 
     def _after_batch(self) -> None:
         self._connections.flush()

@@ -26,6 +26,7 @@ from stentor.commands import (
     invite,
     job,
     message,
+    ping,
     processes,
     report,
     room,
@@ -68,6 +69,7 @@ def cli() -> None:
 
 for command in (
     dev.dev, processes.run, processes.c2s, processes.router, gateways.sms, stats.stats, trace.trace, job.announce,
+    ping.ping,
 ):  # fmt: skip
     cli.add_command(command)
 for group in (

@@ -1,4 +1,4 @@
-"""`stentor s2s list|show|retry`: other servers and components; `stentor s2s --config FILE` is one of the processes."""
+"""`stentor s2s list|show|retry|close`: other servers and components; `stentor s2s --config FILE` is a process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stentor.client import Api, connects, segment
 @click.option("--config", "config_file", metavar="FILE", help="Configuration file")
 @click.pass_context
 def s2s(context: click.Context, config_file: str | None) -> None:
-    """Other servers and components: list, show, retry. Without a command: run one process that faces them."""
+    """Other servers and components: list, show, retry, close. Without a command: run one process that faces them."""
     if context.invoked_subcommand is None:
         from stentor.commands.processes import run_s2s
 
@@ -39,6 +39,14 @@ def show(api: Api, domain: str) -> None:
     for peer in peers:
         for key, value in peer.items():
             click.echo(f"{key:<16}{value}")
+    found = api.call("GET", f"/peers/{segment(domain)}/streams")
+    for stream in found["streams"]:
+        pairs = ", ".join(f"{pair['local']} by {pair['by']}" for pair in stream["pairs"]) or "nobody yet"
+        where = f"{stream['transport']} {stream['address']}".strip()
+        click.echo(f"{'stream ' + stream['direction']:<16}{stream['node']}  {stream['state']}  {where}  {pairs}")
+    for failure in found["failures"]:
+        why = f"{failure['condition']}: {failure['text']}"
+        click.echo(f"{'failed':<16}{failure['node']}  {failure['at']}  {failure['times']} times  {why}")
 
 
 @s2s.command()
@@ -48,3 +56,12 @@ def retry(api: Api, domain: str) -> None:
     """Try to reach a domain now, whatever it failed of before."""
     api.call("POST", f"/peers/{segment(domain)}/retry")
     click.echo(f"{domain} is tried now; stentor s2s show {domain} tells the outcome")
+
+
+@s2s.command()
+@click.argument("domain")
+@connects
+def close(api: Api, domain: str) -> None:
+    """End all streams with a domain; what waits goes by new ones."""
+    closed = api.call("POST", f"/peers/{segment(domain)}/close")["closed"]
+    click.echo(f"{closed} streams with {domain} end")

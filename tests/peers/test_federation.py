@@ -7,6 +7,7 @@ servers shows SASL EXTERNAL, the other dialback.
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -364,6 +365,24 @@ def test_an_operator_sees_the_streams(world: World) -> None:
         juliet.body()
         shown = world.cluster.command("s2s", "list").stdout
         assert f"{theirs.domain}  {ours.domain}  " in shown
+        shown = world.cluster.command("s2s", "show", theirs.domain).stdout
+        assert re.search(rf"^stream out .*  open  .*{re.escape(ours.domain)} by external$", shown, re.MULTILINE), shown
+
+
+def test_an_operator_pings_and_closes(world: World) -> None:
+    """Streams that are closed are made anew by whoever has something to say."""
+    ours, theirs = world.trusted, world.prosody
+    pinged = world.cluster.command("ping", theirs.domain)
+    assert re.fullmatch(rf"{re.escape(theirs.domain)} has answered after [0-9.]+ ms\n", pinged.stdout), pinged.stderr
+    closed = world.cluster.command("s2s", "close", theirs.domain)
+    assert "end" in closed.stdout, closed.stderr
+    wait_until(lambda: _streams(world.cluster, theirs.domain) == 0, 10, "there is none left")
+    with Slixmpp(ours, ours.account("romeo")) as romeo, Slixmpp(theirs, theirs.account("juliet")) as juliet:
+        romeo.message(juliet.bare, TEXT)
+        assert juliet.body() == TEXT
+    nobody = world.cluster.command("ping", "nowhere.example")
+    assert nobody.returncode == 1
+    assert "nowhere.example has not answered" in nobody.stderr
 
 
 def test_a_room_of_ours_outlives_its_router_for_users_of_other_servers(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_a_domain_that_does_not_exist_is_told_and_not_looked_for_again_at_once()
     near.tick(1.5)  # the second time, it takes twice as long
     near.federation.dial(PARIS, LOCAL)
     assert near.dialled == []
-    [report] = near.federation.failures()
+    [report] = near.federation.failures(PARIS)
     assert report == FailureReport(
         PARIS, LOCAL, 1_700_000_000.0, 2, "remote-server-not-found", "There is no such domain."
     )  # fmt: skip
@@ -167,12 +167,12 @@ def test_success_makes_a_failure_forgotten() -> None:
     near.federation.dial(REMOTE, LOCAL)
     network.run()
     assert [told[2] for told in near.unreachable] == ["remote-server-not-found"]  # it says host-unknown
-    assert len(near.federation.failures()) == 1
+    assert len(near.federation.failures(REMOTE)) == 1
     network.dns[REMOTE] = far
     near.tick(2)
     near.federation.dial(REMOTE, LOCAL)
     network.run()
-    assert near.federation.failures() == []
+    assert near.federation.failures(REMOTE) == []
     assert [bare for bare, _ in near.attached] == [REMOTE]
 
 
@@ -248,7 +248,7 @@ def test_a_failure_of_verification_is_remembered_so_that_nobody_is_asked_in_vain
     near.federation.dial(REMOTE, LOCAL)
     network.run()
     assert [told[2] for told in near.unreachable] == ["remote-server-timeout"]
-    assert [(report.remote, report.condition) for report in far.federation.failures()] == [
+    assert [(report.remote, report.condition) for report in far.federation.failures(LOCAL)] == [
         (LOCAL, "remote-server-not-found")
     ]
     near.tick(1.5)
@@ -258,14 +258,29 @@ def test_a_failure_of_verification_is_remembered_so_that_nobody_is_asked_in_vain
 def test_operators_see_every_stream() -> None:
     network, near, far = two()
     near.federation.dial(REMOTE, LOCAL)
-    assert near.federation.reports() == [StreamReport("out", REMOTE, LOCAL, "connecting", "", "", ())]
+    assert near.federation.reports(REMOTE) == [StreamReport("out", REMOTE, LOCAL, "connecting", "", "", ())]
     network.run()
-    assert near.federation.reports() == [
+    assert near.federation.reports(REMOTE) == [
         StreamReport("out", REMOTE, LOCAL, "open", "192.0.2.2", "tcp", ((REMOTE, LOCAL, "external", True),))
     ]
-    assert far.federation.reports() == [
+    assert far.federation.reports(LOCAL) == [
         StreamReport("in", LOCAL, REMOTE, "open", "192.0.2.1", "tcp", ((LOCAL, REMOTE, "external", True),))
     ]
+
+
+def test_an_operator_ends_the_streams_with_a_domain_and_no_others() -> None:
+    network, near, far = two()
+    near.federation.dial(REMOTE, LOCAL)
+    network.run()
+    assert near.federation.reports(PARIS) == []
+    assert near.federation.close(PARIS) == 0
+    assert near.federation.close(REMOTE) == 1
+    assert near.federation.close(REMOTE) == 0, "it ends already"
+    network.run()
+    assert (near.federation.reports(REMOTE), far.federation.reports(LOCAL)) == ([], [])
+    near.federation.dial(REMOTE, LOCAL)
+    network.run()
+    assert [report.state for report in near.federation.reports(REMOTE)] == ["open"], "whoever has something asks anew"
 
 
 def test_streams_that_only_verify_end_soon() -> None:
