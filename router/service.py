@@ -77,7 +77,6 @@ from router.ordering import Ordering
 from router.owner import Loaded, Owner
 from router.ownership import Ownership
 from router.peers import WINDOW
-from router.pinging import Pinging
 from router.pipeline import Pipeline
 from router.registration import Registration
 from router.relaying import Relaying
@@ -169,8 +168,6 @@ class RouterApplication:
         self._passwords = Passwords(self._settings.iterations)
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pinging = Pinging(self._owner, min(self._settings.domains))
-        self._owner.peers.hears = self._pinging.hears
         self._bus: Bus | None = None
         self._relaying = Relaying(self.send, lambda: self._bus.peers if self._bus is not None else {})
         self._process: Process | None = None
@@ -278,7 +275,6 @@ class RouterApplication:
                 **TokenLogin(store, self._settings).methods(),
                 **self._traces.methods(),
                 **uploads.methods(),
-                "peers.ping": self._pinging.ping,
                 administering.METHOD: self._administer,
             },
             self._backends,
@@ -286,8 +282,7 @@ class RouterApplication:
         await store.listen("stentor", self._ownership.wake)
         if self._settings.blocklists.rules:
             keeper = self._keeper = self._make_keeper()
-            pinging = self._pinging
-            self._owner.peers.hears = lambda stanza: pinging.hears(stanza) or keeper.hears(stanza)
+            self._owner.peers.hears = keeper.hears
             await store.run(blocklists.forget, list(self._settings.blocklists.rules))
             await store.listen(blocklists.CHANNEL, self._on_blocklist)
         process.essential("ownership", self._ownership.run())

@@ -26,7 +26,6 @@ from stentor.commands import (
     invite,
     job,
     message,
-    ping,
     processes,
     report,
     room,
@@ -69,7 +68,6 @@ def cli() -> None:
 
 for command in (
     dev.dev, processes.run, processes.c2s, processes.router, gateways.sms, stats.stats, trace.trace, job.announce,
-    ping.ping,
 ):  # fmt: skip
     cli.add_command(command)
 for group in (

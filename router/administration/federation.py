@@ -17,7 +17,6 @@ from router.dialing import PeerStatus
 PEER: Final = record(
     domain=TEXT, local=TEXT, streams=COUNT, waiting=COUNT, unacknowledged=COUNT, tries=COUNT, problem=TEXT
 )
-PINGS: Final = 4  # of 4 s each: a server has to be found and signed in to
 _PAIR: Final = record(remote=TEXT, local=TEXT, by=TEXT, sends=FLAG)
 STREAM: Final = record(
     node=TEXT, direction=one_of("in", "out"), remote=TEXT, local=TEXT, state=TEXT, address=TEXT, transport=TEXT,
@@ -65,24 +64,6 @@ async def streams(desk: Desk, call: Call) -> Any:
     }  # fmt: skip
 
 
-async def ping(desk: Desk, call: Call) -> Any:
-    domain = jid_of(call.text("domain")).domain
-    settings = desk.settings
-    if domain in settings.domains | settings.room_domains | settings.service_domains | settings.proxy_domains:
-        raise ApiError(400, f"{domain} is served here", "stentor cluster status tells how it is")
-    for _ in range(PINGS):
-        seconds = await desk.ask(domain, "peers.ping", domain)
-        if seconds is not None:
-            break
-    else:
-        problems = {peer["problem"] for peer in (await list_peers(desk, call))["peers"]}
-        why = "; ".join(sorted(problems - {""})) or "no stream has failed; it does not answer"
-        raise ApiError(
-            504, f"{domain} has not answered: {why}", f"stentor check federation {domain} looks at each step"
-        )
-    return {"domain": domain, "ms": round(seconds * 1000, 1)}
-
-
 async def close(desk: Desk, call: Call) -> Any:
     domain = jid_of(call.text("domain")).domain
     closed = sum(one.value or 0 for one in await desk.ordering.ask_role("s2s", "s2s.close", domain))
@@ -111,11 +92,6 @@ AREA: Final = Area(
             "Streams with a domain, and what has failed last", streams,
             record(streams=list_of(STREAM), failures=list_of(FAILURE), problems=list_of(PROBLEM)),
             (_DOMAIN,), "`by`: external or dialback. `text` of a failure is the cause in words.",
-        ),
-        Command(
-            "ping", "GET", "/peers/{domain}/ping", "federation:read", "Ask a server or component whether it is there",
-            ping, record(domain=TEXT, ms={"type": "number", "minimum": 0}), (_DOMAIN,),
-            "XEP-0199, from our first domain; a stream is made if there is none. Whatever it answers will do.", (504,),
         ),
         Command(
             "s2s close", "POST", "/peers/{domain}/close", "federation:write", "End all streams with a domain", close,

@@ -190,7 +190,6 @@ def use_the_rest(described: Described) -> None:
     use("s2s retry", 404, domain="example.net")
     assert use("s2s streams", domain="example.net") == {"streams": [], "failures": [], "problems": []}
     use("s2s close", 404, domain="example.net")
-    use("ping", 400, domain=described.cluster.domain)
     (numbers,) = use("stats", domain=described.cluster.domain)["domains"]
     assert (numbers["sessions"], numbers["banned"]) == (0, 0)
     assert use("cluster status")["shards"]["unowned"] == 0
@@ -216,7 +215,7 @@ def use_the_rest(described: Described) -> None:
 #: What needs a state that other tests make: a session, a report, a peer, a process to lose.
 ELSEWHERE: Final = {
     "archive export", "archive purge", "session show", "report show", "report close", "blocklist refresh", "s2s retry",
-    "cluster drain", "export items", "s2s close", "ping",
+    "cluster drain", "export items", "s2s close",
 }  # fmt: skip
 
 

@@ -140,7 +140,7 @@ def test_what_the_server_says_of_itself(cluster: RunningCluster, pair: Pair) -> 
         "http://jabber.org/protocol/disco#info", "jabber:iq:last", "jabber:iq:private", "jabber:iq:version",
         "urn:xmpp:blocking", "urn:xmpp:ping", "urn:xmpp:time", "vcard-temp",
     }  # fmt: skip
-    assert sorted(romeo.items(domain)) == [f"{name}.{domain}" for name in ("conference", "proxy", "pubsub")]
+    assert sorted(romeo.items(domain)) == [f"{name}.{domain}" for name in ("conference", "proxy", "pubsub", "upload")]
     identities, _ = romeo.info(romeo.bare)
     assert identities == {("account", "registered"), ("pubsub", "pep")}
     assert romeo.items(romeo.bare) == [romeo.jid]
