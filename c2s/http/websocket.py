@@ -15,6 +15,7 @@ from c2s.connections import Connections
 from c2s.http import frames
 from c2s.http.framing import CLOSE, alone, opening, unframed
 from c2s.http.server import HttpServer
+from c2s.proxy_protocol import Proxied
 from c2s.stream import ClientStream, Header
 from c2s.tcp import Connection
 from c2s.tls import ServerTls
@@ -49,30 +50,29 @@ class WebSockets:
         if PROTOCOL not in _tokens(request, "Sec-WebSocket-Protocol"):
             raise web.HTTPBadRequest(text='The sub-protocol "xmpp" is not asked for (RFC 7395).\n')
         server.require_allowed_origin(request)
-        address, is_secure = server.address_of(request), server.is_secure(request)
+        client = Proxied(server.address_of(request), server.is_secure(request))
         transport, early = server.hand_over(request)
         accept = base64.b64encode(hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest())
         transport.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: %b\r\nSec-WebSocket-Protocol: %b\r\n\r\n" % (accept, PROTOCOL.encode())
         )
-        WebSocketConnection(self._connections, self._tls, address, is_secure).begin(transport, early)
+        WebSocketConnection(self._connections, self._tls, client).begin(transport, early)
         return web.Response(status=101)  # counted, and written by nobody
 
 
 class WebSocketConnection(Connection):
     """One client's WebSocket, as transport of its stream."""
 
-    __slots__ = ("_address", "_is_secure", "_last", "_reader")
+    __slots__ = ("_last", "_reader")
 
     is_framed = True
     has_starttls = False
 
-    def __init__(self, connections: Connections, tls: ServerTls, address: str, is_secure: bool) -> None:
-        super().__init__(connections, tls, False)
+    def __init__(self, connections: Connections, tls: ServerTls, client: Proxied) -> None:
+        """`client`: who connects, with the proxies before us taken off."""
+        super().__init__(connections, tls, False, proxied=client)
         self.transport_name = "websocket"
-        self._address = address
-        self._is_secure = is_secure  # with the proxies before us
         self._reader = frames.Reader()
         self._last = frames.close_frame(frames.NORMAL)
 
@@ -149,18 +149,6 @@ class WebSocketConnection(Connection):
         self.flush()
         if self._closed_at is None:
             self._closed_at = time.monotonic()
-
-    # --- who it is
-
-    @property
-    def is_secure(self) -> bool:
-        """Whether TLS is in force, here or at the proxy before us."""
-        return self._is_secure
-
-    @property
-    def address(self) -> str:
-        """The client's address."""
-        return self._address
 
 
 def _tokens(request: web.Request, header: str) -> list[str]:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
+from stentor.moving.cursor import Cursor
+
 DEPTH: Final = 150
 TERM_BYTES: Final = 64 * 1024 * 1024
 
@@ -84,34 +86,9 @@ _ESCAPES: Final = {
 }  # fmt: skip
 
 
-class _Reader:
+class _Reader(Cursor):
     def __init__(self, source: bytes, line: int) -> None:
-        self._source = source
-        self._first_line = line
-        self._at = 0
-
-    def error(self, problem: str) -> ErlangError:
-        return ErlangError(self._first_line + self._source[: self._at].count(b"\n"), problem)
-
-    def _skip(self) -> None:
-        match = _SPACE.match(self._source, self._at)
-        assert match is not None
-        self._at = match.end()
-
-    def is_at_end(self) -> bool:
-        self._skip()
-        return self._at >= len(self._source)
-
-    def take(self, sign: bytes) -> bool:
-        self._skip()
-        if not self._source.startswith(sign, self._at):
-            return False
-        self._at += len(sign)
-        return True
-
-    def expect(self, sign: bytes) -> None:
-        if not self.take(sign):
-            raise self.error(f"{sign.decode()!r} is missing")
+        super().__init__(source, _SPACE, ErlangError, line)
 
     def term(self, depth: int) -> Term:
         if depth > DEPTH:
@@ -125,7 +102,7 @@ class _Reader:
         if first == b"[":
             self._at += 1
             return self._list(depth)
-        if source.startswith(b"<<", at):
+        if source[at : at + 2] == b"<<":
             self._at += 2
             return self._binary()
         if first == b'"':
@@ -135,7 +112,7 @@ class _Reader:
             return _text_of(text)
         if first == b"'":
             return Atom(_text_of(self._quoted()))
-        if source.startswith(b"#{", at):
+        if source[at : at + 2] == b"#{":
             self._at += 2
             return self._map(depth)
         if (number := _NUMBER.match(source, at)) is not None:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from stentor.moving.cursor import Cursor
+
 DEPTH: Final = 150  # Prosody itself stops at 127
 
 Key = str | int | float | bool
@@ -88,33 +90,9 @@ def read_items(source: bytes | mmap.mmap) -> Iterator[Value]:
         yield value
 
 
-class _Reader:
+class _Reader(Cursor):
     def __init__(self, source: bytes | mmap.mmap) -> None:
-        self._source = source
-        self._at = 0
-
-    def error(self, problem: str) -> LuaError:
-        return LuaError(self._source[: self._at].count(b"\n") + 1, problem)
-
-    def _skip(self) -> None:
-        match = _SPACE.match(self._source, self._at)
-        assert match is not None  # it matches nothing, too
-        self._at = match.end()
-
-    def is_at_end(self) -> bool:
-        self._skip()
-        return self._at >= len(self._source)
-
-    def take(self, sign: bytes) -> bool:
-        self._skip()
-        if self._source[self._at : self._at + len(sign)] != sign:
-            return False
-        self._at += len(sign)
-        return True
-
-    def expect(self, sign: bytes) -> None:
-        if not self.take(sign):
-            raise self.error(f"{sign.decode()!r} is missing")
+        super().__init__(source, _SPACE, LuaError)
 
     def word(self, wanted: bytes) -> None:
         self._skip()
