@@ -19,6 +19,7 @@ from storage.log import DONE as NOTHING_TO_DO
 from xmpp import ns
 from xmpp.jid import bare_of
 from xmpp.stanza import MESSAGE, Stanza
+from xmpp.xml import canonical, parse_document
 
 EARLIEST: Final = 915_148_800_000_000  # 1999: before that there was no Jabber
 NEAR_US: Final = 2_000_000  # so far a server's two notes of one message are apart
@@ -97,12 +98,21 @@ def ranges_of(drafts: Collection[Draft], near_us: int = 0) -> list[tuple[int, in
 
 def is_same(row: Row, one: Draft) -> bool:
     """Whether a row is this very message."""
-    if row.dir != one.dir or row.inner != one.message.inner:
+    if row.dir != one.dir or not _is_as(row.inner, one.message.inner):
         return False
     known = row.stanza
     return (known.id, known.from_, known.type or "normal") == (
         one.message.id, one.message.from_, one.message.type or "normal"
     )  # fmt: skip
+
+
+def _is_as(inner: bytes, other: bytes) -> bool:
+    """Whether two contents are the same XML: a row has the bytes that a client once wrote."""
+    return inner == other or _canonical(inner) == _canonical(other)
+
+
+def _canonical(inner: bytes) -> bytes:
+    return canonical(parse_document(b'<x xmlns="%b">%b</x>' % (ns.CLIENT.encode(), inner)), ns.CLIENT)
 
 
 def place(one: Draft, rows: dict[int, Row]) -> Draft | None:

@@ -399,6 +399,26 @@ def test_accounts_that_exist(cluster: RunningCluster, tmp_path: Path) -> None:
     assert cluster.api.call("GET", f"/users/{juliet.jid}")["contacts"] == 1
 
 
+def test_what_this_cluster_exported_is_there_already(cluster: RunningCluster, tmp_path: Path) -> None:
+    """A client's own way to write XML is no other message."""
+    juliet, file = cluster.account("juliet"), tmp_path / "a.xml"
+    with sign_in(cluster, juliet) as client:
+        client.send(
+            f"<message to='{juliet.jid}' type='chat' id='own'><body >O &#x65;</body><x:x xmlns:x='u:x' b='1' a='2'/></message>"
+        )
+        client.ping()
+        before = bodies(client)
+        assert before == ["O e"]
+        exported = cluster.command("export", "xep0227", "--user", juliet.jid, "--out", str(file))
+        assert exported.returncode == 0, exported.stderr
+        done = cluster.command("import", "xep0227", str(file), "--json")
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert "message" not in found["imported"], found
+        assert found["there"]["message"] == 1, found
+        assert bodies(client) == before
+
+
 def test_a_domain_that_is_not_served_is_told(cluster: RunningCluster, tmp_path: Path) -> None:
     file = write_pie(tmp_path / "a.xml", "<user name='a'><vCard xmlns='vcard-temp'/></user>", "elsewhere.example")
     done = cluster.command("import", "xep0227", str(file), "--json")
